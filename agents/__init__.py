@@ -1,0 +1,1 @@
+"""What decides: pure, synchronous, deterministic stages. Imports ``schemas`` and numpy, and does no I/O."""
