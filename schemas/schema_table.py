@@ -1,0 +1,98 @@
+"""The committed Avro schemas, their ids, and the reader side of each record type.
+
+In the embedded column ids come from ``schemas/avro/ids.json``; with a registry the same table is filled with the
+registry's ids by whoever composes the process (``with_ids``).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Self
+
+import fastavro
+import msgspec
+
+from schemas.topics import TOPICS, Topic
+
+_IDS_FILE = "ids.json"
+
+
+def schema_fingerprint(schema: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a schema's canonical JSON, docs left out: what makes two schemas the same."""
+    return hashlib.sha256(_canonical(schema).encode()).hexdigest()
+
+
+def _canonical(schema: Any) -> str:
+    return json.dumps(_without_docs(schema), sort_keys=True, separators=(",", ":"))
+
+
+def _without_docs(schema: Any) -> Any:
+    if isinstance(schema, Mapping):
+        return {key: _without_docs(value) for key, value in schema.items() if key != "doc"}
+    if isinstance(schema, list):
+        return [_without_docs(item) for item in schema]
+    return schema
+
+
+@dataclass(frozen=True, slots=True)
+class WriterSchema:
+    """One schema that records may have been written with: its record name and fastavro's parsed form."""
+
+    record_name: str
+    parsed: Any
+    fingerprint: str
+
+
+def subject_files() -> dict[str, tuple[Topic, type[msgspec.Struct]]]:
+    """Return file stem -> (topic, record type) for every subject of the topic table, in version 1."""
+    return {f"{topic.subject(record)}.v1": (topic, record) for topic in TOPICS.values() for record in topic.records}
+
+
+class SchemaTable:
+    """Ids and parsed schemas. Lookups never do I/O; an id that is not here is refused."""
+
+    def __init__(self, writers: Mapping[int, WriterSchema], ids: Mapping[str, int]) -> None:
+        self._writers = dict(writers)
+        self._ids = dict(ids)
+        self._by_guid = {bytes.fromhex(writer.fingerprint[:32]): writer for writer in self._writers.values()}
+
+    @classmethod
+    def committed(cls) -> Self:
+        """Return the table of the committed schemas. Raises FileNotFoundError when one was not generated."""
+        folder = files("schemas") / "avro"
+        ids: dict[str, int] = json.loads((folder / _IDS_FILE).read_text())
+        writers: dict[int, WriterSchema] = {}
+        subject_ids: dict[str, int] = {}
+        for stem, (topic, record) in subject_files().items():
+            schema = json.loads((folder / f"{stem}.avsc").read_text())
+            fingerprint = schema_fingerprint(schema)
+            schema_id = ids[fingerprint]
+            subject_ids[topic.subject(record)] = schema_id
+            if schema_id not in writers:
+                parsed = fastavro.parse_schema(_without_docs(schema))
+                writers[schema_id] = WriterSchema(record.__name__, parsed, fingerprint)
+        return cls(writers, subject_ids)
+
+    def with_ids(self, subject_ids: Mapping[str, int]) -> "SchemaTable":
+        """Return the same schemas under a registry's ids (subject -> id)."""
+        by_subject = {subject: self._writers[schema_id] for subject, schema_id in self._ids.items()}
+        writers = {subject_ids[subject]: writer for subject, writer in by_subject.items()}
+        return SchemaTable(writers, subject_ids)
+
+    def id_of(self, subject: str) -> int:
+        """Return the id to write with. Raises KeyError for a subject that is not in the topic table."""
+        return self._ids[subject]
+
+    def writer(self, schema_id: int) -> WriterSchema | None:
+        """Return the schema of an id, or None when it is not on the list."""
+        return self._writers.get(schema_id)
+
+    def writer_by_guid(self, guid: bytes) -> WriterSchema | None:
+        """Return the schema of a 16-byte GUID: the first half of its fingerprint, or what a registry says."""
+        return self._by_guid.get(guid)
+
+    def subjects(self) -> dict[str, int]:
+        """Return subject -> id."""
+        return dict(self._ids)
