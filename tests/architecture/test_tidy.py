@@ -19,9 +19,12 @@ MODULE_LINES_MAX = 300
 FUNCTION_LINES_MAX = 50
 POSITIONAL_MAX = 5
 BANNED_NAMES = {"utils", "helpers", "common", "manager", "base", "util", "helper", "misc"}
-PURE_ALLOWED = frozenset(
-    ["abc", "bisect", "collections", "dataclasses", "decimal", "enum", "functools", "heapq", "hashlib", "importlib", "itertools", "math", "operator", "pkgutil", "struct", "types", "typing", "statistics", "fractions", "string", "re", "sys", "warnings", "copy", "array", "json", "schemas", "agents", "numpy", "msgspec", "sortedcontainers"]
-)
+PURE_MODULES = """
+abc bisect collections dataclasses decimal enum functools heapq hashlib importlib itertools math operator pkgutil
+struct types typing statistics fractions string re sys warnings copy array json
+schemas agents numpy msgspec sortedcontainers
+"""
+PURE_ALLOWED = frozenset(PURE_MODULES.split())
 
 
 def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:

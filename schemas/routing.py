@@ -1,0 +1,47 @@
+"""Where an event goes: topic and partitions, as a pure function of the event, its producer and the counts.
+
+Workers, replay and the in-process pipeline share it, so nothing can be routed differently live than in a backtest.
+"""
+
+import msgspec
+
+from schemas.event import Event, Heartbeat
+from schemas.orders import CancelRequested, QueryRequested, SubmitRequested
+from schemas.partition import partition_of
+from schemas.topics import EXPERT_VOTE, FEATURE_SNAPSHOT, MARKET_EVENT, ROUTES, Spread, Topic
+
+PERFORMED: tuple[type[msgspec.Struct], ...] = (SubmitRequested, CancelRequested, QueryRequested)
+"""Outputs without a topic: the shell carries them out after the commit."""
+
+_HEARTBEAT_TOPICS = {"feature.snapshot": FEATURE_SNAPSHOT, "expert.vote": EXPERT_VOTE}
+
+
+def topic_of(event: Event) -> Topic | None:
+    """Return the topic of an event, or None for a request to the venue. Raises KeyError for a foreign type.
+
+    A Heartbeat's key names the topic that it keeps time on: ``feature.snapshot``, ``expert.vote``, or any other
+    key for ``market.event``.
+    """
+    kind = type(event)
+    if kind is Heartbeat:
+        return _HEARTBEAT_TOPICS.get(event.key, MARKET_EVENT)
+    if kind in PERFORMED:
+        return None
+    return ROUTES[kind]
+
+
+def targets(event: Event, instrument_partitions: int, own_partition: int | None) -> tuple[tuple[str, int], ...]:
+    """Return the (topic, partition) pairs an event is written to; none for a request to the venue.
+
+    A Heartbeat goes to ``own_partition`` of its topic, or to every partition where the producer has none of its
+    own (a feed).
+    """
+    topic = topic_of(event)
+    if topic is None:
+        return ()
+    if topic.spread is Spread.SINGLE:
+        return ((topic.name, 0),)
+    if type(event) is Heartbeat:
+        partitions = range(instrument_partitions) if own_partition is None else (own_partition,)
+        return tuple((topic.name, partition) for partition in partitions)
+    return ((topic.name, partition_of(event.key, instrument_partitions)),)
