@@ -1,0 +1,75 @@
+# The two commands of the README are `make demo` and `make test`. Everything runs from .venv; nothing needs root.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+DURATION ?= 60
+BROKER ?= embedded
+FEED ?= simulated
+SPEED ?= 1
+POLICY ?= baseline
+SEED ?= 7
+DEMO_FLAGS ?=
+
+export PYTHONDONTWRITEBYTECODE :=
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help demo setup setup-dev test test-fast test-integration check format bench schemas lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+
+$(BIN)/uv: requirements-bootstrap.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "TraderMind needs Python 3.11 or 3.12; set PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.txt
+	@touch $@
+
+$(VENV)/.runtime: $(BIN)/uv requirements.lock pyproject.toml
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.lock
+	@touch $@
+
+setup: $(VENV)/.runtime ## install what the platform needs
+setup-dev: $(VENV)/.dev ## install what its tests need, too
+
+demo: setup ## run the whole platform: DURATION= BROKER=kafka|host:port FEED=path SPEED=n|max POLICY=probe
+	@$(BIN)/tradermind demo --duration $(DURATION) --broker $(BROKER) --feed $(FEED) --speed $(SPEED) --policy $(POLICY) --seed $(SEED) $(DEMO_FLAGS)
+
+test: setup-dev test-fast test-integration ## run the whole suite
+
+test-fast: setup-dev ## unit, contract, property, simulation and architecture tests
+	@$(BIN)/python -m pytest -q -n 2 -m "not embedded and not kafka" --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+test-integration: setup-dev ## the same platform on the embedded servers, and on real Kafka where java and mvn exist
+	@$(BIN)/python -m pytest -q -m "embedded or kafka"
+
+check: setup-dev ## format, lint, types, layout
+	@$(BIN)/ruff format --check --quiet schemas agents infra streams tests benchmarks
+	@$(BIN)/ruff check --quiet schemas agents infra streams tests benchmarks
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports > /dev/null || $(BIN)/lint-imports
+	@$(BIN)/python -m pytest -q tests/architecture tests/schemas/test_generated_schemas.py
+
+format: setup-dev ## rewrite the sources in the project's format
+	@$(BIN)/ruff format --quiet schemas agents infra streams tests benchmarks
+	@$(BIN)/ruff check --quiet --fix schemas agents infra streams tests benchmarks
+
+bench: setup-dev ## events per second in process, and tick-to-order over real Kafka beside a bare aiokafka chain
+	@$(BIN)/python -m benchmarks.pipeline
+	@$(BIN)/python -m benchmarks.tick_to_order
+
+schemas: setup ## write the Avro schemas from the event types
+	@$(BIN)/python -m schemas.generate
+
+lock: $(BIN)/uv ## resolve the dependencies anew, with hashes and without addresses
+	@$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --universal --python-version 3.11 pyproject.toml --extra build -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --universal --python-version 3.11 pyproject.toml --extra build --extra dev -o requirements-dev.lock
+
+clean: ## remove what runs have left
+	@rm -rf .run summary.json .coverage .pytest_cache .mypy_cache .ruff_cache
