@@ -50,6 +50,15 @@ def subject_files() -> dict[str, tuple[Topic, type[msgspec.Struct]]]:
     return {f"{topic.subject(record)}.v1": (topic, record) for topic in TOPICS.values() for record in topic.records}
 
 
+def subject_schemas() -> dict[str, dict[str, Any]]:
+    """Return subject -> the committed schema as JSON. Raises FileNotFoundError when one was not generated."""
+    folder = files("schemas") / "avro"
+    return {
+        topic.subject(record): json.loads((folder / f"{stem}.avsc").read_text())
+        for stem, (topic, record) in subject_files().items()
+    }
+
+
 class SchemaTable:
     """Ids and parsed schemas. Lookups never do I/O; an id that is not here is refused."""
 
@@ -65,14 +74,14 @@ class SchemaTable:
         ids: dict[str, int] = json.loads((folder / _IDS_FILE).read_text())
         writers: dict[int, WriterSchema] = {}
         subject_ids: dict[str, int] = {}
-        for stem, (topic, record) in subject_files().items():
-            schema = json.loads((folder / f"{stem}.avsc").read_text())
+        for subject, schema in subject_schemas().items():
             fingerprint = schema_fingerprint(schema)
             schema_id = ids[fingerprint]
-            subject_ids[topic.subject(record)] = schema_id
+            subject_ids[subject] = schema_id
             if schema_id not in writers:
-                parsed = fastavro.parse_schema(_without_docs(schema))
-                writers[schema_id] = WriterSchema(record.__name__, parsed, fingerprint)
+                writers[schema_id] = WriterSchema(
+                    schema["name"], fastavro.parse_schema(_without_docs(schema)), fingerprint
+                )
         return cls(writers, subject_ids)
 
     def with_ids(self, subject_ids: Mapping[str, int]) -> "SchemaTable":
