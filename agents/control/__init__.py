@@ -1,0 +1,1 @@
+"""People: their commands become events, once each."""
