@@ -4,6 +4,7 @@ Each hop reads a topic of one partition and writes every record to the next, as 
 """
 
 import asyncio
+import itertools
 import time
 from collections.abc import Sequence
 
@@ -45,10 +46,9 @@ async def _collect(bootstrap: str, source: str, count: int, ready: asyncio.Event
 async def chain_latencies_ms(bootstrap: str, topics: Sequence[str], count: int, per_second: float) -> list[float]:
     """Send ``count`` records down ``topics`` at a steady rate; return first-send to last-receipt, in milliseconds."""
     ready = [asyncio.Event() for _ in topics]
-    pairs = zip(topics, topics[1:], strict=False)
     hops = [
         asyncio.create_task(_hop(bootstrap, source, target, event))
-        for (source, target), event in zip(pairs, ready, strict=False)
+        for (source, target), event in zip(itertools.pairwise(topics), ready[:-1], strict=True)
     ]
     collecting = asyncio.create_task(_collect(bootstrap, topics[-1], count, ready[-1]))
     await asyncio.gather(*(event.wait() for event in ready))
