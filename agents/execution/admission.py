@@ -1,0 +1,136 @@
+"""The last step before the venue: an approved order becomes an intent, or is denied once and for all."""
+
+from agents.execution.orders import OrderState
+from agents.execution.reporting import cancel, finish
+from agents.execution.state import StrategyTerms
+from agents.execution.turn import Turn
+from schemas.control import ControlAction, ControlCommand, ScopeKind
+from schemas.decisions import DenyReason, OrderApproved
+from schemas.orders import ExecType, OrderStatus, SubmitRequested
+from schemas.values import Level
+
+
+def take_approval(turn: Turn, approval: OrderApproved) -> None:
+    """Cancel what is to be cancelled, then send the order or deny it. An order seen before is ignored."""
+    if turn.order(approval.order_id) is not None:
+        return
+    for order_id in approval.cancels:
+        order = turn.order(order_id)
+        if order is not None:
+            cancel(turn, order)
+    if approval.quantity == 0:
+        return
+    if approval.account not in turn.config.accounts or approval.instrument not in turn.config.instruments:
+        raise AssertionError(f"approval of {approval.order_id} names an account or instrument that is not configured")
+    order = _intent(turn, approval)
+    reasons = _refusals(turn, approval)
+    if reasons:
+        order.status = OrderStatus.DENIED
+        finish(turn, order)
+        turn.save_order(order)
+        turn.say_order(order, ExecType.DENIED, ",".join(reasons), denied=reasons)
+        return
+    account = turn.account(approval.account)
+    account.open_orders.append(order.order_id)
+    turn.save_account(approval.account, account)
+    turn.save_order(order)
+    turn.say_order(order, ExecType.PENDING_NEW, None)
+    turn.outputs.append(
+        SubmitRequested(
+            key=order.account,
+            event_time_ns=approval.event_time_ns,
+            available_at_ns=turn.at_ns,
+            order_id=order.order_id,
+            instrument=order.instrument,
+            side=order.side,
+            order_type=order.order_type,
+            time_in_force=order.time_in_force,
+            limit_price=order.limit_price,
+            quantity=order.quantity,
+            not_after_ns=order.not_after_ns,
+        )
+    )
+
+
+def _intent(turn: Turn, approval: OrderApproved) -> OrderState:
+    return OrderState(
+        order_id=approval.order_id,
+        decision_id=approval.decision_id,
+        account=approval.account,
+        strategy=approval.strategy,
+        instrument=approval.instrument,
+        side=approval.side,
+        order_type=approval.order_type,
+        time_in_force=approval.time_in_force,
+        limit_price=approval.limit_price,
+        quantity=approval.quantity,
+        decision_mid=approval.decision_mid,
+        decided_at_ns=approval.decided_at_ns,
+        created_at_ns=turn.at_ns,
+        not_after_ns=min(approval.expires_at_ns, turn.at_ns + turn.config.submit_limit_ns),
+        timer_ns=turn.at_ns + turn.config.ack_timeout_ns,
+    )
+
+
+def _refusals(turn: Turn, approval: OrderApproved) -> tuple[DenyReason, ...]:
+    reasons: list[DenyReason] = []
+    if approval.expires_at_ns <= turn.at_ns:
+        reasons.append(DenyReason.DATA_STALE)
+    terms: StrategyTerms | None = turn.config.strategies.get(approval.strategy)
+    if terms is None or terms.account != approval.account or approval.instrument not in terms.instruments:
+        reasons.append(DenyReason.NOT_PERMITTED)
+    if _halted(turn, approval):
+        reasons.append(DenyReason.KILLED)
+    return tuple(reasons)
+
+
+def _halted(turn: Turn, approval: OrderApproved) -> bool:
+    scopes = (
+        f"{ScopeKind.GLOBAL}|*",
+        f"{ScopeKind.ACCOUNT}|{approval.account}",
+        f"{ScopeKind.STRATEGY}|{approval.strategy}",
+        f"{ScopeKind.INSTRUMENT}|{approval.instrument}",
+    )
+    levels = turn.desk.levels
+    return any(levels.get(scope) is Level.HALTED for scope in scopes)
+
+
+def take_command(turn: Turn, command: ControlCommand) -> None:
+    """Carry out what a person ordered of the orders themselves.
+
+    CANCEL cancels; SET_LEVEL is remembered, and HALTED cancels what works in its scope. FLATTEN needs sizes and is
+    risk's, whose approvals name the orders to cancel.
+    """
+    if command.action is ControlAction.SET_LEVEL and command.level is not None:
+        target = "*" if command.scope is ScopeKind.GLOBAL else command.target
+        turn.desk.levels[f"{command.scope}|{target}"] = command.level
+        turn.touch_desk()
+        if command.level is Level.HALTED:
+            _cancel_scope(turn, command)
+    elif command.action is ControlAction.CANCEL:
+        order = turn.order(command.target)
+        if order is not None:
+            cancel(turn, order)
+        else:
+            _cancel_scope(turn, command)
+
+
+def _cancel_scope(turn: Turn, command: ControlCommand) -> None:
+    for name in sorted(turn.config.accounts):
+        if f"account/{name}" not in turn.state:
+            continue
+        for order_id in list(turn.account(name).open_orders):
+            order: OrderState = turn.state[f"order/{order_id}"]
+            if _in_scope(order, command):
+                cancel(turn, order)
+
+
+def _in_scope(order: OrderState, command: ControlCommand) -> bool:
+    if command.scope is ScopeKind.GLOBAL:
+        return command.action is ControlAction.SET_LEVEL or command.target == "*"
+    named = {
+        ScopeKind.ACCOUNT: order.account,
+        ScopeKind.STRATEGY: order.strategy,
+        ScopeKind.INSTRUMENT: order.instrument,
+    }
+    return named[command.scope] == command.target

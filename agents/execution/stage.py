@@ -1,0 +1,56 @@
+"""The order manager: it sends what risk approved, believes the venue and nothing else, and keeps the books."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from agents.execution.admission import take_approval, take_command
+from agents.execution.reporting import take_report
+from agents.execution.state import STATE_TYPES, ExecutionConfig
+from agents.execution.timers import take_claim, take_time
+from agents.execution.turn import Turn
+from agents.execution.valuation import take_mark
+from agents.stage import ShardState
+from schemas.control import ControlCommand
+from schemas.decisions import OrderApproved
+from schemas.event import Event, Heartbeat
+from schemas.opinions import MarketMark
+from schemas.orders import Claimed, VenueReport
+
+NAME: Final = "execution"
+
+
+class Execution:
+    """Orders, positions and ledger of all accounts of one shard.
+
+    An intent (OrderEvent PENDING_NEW) and its SubmitRequested leave in the same step, so that the shell commits the
+    one before it performs the other. ``step`` raises BadRecord for a report on an order it does not know.
+    """
+
+    name: Final = NAME
+
+    def __init__(self, config: ExecutionConfig) -> None:
+        self._config = config
+
+    def state_type(self, key: str) -> type:
+        """Return the type kept under a key: account/A, order/ID, instrument/I, finished/MINUTE or desk."""
+        return STATE_TYPES[key.partition("/")[0]]
+
+    def step(self, state: ShardState, event: Event) -> tuple[ShardState, Sequence[Event]]:
+        """Take an approval, a mark, a command, a report, a claim or a Heartbeat."""
+        turn = Turn(self._config, state, event)
+        if isinstance(event, MarketMark):
+            take_time(turn, event)
+            take_mark(turn, event)
+        elif isinstance(event, Heartbeat):
+            take_time(turn, event)
+        elif isinstance(event, OrderApproved):
+            take_approval(turn, event)
+        elif isinstance(event, VenueReport):
+            take_report(turn, event)
+        elif isinstance(event, ControlCommand):
+            take_command(turn, event)
+        elif isinstance(event, Claimed):
+            take_claim(turn, event)
+        else:
+            raise AssertionError(f"execution does not read {type(event).__name__}")
+        return state, turn.outputs

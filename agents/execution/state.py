@@ -1,0 +1,124 @@
+"""What execution keeps between two events, by checkpoint key, and the settings it is built from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+import msgspec
+
+from agents.execution.orders import OrderState
+from agents.execution.positions import PositionState
+from schemas.market import InstrumentDefined
+from schemas.opinions import MarketMark
+from schemas.values import NS_PER_MS, NS_PER_S, ZERO, Level
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccountTerms:
+    """Whose money: the capital put in at the start, in ``currency``, in which the account is valued.
+
+    ``conversion_rates``: what one unit of another quote currency is worth in ``currency``.
+    """
+
+    capital: Decimal
+    currency: str
+    conversion_rates: Mapping[str, Decimal] = field(default_factory=dict)
+
+    def rate(self, currency: str) -> Decimal | None:
+        """Return what one unit of ``currency`` is worth in the account's, or None when that is not known."""
+        return Decimal(1) if currency == self.currency else self.conversion_rates.get(currency)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrategyTerms:
+    """Which account a strategy trades with, and what."""
+
+    account: str
+    instruments: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutionConfig:
+    """The settings of the stage. Raises ValueError for an instrument or an account that it cannot keep books of.
+
+    ``submit_limit_ns`` is how old a request may be at the socket, ``ack_timeout_ns`` how long an answer may take,
+    ``receive_window_ns`` for how long after that limit the venue might still take the request, ``query_backoff_ns``
+    the pauses between questions (the last one repeats), ``retention_ns`` how long a finished order stays known.
+    """
+
+    instruments: Mapping[str, InstrumentDefined]
+    accounts: Mapping[str, AccountTerms]
+    strategies: Mapping[str, StrategyTerms]
+    submit_limit_ns: int = 500 * NS_PER_MS
+    ack_timeout_ns: int = NS_PER_S
+    receive_window_ns: int = 5 * NS_PER_S
+    query_backoff_ns: tuple[int, ...] = (500 * NS_PER_MS, NS_PER_S, 2 * NS_PER_S, 5 * NS_PER_S)
+    retention_ns: int = 600 * NS_PER_S
+    traders: Mapping[str, tuple[tuple[str, str], ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        traders: dict[str, list[tuple[str, str]]] = {}
+        for strategy, terms in sorted(self.strategies.items()):
+            account = self.accounts.get(terms.account)
+            if account is None:
+                raise ValueError(f"strategy {strategy} trades account {terms.account}, which is not defined")
+            for name in terms.instruments:
+                _refuse_unbookable(strategy, self.instruments.get(name), name, account)
+                traders.setdefault(name, []).append((terms.account, strategy))
+        object.__setattr__(self, "traders", {name: tuple(pairs) for name, pairs in traders.items()})
+
+
+def _refuse_unbookable(strategy: str, instrument: InstrumentDefined | None, name: str, account: AccountTerms) -> None:
+    if instrument is None:
+        raise ValueError(f"strategy {strategy} trades {name}, which is not defined")
+    if instrument.inverse:
+        raise ValueError(f"strategy {strategy} trades {name}: inverse contracts are not supported")
+    if account.rate(instrument.quote_currency) is None:
+        raise ValueError(f"strategy {strategy} trades {name}, but {instrument.quote_currency} has no conversion rate")
+
+
+class AccountState(msgspec.Struct):
+    """An account's books. ``positions`` are keyed ``strategy|instrument``; equity figures are in ``currency``."""
+
+    currency: str
+    balances: dict[str, Decimal] = {}
+    positions: dict[str, PositionState] = {}
+    open_orders: list[str] = []
+    equity: Decimal = ZERO
+    equity_peak: Decimal = ZERO
+    day: int = 0
+    day_start_equity: Decimal = ZERO
+
+
+class InstrumentState(msgspec.Struct):
+    """The newest mark of an instrument, its newest known mid, and up to which funding time it has been charged."""
+
+    mark: MarketMark | None = None
+    mid: int | None = None
+    funding_index: int | None = None
+
+
+class DeskState(msgspec.Struct):
+    """What the whole shard shares: now, the claim's epoch, the next timer, and the levels in force by scope."""
+
+    now_ns: int = 0
+    epoch: int = 0
+    next_timer_ns: int = 0
+    levels: dict[str, Level] = {}
+    oldest_bucket: int = 0
+    newest_bucket: int = 0
+
+
+class FinishedBucket(msgspec.Struct):
+    """The orders that finished within one slice of time, so that they can be forgotten together."""
+
+    order_ids: list[str] = []
+
+
+STATE_TYPES: dict[str, type] = {
+    "account": AccountState,
+    "order": OrderState,
+    "instrument": InstrumentState,
+    "desk": DeskState,
+    "finished": FinishedBucket,
+}

@@ -1,0 +1,77 @@
+"""Silence is information: answers that do not come turn orders UNKNOWN, and unknown orders are asked about."""
+
+from agents.execution.orders import OrderState
+from agents.execution.reporting import BUCKET_NS, change, settle
+from agents.execution.state import FinishedBucket
+from agents.execution.turn import Turn
+from schemas.event import Event
+from schemas.orders import Claimed, ExecType, OrderStatus
+
+
+def take_time(turn: Turn, event: Event) -> None:
+    """Move *now* on and do what has fallen due. Time never runs backwards here."""
+    desk = turn.desk
+    if event.available_at_ns > desk.now_ns:
+        desk.now_ns = event.available_at_ns
+        turn.touch_desk()
+    if desk.next_timer_ns and desk.next_timer_ns <= desk.now_ns:
+        _ring(turn)
+    if desk.oldest_bucket and (desk.oldest_bucket + 1) * BUCKET_NS + turn.config.retention_ns < desk.now_ns:
+        _forget(turn)
+
+
+def open_orders(turn: Turn) -> list[OrderState]:
+    """Return the orders that are not final, by account and in the order in which they were made."""
+    return [
+        turn.state[f"order/{order_id}"]
+        for name in sorted(turn.config.accounts)
+        if f"account/{name}" in turn.state
+        for order_id in turn.state[f"account/{name}"].open_orders
+    ]
+
+
+def _ring(turn: Turn) -> None:
+    desk = turn.desk
+    desk.next_timer_ns = 0
+    for order in open_orders(turn):
+        if order.timer_ns and order.timer_ns <= desk.now_ns:
+            _expire(turn, order)
+        elif order.timer_ns:
+            turn.save_order(order)
+    turn.touch_desk()
+
+
+def _expire(turn: Turn, order: OrderState) -> None:
+    if order.status in (OrderStatus.PENDING_NEW, OrderStatus.PENDING_CANCEL):
+        change(turn, order, ExecType.TIMED_OUT, "no answer in time")
+        settle(turn, order)
+    else:
+        turn.ask(order)
+
+
+def _forget(turn: Turn) -> None:
+    """Drop the orders of every slice of time that has been over for longer than the retention."""
+    desk = turn.desk
+    while desk.oldest_bucket and (desk.oldest_bucket + 1) * BUCKET_NS + turn.config.retention_ns < desk.now_ns:
+        key = f"finished/{desk.oldest_bucket}"
+        bucket: FinishedBucket | None = turn.state.get(key)
+        if bucket is not None:
+            for order_id in bucket.order_ids:
+                if f"order/{order_id}" in turn.state:
+                    del turn.state[f"order/{order_id}"]
+            del turn.state[key]
+        desk.oldest_bucket = 0 if desk.oldest_bucket >= desk.newest_bucket else desk.oldest_bucket + 1
+        desk.newest_bucket = desk.newest_bucket if desk.oldest_bucket else 0
+    turn.touch_desk()
+
+
+def take_claim(turn: Turn, claim: Claimed) -> None:
+    """A new holder does not know what the last one sent: intents without an answer are UNKNOWN, all open ones asked."""
+    turn.desk.epoch = claim.epoch
+    turn.touch_desk()
+    for order in open_orders(turn):
+        if order.status is OrderStatus.PENDING_NEW:
+            change(turn, order, ExecType.TIMED_OUT, f"claimed by epoch {claim.epoch}")
+            settle(turn, order)
+        else:
+            turn.ask(order)

@@ -1,0 +1,143 @@
+"""What an account is worth at a mark, and the funding that fell due by then.
+
+Funding is our own estimate: it is charged at the first grid mark on or after the funding time, on that mark's mid,
+while a venue charges it on its own price at the exact time. The difference shows in the reconciliation of cash.
+"""
+
+from decimal import Decimal
+
+from agents.execution.ledger import CASH, WIDE, funding_entry, is_margined, post
+from agents.execution.positions import PositionState, unrealised_pnl
+from agents.execution.turn import Turn
+from schemas.market import InstrumentDefined
+from schemas.opinions import MarketMark
+from schemas.orders import AccountMark, Posting
+from schemas.values import NS_PER_S, ZERO, money, notional
+
+DAY_NS = 86_400 * NS_PER_S
+
+
+def take_mark(turn: Turn, mark: MarketMark) -> None:
+    """Keep the newest mark of an instrument; on the grid, answer it with one AccountMark per trader."""
+    known = turn.instrument(mark.key)
+    known.mark = mark
+    if mark.mid is not None:
+        known.mid = mark.mid
+    due = _funding_due(turn, mark) if mark.on_grid else 0
+    turn.state[f"instrument/{mark.key}"] = known
+    if not mark.on_grid:
+        return
+    charged = [
+        (account, strategy, *_charge_funding(turn, mark, (account, strategy), due))
+        for account, strategy in turn.config.traders.get(mark.key, ())
+    ]
+    for name in dict.fromkeys(account for account, *_ in charged):
+        _revalue(turn, name, mark)
+    for account, strategy, paid, postings in charged:
+        turn.outputs.append(_account_mark(turn, mark, (account, strategy), paid, postings))
+
+
+def _funding_due(turn: Turn, mark: MarketMark) -> int:
+    """Return how many funding times have passed since the last charge; without a mid the charge waits."""
+    instrument = turn.config.instruments.get(mark.key)
+    if instrument is None or not is_margined(instrument) or mark.mid is None:
+        return 0
+    known = turn.instrument(mark.key)
+    index = mark.grid_time_ns // instrument.funding_interval_ns
+    due = 0 if known.funding_index is None else max(index - known.funding_index, 0)
+    known.funding_index = index if known.funding_index is None else max(index, known.funding_index)
+    return due
+
+
+def _charge_funding(
+    turn: Turn, mark: MarketMark, trader: tuple[str, str], due: int
+) -> tuple[Decimal, tuple[Posting, ...]]:
+    if not due or mark.mid is None:
+        return ZERO, ()
+    name, strategy = trader
+    account = turn.account(name)
+    position = turn.position(account, strategy, mark.key)
+    if position.quantity == 0:
+        return ZERO, ()
+    instrument = turn.config.instruments[mark.key]
+    value = notional(mark.mid, position.quantity, instrument.multiplier)
+    paid = money(value * instrument.funding_rate * due)
+    postings = funding_entry(instrument, strategy, paid)
+    post(account.balances, postings)
+    position.funding = WIDE.add(position.funding, paid)
+    return paid, postings
+
+
+def _revalue(turn: Turn, name: str, mark: MarketMark) -> None:
+    """Bring equity, its peak and the day's start up to the mark. A day is a UTC day of the run's clock."""
+    account = turn.account(name)
+    equity = equity_of(turn, name)
+    day = mark.grid_time_ns // DAY_NS
+    if day != account.day:
+        account.day_start_equity = account.equity
+        account.day = day
+    account.equity = equity
+    account.equity_peak = max(account.equity_peak, equity)
+    turn.save_account(name, account)
+
+
+def equity_of(turn: Turn, name: str) -> Decimal:
+    """Return cash plus the value of all positions at their newest known mids (at cost before the first).
+
+    Cash in a currency without a conversion rate (a fee asset) is not counted.
+    """
+    account, terms = turn.account(name), turn.config.accounts[name]
+    equity = ZERO
+    for key, amount in account.balances.items():
+        ledger_account, _, asset = key.partition("|")
+        rate = terms.rate(asset) if ledger_account == CASH else None
+        if rate is not None:
+            equity = WIDE.add(equity, WIDE.multiply(amount, rate))
+    for key, position in account.positions.items():
+        if position.quantity == 0:
+            continue
+        instrument = turn.config.instruments[key.split("|", 1)[1]]
+        value = unrealised_pnl(position, turn.instrument(instrument.key).mid, instrument.multiplier)
+        if not is_margined(instrument):
+            value = WIDE.add(value, position.cost)
+        equity = WIDE.add(equity, _converted(turn, name, instrument, value))
+    return money(equity)
+
+
+def _converted(turn: Turn, name: str, instrument: InstrumentDefined, amount: Decimal) -> Decimal:
+    """Return an amount of an instrument's quote currency in the account's."""
+    rate = turn.config.accounts[name].rate(instrument.quote_currency)
+    assert rate is not None, "the settings refuse an instrument without a rate"
+    return amount if rate == 1 else money(WIDE.multiply(amount, rate))
+
+
+def _account_mark(
+    turn: Turn, mark: MarketMark, trader: tuple[str, str], paid: Decimal, postings: tuple[Posting, ...]
+) -> AccountMark:
+    name, strategy = trader
+    account = turn.account(name)
+    position = account.positions.get(f"{strategy}|{mark.key}") or PositionState()
+    instrument = turn.config.instruments[mark.key]
+    open_pnl = unrealised_pnl(position, turn.instrument(mark.key).mid, instrument.multiplier)
+    return AccountMark(
+        key=name,
+        event_time_ns=mark.event_time_ns,
+        available_at_ns=turn.at_ns,
+        account=name,
+        strategy=strategy,
+        instrument=mark.key,
+        mark_id=mark.event_id,
+        grid_time_ns=mark.grid_time_ns,
+        mid=mark.mid,
+        position=position.quantity,
+        working=turn.working(account, strategy, mark.key),
+        unrealised_pnl=_converted(turn, name, instrument, open_pnl),
+        realised_pnl=_converted(turn, name, instrument, position.realised_pnl),
+        fees=_converted(turn, name, instrument, position.fees),
+        funding=_converted(turn, name, instrument, paid),
+        equity=account.equity,
+        equity_peak=account.equity_peak,
+        day_pnl=WIDE.subtract(account.equity, account.day_start_equity),
+        currency=account.currency,
+        postings=postings,
+    )
