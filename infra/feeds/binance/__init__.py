@@ -1,0 +1,1 @@
+"""Binance public market data: spot and USD-M futures."""
