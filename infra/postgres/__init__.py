@@ -1,0 +1,1 @@
+"""Postgres: the record of everything. Migrations, projections of events into tables, and the queries people ask."""

@@ -1,0 +1,70 @@
+"""Bring a database to the newest schema: Alembic over plain SQL files.
+
+Alembic keeps the order and the version; the SQL is ours to read. The lock is taken inside Alembic's own
+transaction: taken on the connection before it, it would open a transaction that Alembic then leaves uncommitted.
+Importing Alembic costs more than migrating, so a database that is already there is recognised without it.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import psycopg
+from psycopg import sql
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+HEAD: Final = "0002"
+
+
+def migrate(dsn: str, revision: str = HEAD) -> None:
+    """Upgrade the database to ``revision``; nothing happens when it is there.
+
+    Several processes may call this at once: one migrates, the others wait for it. Raises psycopg.Error when the
+    server cannot be reached or refuses.
+    """
+    if current_revision(dsn) != revision:
+        _run(dsn, revision, upgrade=True)
+
+
+def downgrade(dsn: str, revision: str) -> None:
+    """Take the database back to ``revision``, or to nothing with ``base``. What the tables held is lost."""
+    _run(dsn, revision, upgrade=False)
+
+
+def current_revision(dsn: str) -> str | None:
+    """Return the revision the database is at, or None for one without our schema."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        row = connection.execute("SELECT to_regclass('alembic_version') IS NOT NULL").fetchone()
+        if row is None or not row[0]:
+            return None
+        version = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        return None if version is None else str(version[0])
+
+
+def row_counts(dsn: str) -> dict[str, int]:
+    """Return table -> number of rows for every table of ours, for the summary of a run."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        names = connection.execute(
+            "SELECT relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace"
+            " WHERE nspname = 'public' AND relkind IN ('r', 'p') AND NOT relispartition"
+            " AND relname <> 'alembic_version' ORDER BY relname"
+        ).fetchall()
+        counts: dict[str, int] = {}
+        for (name,) in names:
+            row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(name))).fetchone()
+            assert row is not None
+            counts[name] = int(row[0])
+        return counts
+
+
+def _run(dsn: str, revision: str, *, upgrade: bool) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(dsn), poolclass=NullPool)
+    with engine.connect() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        config.attributes["connection"] = connection
+        (command.upgrade if upgrade else command.downgrade)(config, revision)
