@@ -8,6 +8,7 @@ from typing import Annotated
 
 import msgspec
 
+from schemas.event import Event
 from schemas.values import Side
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
@@ -86,3 +87,13 @@ class IngestOutcome(IngressRecord, frozen=True, kw_only=True, gc=False):
     kind: Name
     value: float
     note: str = ""
+
+
+class IngressEnvelope(Event, frozen=True, kw_only=True, gc=False):
+    """A public record on its way into the ingress stage; never encoded, it has no topic.
+
+    The wrapper makes it: ``key`` is the record's instrument, ``event_id`` the topic and the writer's id together,
+    ``event_time_ns`` the record's own, and ``available_at_ns`` the time stamp that the broker gave it.
+    """
+
+    record: IngressRecord
