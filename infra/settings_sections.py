@@ -4,6 +4,7 @@ Every model refuses keys it does not know, so that a misspelt limit stops the st
 field holds a secret: secrets are named by file and read when they are used.
 """
 
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -12,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from schemas.market import InstrumentDefined, Session
-from schemas.values import NS_PER_MS, NS_PER_S, units
+from schemas.values import NS_PER_MS, NS_PER_S, TimeInForce, units
 
 
 def _not_bool(value: Any) -> Any:
@@ -24,6 +25,11 @@ def _not_bool(value: Any) -> Any:
 def _whole_units(value: Decimal) -> Decimal:
     units(value)
     return value
+
+
+def plain_numbers(values: Mapping[str, Decimal]) -> dict[str, int | Decimal]:
+    """Return numbers of somebody else's, by name: an int where one is whole, else the Decimal."""
+    return {name: int(value) if value == value.to_integral_value() else value for name, value in values.items()}
 
 
 Whole = Annotated[int, BeforeValidator(_not_bool)]
@@ -166,37 +172,40 @@ class GridSettings(Section):
 
 
 class StalenessSettings(Section):
-    """How old is too old: market data behind a mark, a decision at risk, and how far in the future is an error."""
+    """How old is too old: a mark, the market data behind it, a decision; and how far in the future is an error."""
 
-    market_ms: Milliseconds = 2_000
-    decision_ms: Milliseconds = 1_000
+    mark_ms: Milliseconds = 2_000
+    market_ms: Milliseconds = 5_000
+    decision_ms: Milliseconds = 2_000
     future_ms: Milliseconds = 5_000
 
 
-Regime = Literal["trending", "reverting", "quiet", "crash"]
-
-
 class SimSettings(Section):
-    """The simulated feed: its seed (by default the run's) and the regimes it goes through, in a circle."""
+    """The simulated feed: its seed (by default the run's) and its regime: one of four, or a seeded mixture."""
 
     seed: Annotated[Whole, Field(ge=0, lt=2**63)] | None = None
-    regimes: Annotated[tuple[Regime, ...], Field(min_length=1)] = ("trending", "reverting", "quiet", "crash")
-    regime_s: Seconds = 15
+    regime: Literal["mixed", "trending", "reverting", "quiet", "crash"] = "mixed"
 
 
 class AccountSettings(Section):
-    """One account: the currency of its money and the capital it starts with."""
+    """One account: the currency of its money and the capital it starts with.
+
+    ``conversion_rates``: what one unit of another quote currency is worth in ``currency``; what is quoted in a
+    currency that is not listed cannot be traded.
+    """
 
     name: Name
     currency: Currency = "USD"
     capital: Positive
+    conversion_rates: dict[Currency, Positive] = {}
 
 
 class StrategySettings(Section):
     """One strategy: which policy acts for which account, on what, and how far.
 
-    ``risk_budget`` is the notional, in the account's currency, of target 1 on one instrument; ``share`` the part
-    of the account's capital that the strategy may use. ``instruments`` may be ``["*"]``: all of the run.
+    ``share`` is the part of the account's capital that the strategy acts with, ``risk_budget`` the part of that
+    which target 1 puts on one instrument. ``instruments`` may be ``["*"]``: all of the run. A taking order is
+    priced ``aggression_ticks`` beyond the touch. ``parameters`` are the policy's own numbers.
     """
 
     name: Name
@@ -204,9 +213,11 @@ class StrategySettings(Section):
     policy: Literal["baseline", "null", "probe"] = "baseline"
     horizon_s: Seconds = 10
     instruments: Annotated[tuple[InstrumentName | Literal["*"], ...], Field(min_length=1)] = ("*",)
-    risk_budget: Positive
     share: Share = Decimal(1)
-    parameters: dict[Name, Number | bool] = {}
+    risk_budget: Annotated[Number, Field(gt=0, le=10)]
+    time_in_force: TimeInForce = TimeInForce.IOC
+    aggression_ticks: Annotated[Whole, Field(ge=0, le=10_000)] = 10
+    parameters: dict[Name, Number] = {}
 
 
 class InstrumentSettings(Section):
@@ -276,21 +287,3 @@ class InstrumentSettings(Section):
             grid_ns=self.grid_ms * NS_PER_MS,
             horizons_ns=tuple(horizon * NS_PER_S for horizon in self.horizons_s),
         )
-
-
-LimitValue = Positive | bool
-LimitSet = dict[Name, LimitValue]
-
-
-class LimitSettings(Section):
-    """Hard limits by scope, kept as data: the composition root hands them to ``agents.limits``, which knows the keys.
-
-    A narrower scope adds to a wider one; whichever is tighter decides.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=False)
-
-    global_: LimitSet = Field(default_factory=dict, alias="global")
-    account: dict[str, LimitSet] = {}
-    strategy: dict[str, LimitSet] = {}
-    instrument: dict[str, LimitSet] = {}

@@ -95,9 +95,11 @@ def test_fractions_in_the_file_are_exact() -> None:
         ({"limits.global.order_value": "nan"}, "limits.global.order_value: input should be a finite number"),
         ({"limits.global.order_value": "-1"}, "limits.global.order_value: input should be greater than 0"),
         ({"limits.account.other.loss": 1}, "limits.account: other is not among main"),
+        ({"limits.strategy.committee.loss": 1}, "limits.strategy is not a setting"),
+        ({"limits.instrument.SIM:BTCUSD.loss": 1}, "limits.instrument.SIM:BTCUSD.loss is not a setting"),
         ({"strategies.committee.account": "x"}, "strategies.committee.account: x is not among main"),
         ({"strategies.committee.instruments": ["SIM:XRPUSD"]}, "strategies.committee.instruments: SIM:XRPUSD is not"),
-        ({"strategies.b": {"account": "main", "risk_budget": 1, "share": 0.1}}, "sum to 1.1, more than 1"),
+        ({"strategies.b": {"account": "main", "risk_budget": 1, "share": "0.1"}}, "sum to 1.1, more than 1"),
         ({"strategies.b": {"account": "main"}}, "strategies.b.risk_budget is missing."),
         ({"postgres.dsn": "postgresql://u:pw@h/x"}, "must not hold a password"),
         ({"postgres.dsn": "this is no dsn"}, "not a connection string"),
@@ -201,6 +203,35 @@ def test_every_increment_of_eight_places_survives_as_units(tick: Decimal) -> Non
         }
     )
     assert Decimal(instrument.to_event().tick_size) == tick * 10**8
+
+
+def test_an_account_gets_its_limits_by_the_names_the_checks_know() -> None:
+    settings = load(
+        {
+            "limits.account.main.order_value_max": "500.5",
+            "limits.instrument.SIM:BTCUSD.position_value_max": 7,
+            "strategies.committee.instruments": ["SIM:BTCUSD"],
+        }
+    )
+    values = settings.limit_values("main")
+    assert values["order_value_max"] == Decimal("500.5")
+    assert values["price_collar"] == Decimal("0.02")
+    assert values["messages_max"] == 50 and type(values["messages_max"]) is int
+    assert values["permissions"] == {"committee": ["SIM:BTCUSD"]}
+    assert values["position_value_max_of"] == {"SIM:BTCUSD": 7}
+    assert values["conversion_rates"] == {"USDT": 1}
+    assert (values["currency"], values["capital"], values["data_age_max_ms"]) == ("USD", 100_000, 5_000)
+
+
+def test_a_budget_is_capital_times_share_times_risk_budget() -> None:
+    assert load({"strategies.committee.share": "0.5"}).budget("committee") == Decimal(2_500)
+
+
+def test_a_star_means_all_instruments_of_the_run() -> None:
+    settings = load()
+    assert settings.strategy_instruments("committee", ["LEAN:BAC", "SIM:BTCUSD"]) == ("LEAN:BAC", "SIM:BTCUSD")
+    narrowed = load({"strategies.committee.instruments": ["SIM:BTCUSD"]})
+    assert narrowed.strategy_instruments("committee", ["LEAN:BAC", "SIM:BTCUSD"]) == ("SIM:BTCUSD",)
 
 
 def test_settings_are_frozen() -> None:
