@@ -1,0 +1,60 @@
+"""What the decider remembers: time, the market of each instrument, and the target in force on each line."""
+
+from typing import Final
+
+import msgspec
+
+from schemas.feedback import ReleaseStage
+from schemas.opinions import AlertLevel, MarketMark
+
+CLOCK_KEY: Final = "clock"
+RELEASES_KEY: Final = "releases"
+
+
+class Clock(msgspec.Struct, kw_only=True):
+    """*Now*: the newest Heartbeat or mark."""
+
+    now_ns: int = 0
+
+
+class Releases(msgspec.Struct, kw_only=True):
+    """The newest stage of each released model, by name."""
+
+    stages: dict[str, ReleaseStage] = {}
+
+
+class InstrumentOutlook(msgspec.Struct, kw_only=True):
+    """The newest mark of an instrument, its alert level, and whether a HIGH alert still restricts it."""
+
+    mark: MarketMark | None = None
+    alert: AlertLevel = AlertLevel.NORMAL
+    restricted: bool = False
+
+
+class LineState(msgspec.Struct, kw_only=True):
+    """One (strategy, instrument): the target in force and what became of it.
+
+    ``position`` and ``working`` are signed units of 1e-8. ``satisfied`` says that the order of the decision in
+    force has filled whole. ``denied_until_ns``: until then the line is taken to be restricted to reducing, since
+    execution has just denied an order for its level.
+    """
+
+    target: float = 0.0
+    decision_id: str = ""
+    asserted_at_ns: int = 0
+    satisfied: bool = True
+    position: int = 0
+    working: int = 0
+    unrealised_pnl: float = 0.0
+    ballots: int = 0
+    denied_until_ns: int = 0
+
+
+def instrument_key(instrument: str) -> str:
+    """Return the state key of an instrument."""
+    return f"instrument/{instrument}"
+
+
+def line_key(strategy: str, instrument: str) -> str:
+    """Return the state key of a line."""
+    return f"line/{strategy}|{instrument}"

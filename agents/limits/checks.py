@@ -1,0 +1,36 @@
+"""THE gate: one pure function between every order and the venue (DESIGN 3, handbook/reliability.md 2).
+
+Risk calls it to approve, execution calls it again as the last step before the venue. It evaluates every check it
+can, in a fixed order, and reports them all: an operator must see everything that is wrong, not the first of it.
+"""
+
+from collections.abc import Sequence
+
+from agents.limits.case import Case
+from agents.limits.conduct_checks import CONDUCT, message_rate
+from agents.limits.exposure import ExposureView
+from agents.limits.exposure_checks import EXPOSED
+from agents.limits.limit_set import LimitSet
+from agents.limits.order_checks import ALWAYS, MEASURED, instrument_known, numbers_valid
+from schemas.decisions import CheckResult, DenyReason, OrderApproved
+
+
+def check_order(order: OrderApproved, view: ExposureView, limits: LimitSet, now_ns: int) -> tuple[CheckResult, ...]:
+    """Return the result of every check, in a fixed order; the order may leave only if all have passed.
+
+    ``view`` must not yet count the order itself. An order of quantity 0 carries only cancels: they lower risk and
+    are never refused. With an unknown instrument or an invalid number, what would be measured by them is left out,
+    since the order is refused already.
+    """
+    case = Case.of(order, view, limits, now_ns)
+    if order.quantity == 0 and order.cancels:
+        return (message_rate(case),)
+    checks = ALWAYS
+    if instrument_known(case).passed and numbers_valid(case).passed:
+        checks += MEASURED + EXPOSED
+    return tuple(check(case) for check in checks + CONDUCT)
+
+
+def failed(results: Sequence[CheckResult]) -> tuple[DenyReason, ...]:
+    """Return the reasons of the checks that did not pass, in order."""
+    return tuple(item.reason for item in results if not item.passed)

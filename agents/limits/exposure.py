@@ -1,0 +1,214 @@
+"""What an account holds and what could still fill, as the limits see it.
+
+An order counts from the step that approved it: between an approval and the first word about it lies a time in
+which hundreds of further orders could each fit the limit alone. A *line* is one (strategy, instrument) of the
+account; lines are never netted against each other, since each is closed on its own.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+import msgspec
+
+from agents.limits.limit_set import LimitSet
+from schemas.decisions import OrderApproved
+from schemas.market import InstrumentDefined
+from schemas.opinions import MarketMark
+from schemas.orders import AccountMark, OrderEvent, OrderStatus
+from schemas.values import NS_PER_MS, ZERO, Level, Side, TimeInForce
+
+LineKey = tuple[str, str]
+"""(strategy, instrument)."""
+
+
+class WorkingOrder(msgspec.Struct, kw_only=True):
+    """An order that can still fill: ``leaves`` of it, in units of 1e-8. ``rests`` says that it may lie in a book."""
+
+    order_id: str
+    strategy: str
+    instrument: str
+    side: Side
+    leaves: int
+    limit_price: int | None
+    rests: bool
+    unknown: bool = False
+    seen: bool = False
+    cancelling: bool = False
+
+
+class ExposureLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One (strategy, instrument): the signed position, and the unsigned quantities that could still fill."""
+
+    strategy: str
+    instrument: str
+    position: int = 0
+    buys: int = 0
+    sells: int = 0
+
+    def after(self, side: Side, quantity: int) -> "ExposureLine":
+        """Return the line with one more order working."""
+        buys, sells = (quantity, 0) if side is Side.BUY else (0, quantity)
+        return msgspec.structs.replace(self, buys=self.buys + buys, sells=self.sells + sells)
+
+    @property
+    def highest(self) -> int:
+        """The position when every buy fills and no sell does."""
+        return self.position + self.buys
+
+    @property
+    def lowest(self) -> int:
+        """The position when every sell fills and no buy does."""
+        return self.position - self.sells
+
+    @property
+    def worst(self) -> int:
+        """The largest position, unsigned, that the working orders can lead to."""
+        return max(abs(self.highest), abs(self.lowest))
+
+    def reduced_by(self, side: Side, quantity: int) -> bool:
+        """Return whether an order can only bring the position nearer to 0, whichever of the working orders fill."""
+        if side is Side.SELL:
+            return self.position > 0 and self.sells + quantity <= self.position
+        return self.position < 0 and self.buys + quantity <= -self.position
+
+
+class AccountExposure(msgspec.Struct, kw_only=True):
+    """The state behind a view: what the account's events and our own approvals say. Serialisable.
+
+    ``positions`` is strategy -> instrument -> signed units. ``messages_ns`` are the times of submits and cancels in
+    the rate window, ``contents_ns`` when each order content was last approved.
+    """
+
+    equity: Decimal
+    equity_peak: Decimal
+    day_pnl: Decimal = ZERO
+    positions: dict[str, dict[str, int]] = {}
+    working: dict[str, WorkingOrder] = {}
+    messages_ns: list[int] = []
+    contents_ns: dict[str, int] = {}
+
+    @classmethod
+    def opened_with(cls, capital: Decimal) -> "AccountExposure":
+        """Return the exposure of an account that has not traded: its equity is its capital."""
+        return cls(equity=capital, equity_peak=capital)
+
+    def apply_order_event(self, event: OrderEvent) -> None:
+        """Take what execution says of an order. Position and leaves change together, or sizing would count twice."""
+        self.positions.setdefault(event.strategy, {})[event.instrument] = event.position_after
+        if event.final:
+            self.working.pop(event.order_id, None)
+            return
+        known = self.working.get(event.order_id)
+        self.working[event.order_id] = WorkingOrder(
+            order_id=event.order_id,
+            strategy=event.strategy,
+            instrument=event.instrument,
+            side=event.side,
+            leaves=max(0, event.quantity - event.filled_quantity),
+            limit_price=event.limit_price,
+            rests=_rests(event.time_in_force),
+            unknown=event.status is OrderStatus.UNKNOWN,
+            seen=True,
+            cancelling=event.status is OrderStatus.PENDING_CANCEL or (known is not None and known.cancelling),
+        )
+
+    def apply_account_mark(self, mark: AccountMark) -> None:
+        """Take a valuation of the account."""
+        self.equity, self.equity_peak, self.day_pnl = mark.equity, mark.equity_peak, mark.day_pnl
+        self.positions.setdefault(mark.strategy, {})[mark.instrument] = mark.position
+
+    def add_approval(self, order: OrderApproved, limits: LimitSet, now_ns: int) -> None:
+        """Count an approved order, and its cancels, from now on."""
+        window_ns = max(limits.message_window_ms, limits.duplicate_window_ms) * NS_PER_MS
+        self.messages_ns = [time_ns for time_ns in self.messages_ns if time_ns > now_ns - window_ns]
+        self.contents_ns = {key: time for key, time in self.contents_ns.items() if time > now_ns - window_ns}
+        self.messages_ns += [now_ns] * messages_of(order)
+        for order_id in order.cancels:
+            if order_id in self.working:
+                self.working[order_id].cancelling = True
+        if order.quantity == 0:
+            return
+        self.contents_ns[content_key(order)] = now_ns
+        self.working[order.order_id] = WorkingOrder(
+            order_id=order.order_id,
+            strategy=order.strategy,
+            instrument=order.instrument,
+            side=order.side,
+            leaves=order.quantity,
+            limit_price=order.limit_price,
+            rests=_rests(order.time_in_force),
+        )
+
+    def lines(self) -> dict[LineKey, ExposureLine]:
+        """Return every line that holds or works anything."""
+        found = {
+            (strategy, instrument): ExposureLine(strategy=strategy, instrument=instrument, position=position)
+            for strategy, of_strategy in self.positions.items()
+            for instrument, position in of_strategy.items()
+        }
+        for order in self.working.values():
+            key = (order.strategy, order.instrument)
+            line = found.get(key) or ExposureLine(strategy=order.strategy, instrument=order.instrument)
+            found[key] = line.after(order.side, order.leaves)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class ExposureView:
+    """All that the limits look at besides the order: pure data, made by risk and by execution each from its own state.
+
+    ``level`` is the strictest level in force for the order's account, strategy and instrument; ``level_source``
+    names the latch it comes from. ``marks`` holds the newest mark of each instrument.
+    """
+
+    instruments: Mapping[str, InstrumentDefined]
+    marks: Mapping[str, MarketMark]
+    lines: Mapping[LineKey, ExposureLine]
+    working: Mapping[str, WorkingOrder]
+    equity: Decimal
+    equity_peak: Decimal
+    day_pnl: Decimal
+    messages_ns: Sequence[int] = ()
+    contents_ns: Mapping[str, int] = field(default_factory=dict)
+    level: Level = Level.ACTIVE
+    level_source: str = ""
+
+
+def view_of(
+    exposure: AccountExposure,
+    instruments: Mapping[str, InstrumentDefined],
+    marks: Mapping[str, MarketMark],
+    level: tuple[Level, str],
+) -> ExposureView:
+    """Return the view of an account's state under the level in force and the name of its latch."""
+    return ExposureView(
+        instruments=instruments,
+        marks=marks,
+        lines=exposure.lines(),
+        working=exposure.working,
+        equity=exposure.equity,
+        equity_peak=exposure.equity_peak,
+        day_pnl=exposure.day_pnl,
+        messages_ns=exposure.messages_ns,
+        contents_ns=exposure.contents_ns,
+        level=level[0],
+        level_source=level[1],
+    )
+
+
+def content_key(order: OrderApproved) -> str:
+    """Return what makes two orders the same intent, whatever their ids."""
+    return (
+        f"{order.strategy}|{order.instrument}|{order.side}|{order.quantity}|{order.order_type}"
+        f"|{order.limit_price}|{order.time_in_force}"
+    )
+
+
+def messages_of(order: OrderApproved) -> int:
+    """Return how many messages to the venue an order costs: its cancels, and itself."""
+    return len(order.cancels) + (1 if order.quantity else 0)
+
+
+def _rests(time_in_force: TimeInForce) -> bool:
+    return time_in_force in (TimeInForce.GTC, TimeInForce.POST_ONLY)

@@ -1,0 +1,80 @@
+"""Checks of what the account would hold if the worst of its working orders filled, this one among them.
+
+An order that can only bring a position nearer to 0 passes them all: a limit must never hold anyone in a position.
+"""
+
+from decimal import Decimal
+
+from agents.limits.case import Case, Check, result
+from schemas.decisions import CheckResult, DenyReason
+from schemas.values import ZERO, to_decimal
+
+_REDUCES = "only reduces"
+
+
+def short_allowed(case: Case) -> CheckResult:
+    """A strategy cannot sell what it does not hold of an instrument that cannot be sold short."""
+    lowest = case.line.after(case.order.side, case.order.quantity).lowest
+    shortable = case.view.instruments[case.order.instrument].shortable
+    # A buy never makes a position shorter, whatever stands already.
+    passed = shortable or lowest >= 0 or case.order.side.sign > 0
+    return result(DenyReason.SHORT_NOT_ALLOWED, passed, to_decimal(lowest), "any" if shortable else "0")
+
+
+def position_limit(case: Case) -> CheckResult:
+    """The account's worst positions in the instrument, over all its strategies, at the mid."""
+    name = case.order.instrument
+    limit = case.limits.position_value_max
+    limit = min(limit, case.limits.position_value_max_of.get(name, limit))
+    worst = sum(line.worst for line in case.lines_after() if line.instrument == name)
+    return _compared(case, DenyReason.POSITION_LIMIT, case.at_mid(name, worst), limit)
+
+
+def gross_exposure(case: Case) -> CheckResult:
+    """The worst positions of all lines, added up."""
+    return _compared(case, DenyReason.GROSS_EXPOSURE, _gross(case), case.limits.gross_exposure_max)
+
+
+def net_exposure(case: Case) -> CheckResult:
+    """The worst sum of signed positions, long or short."""
+    highest, lowest = ZERO, ZERO
+    for line in case.lines_after():
+        if line.worst == 0:
+            continue
+        high, low = case.at_mid(line.instrument, line.highest), case.at_mid(line.instrument, line.lowest)
+        if high is None or low is None:
+            return _compared(case, DenyReason.NET_EXPOSURE, None, case.limits.net_exposure_max)
+        highest, lowest = highest + high, lowest + low
+    return _compared(case, DenyReason.NET_EXPOSURE, max(abs(highest), abs(lowest)), case.limits.net_exposure_max)
+
+
+def credit(case: Case) -> CheckResult:
+    """Gross exposure is at most the account's equity times its leverage."""
+    equity = case.view.equity
+    known = equity.is_finite()
+    limit = equity * case.limits.leverage_max if known and equity > 0 else ZERO
+    return _compared(case, DenyReason.CREDIT_LIMIT, _gross(case), limit)
+
+
+def _gross(case: Case) -> Decimal | None:
+    total = ZERO
+    for line in case.lines_after():
+        if line.worst == 0:
+            continue
+        value = case.at_mid(line.instrument, line.worst)
+        if value is None:
+            return None
+        total += value
+    return total
+
+
+def _compared(case: Case, reason: DenyReason, value: Decimal | None, limit: Decimal) -> CheckResult:
+    if case.reduces:
+        return result(reason, True, _REDUCES if value is None else value, limit)
+    if value is None:
+        return result(reason, False, "a position without a mid or a rate", limit)
+    return result(reason, value <= limit, value, limit)
+
+
+EXPOSED: tuple[Check, ...] = (short_allowed, position_limit, gross_exposure, net_exposure, credit)
+"""Checks that need a known instrument and valid numbers."""

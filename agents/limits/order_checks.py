@@ -1,0 +1,136 @@
+"""Checks of the order itself: may it be sent, are its numbers numbers, is its price sane, do its increments fit."""
+
+from agents.limits.case import Case, Check, result
+from agents.limits.valuation import positive_units, quote_value
+from schemas.decisions import CheckResult, DenyReason
+from schemas.market import InstrumentDefined
+from schemas.opinions import MarkQuality
+from schemas.values import NS_PER_MS, to_decimal
+
+_TRADABLE = (MarkQuality.GOOD, MarkQuality.TOP_ONLY)
+
+
+def permitted(case: Case) -> CheckResult:
+    """What a strategy is not expressly allowed to trade it may not trade."""
+    order = case.order
+    passed = case.limits.permits(order.strategy, order.instrument)
+    return result(DenyReason.NOT_PERMITTED, passed, f"{order.strategy} on {order.instrument}", "permissions")
+
+
+def instrument_known(case: Case) -> CheckResult:
+    """Without a definition there is no tick, no lot and no value."""
+    passed = case.order.instrument in case.view.instruments
+    return result(DenyReason.INSTRUMENT_UNKNOWN, passed, case.order.instrument, "defined instruments")
+
+
+def numbers_valid(case: Case) -> CheckResult:
+    """Quantity and price (of a market order: its protection price) are positive 64-bit integers of 1e-8."""
+    order = case.order
+    passed = positive_units(order.quantity) and positive_units(order.limit_price)
+    return result(DenyReason.INVALID_NUMBER, passed, f"{order.quantity} at {order.limit_price}", "above 0, 64 bits")
+
+
+def data_fresh(case: Case) -> CheckResult:
+    """A backlog never trades: neither an expired decision nor a market that has not been heard of."""
+    limit_ns = case.limits.data_age_max_ms * NS_PER_MS
+    overdue_ns = case.now_ns - case.order.expires_at_ns
+    if overdue_ns > 0:
+        return result(DenyReason.DATA_STALE, False, f"expired {overdue_ns} ns ago", "not expired")
+    if case.mark is None:
+        return result(DenyReason.DATA_STALE, False, "no mark", f"{limit_ns} ns")
+    age_ns = case.now_ns - case.mark.newest_time_ns
+    return result(DenyReason.DATA_STALE, age_ns <= limit_ns, f"{age_ns} ns", f"{limit_ns} ns")
+
+
+def reference_fresh(case: Case) -> CheckResult:
+    """The mark that the collar is laid around must exist, be tradable, be a number, and be new."""
+    limit_ns = case.limits.reference_age_max_ms * NS_PER_MS
+    limit = f"{limit_ns} ns, {' or '.join(_TRADABLE)}"
+    if case.mark is None:
+        return result(DenyReason.REF_PRICE_STALE, False, "no mark", limit)
+    age_ns = case.now_ns - case.mark.available_at_ns
+    passed = age_ns <= limit_ns and case.mark.quality in _TRADABLE and case.mid is not None
+    return result(DenyReason.REF_PRICE_STALE, passed, f"{age_ns} ns, {case.mark.quality}, mid {case.mid}", limit)
+
+
+def price_collar(case: Case) -> CheckResult:
+    """The price lies within the collar of the mid on both sides; without a reference nothing does."""
+    price, mid, collar = case.order.limit_price, case.mid, case.limits.price_collar
+    if mid is None or price is None or not positive_units(price):
+        return result(DenyReason.PRICE_COLLAR, False, f"{price} with mid {mid}", collar)
+    # Compared as a product: a quotient would be rounded, and the exact limit must pass.
+    passed = abs(price - mid) <= collar * mid
+    return result(DenyReason.PRICE_COLLAR, passed, f"{to_decimal(price)} with mid {to_decimal(mid)}", collar)
+
+
+ALWAYS: tuple[Check, ...] = (
+    permitted,
+    instrument_known,
+    numbers_valid,
+    data_fresh,
+    reference_fresh,
+    price_collar,
+)
+"""Checks that can judge any order, whatever it holds."""
+
+
+def _instrument(case: Case) -> InstrumentDefined:
+    return case.view.instruments[case.order.instrument]
+
+
+def _price(case: Case) -> int:
+    price = case.order.limit_price
+    assert price is not None, "checks of increments run on valid numbers only"
+    return price
+
+
+def tick_size(case: Case) -> CheckResult:
+    """The price is a multiple of the tick."""
+    tick = _instrument(case).tick_size
+    return result(
+        DenyReason.TICK_SIZE, tick > 0 and _price(case) % tick == 0, to_decimal(_price(case)), to_decimal(tick)
+    )
+
+
+def lot_size(case: Case) -> CheckResult:
+    """The quantity is a multiple of the lot."""
+    lot = _instrument(case).lot_size
+    quantity = case.order.quantity
+    return result(DenyReason.LOT_SIZE, lot > 0 and quantity % lot == 0, to_decimal(quantity), to_decimal(lot))
+
+
+def quantity_min(case: Case) -> CheckResult:
+    """The quantity is at least the venue's minimum."""
+    limit = _instrument(case).quantity_min
+    quantity = case.order.quantity
+    return result(DenyReason.ORDER_QTY_MIN, quantity >= limit, to_decimal(quantity), to_decimal(limit))
+
+
+def quantity_max(case: Case) -> CheckResult:
+    """The quantity is at most the venue's maximum and our own."""
+    limit = to_decimal(_instrument(case).quantity_max)
+    own = case.limits.order_quantity_max.get(case.order.instrument)
+    limit = limit if own is None else min(limit, own)
+    quantity = to_decimal(case.order.quantity)
+    return result(DenyReason.ORDER_QTY_MAX, quantity <= limit, quantity, limit)
+
+
+def notional_min(case: Case) -> CheckResult:
+    """The value in the quote currency is at least the venue's minimum."""
+    limit = _instrument(case).notional_min
+    value = quote_value(_instrument(case), _price(case), case.order.quantity)
+    return result(DenyReason.NOTIONAL_MIN, value >= limit, value, limit)
+
+
+def order_value(case: Case) -> CheckResult:
+    """The value, at the dearer of price and mid, is at most the limit; without a conversion rate it is unknown."""
+    price = max(_price(case), case.mid or 0)
+    value = case.value(_instrument(case), price, case.order.quantity)
+    if value is None:
+        observed = f"no rate from {_instrument(case).quote_currency} to {case.limits.currency}"
+        return result(DenyReason.ORDER_VALUE_MAX, False, observed, case.limits.order_value_max)
+    return result(DenyReason.ORDER_VALUE_MAX, value <= case.limits.order_value_max, value, case.limits.order_value_max)
+
+
+MEASURED: tuple[Check, ...] = (tick_size, lot_size, quantity_min, quantity_max, notional_min, order_value)
+"""Checks that need a known instrument and valid numbers."""

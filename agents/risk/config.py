@@ -1,0 +1,46 @@
+"""What risk is told at the start: instruments, limits by account, and each strategy's budget and way of trading."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from agents.limits.limit_set import LimitSet
+from schemas.market import InstrumentDefined
+from schemas.values import NS_PER_S, Level, OrderType, TimeInForce
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyRisk:
+    """One strategy's share: at target 1 it holds ``budget`` (in the account's currency) of each instrument.
+
+    A taking order (IOC, FOK) is priced ``aggression_ticks`` beyond the touch it takes, a resting one (GTC,
+    POST_ONLY) at the touch it joins; neither beyond the account's collar.
+    """
+
+    name: str
+    account: str
+    budget: Decimal
+    order_type: OrderType = OrderType.LIMIT
+    time_in_force: TimeInForce = TimeInForce.IOC
+    aggression_ticks: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class RiskConfig:
+    """Settings of the risk stage.
+
+    ``breach_level`` is what a loss or drawdown beyond its limit latches at the account. ``order_life_ns`` is how
+    long an order of risk's own (a flatten) may take to reach the venue.
+    """
+
+    instruments: Mapping[str, InstrumentDefined]
+    limits: Mapping[str, LimitSet]
+    strategies: Mapping[str, StrategyRisk]
+    breach_level: Level = Level.HALTED
+    order_life_ns: int = 2 * NS_PER_S
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a strategy whose account has no limits."""
+        for strategy in self.strategies.values():
+            if strategy.account not in self.limits:
+                raise ValueError(f"The strategy {strategy.name!r} trades {strategy.account!r}, which has no limits.")

@@ -1,0 +1,156 @@
+"""One order from intention to verdict: priced, checked against the hard limits, counted when approved."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from agents.limits.checks import check_order, failed
+from agents.limits.exposure import ExposureLine, WorkingOrder, view_of
+from agents.risk.config import RiskConfig, StrategyRisk
+from agents.risk.levels import effective_level
+from agents.risk.sizing import limit_price
+from agents.risk.state import LEVELS_KEY, AccountRisk, InstrumentRisk, account_key, instrument_key
+from agents.stage import ShardState
+from schemas.decisions import OrderApproved, OrderDenied
+from schemas.event import Event, derive_id
+from schemas.opinions import MarketMark
+from schemas.values import Side
+
+
+@dataclass(frozen=True, slots=True)
+class Intention:
+    """What is to be ordered: a signed quantity, and the decision that it answers."""
+
+    decision_id: str
+    strategy: StrategyRisk
+    instrument: str
+    quantity: int
+    target: float
+    cancels: tuple[str, ...]
+    decided_at_ns: int
+    expires_at_ns: int
+    ordinal: int = 0
+
+    @property
+    def order_id(self) -> str:
+        """The order's id: a function of its decision, so that it is the same whenever it is derived."""
+        return derive_id(self.decision_id, "order", self.ordinal)
+
+
+def to_cancel(working: dict[str, WorkingOrder], strategy: str, instrument: str) -> tuple[str, ...]:
+    """Return the resting orders of a line, which a new target replaces. What takes at once ends by itself."""
+    return tuple(
+        order.order_id
+        for order in working.values()
+        if order.strategy == strategy and order.instrument == instrument and order.rests and not order.cancelling
+    )
+
+
+def marks_of(state: ShardState, config: RiskConfig) -> dict[str, MarketMark]:
+    """Return the newest mark of each instrument that has one."""
+    found: dict[str, MarketMark] = {}
+    for name in config.instruments:
+        kept: InstrumentRisk | None = state.get(instrument_key(name))
+        if kept is not None and kept.mark is not None:
+            found[name] = kept.mark
+    return found
+
+
+def judge(state: ShardState, config: RiskConfig, intention: Intention, reducing: bool = False) -> Sequence[Event]:
+    """Return the verdict on an intention, and count it.
+
+    A denied order's cancels are carried out all the same: they can only lower risk. ``reducing`` forbids this
+    order to do anything but reduce.
+    """
+    account: AccountRisk = state[account_key(intention.strategy.account)]
+    limits = config.limits[intention.strategy.account]
+    now_ns: int = state[LEVELS_KEY].now_ns
+    order = _priced(state, config, intention, reducing)
+    level = effective_level(state, intention.strategy.account, intention.strategy.name, intention.instrument)
+    view = view_of(account.exposure, config.instruments, marks_of(state, config), level)
+    # What could not be sized is judged as an order all the same, not as the mere cancels it would pass for.
+    judged = order if order.quantity else msgspec.structs.replace(order, cancels=())
+    results = check_order(judged, view, limits, now_ns)
+    reasons = failed(results)
+    state[account_key(intention.strategy.account)] = account
+    if not reasons:
+        account.approved += 1
+        account.exposure.add_approval(order, limits, now_ns)
+        return (msgspec.structs.replace(order, checks=results),)
+    account.denied += 1
+    denied = OrderDenied(
+        key=order.account,
+        event_time_ns=now_ns,
+        available_at_ns=now_ns,
+        order_id=order.order_id,
+        decision_id=order.decision_id,
+        account=order.account,
+        strategy=order.strategy,
+        instrument=order.instrument,
+        side=order.side if order.quantity else None,
+        quantity=order.quantity,
+        target=intention.target,
+        reasons=reasons,
+        limits_version=order.limits_version,
+        checks=results,
+    )
+    if not order.cancels:
+        return (denied,)
+    return (denied, *cancel_only(state, config, intention))
+
+
+def cancel_only(state: ShardState, config: RiskConfig, intention: Intention) -> Sequence[Event]:
+    """Return an approval that carries the intention's cancels and no order, and count its messages."""
+    account: AccountRisk = state[account_key(intention.strategy.account)]
+    limits = config.limits[intention.strategy.account]
+    now_ns: int = state[LEVELS_KEY].now_ns
+    bare = msgspec.structs.replace(
+        _priced(state, config, intention, False),
+        order_id=derive_id(intention.order_id, "cancels", 0),
+        quantity=0,
+        limit_price=None,
+    )
+    view = view_of(account.exposure, config.instruments, {}, effective_level(state, "", "", ""))
+    results = check_order(bare, view, limits, now_ns)
+    assert not failed(results), "cancels are never refused"
+    account.exposure.add_approval(bare, limits, now_ns)
+    state[account_key(intention.strategy.account)] = account
+    return (msgspec.structs.replace(bare, checks=results),)
+
+
+def _priced(state: ShardState, config: RiskConfig, intention: Intention, reducing: bool) -> OrderApproved:
+    strategy, now_ns = intention.strategy, state[LEVELS_KEY].now_ns
+    limits = config.limits[strategy.account]
+    kept: InstrumentRisk | None = state.get(instrument_key(intention.instrument))
+    mark = None if kept is None else kept.mark
+    instrument = config.instruments.get(intention.instrument)
+    side = Side.BUY if intention.quantity > 0 else Side.SELL
+    price = None
+    if mark is not None and instrument is not None and intention.quantity:
+        price = limit_price(side, mark, instrument, strategy, limits)
+    account: AccountRisk = state[account_key(strategy.account)]
+    line = account.exposure.lines().get((strategy.name, intention.instrument))
+    line = line or ExposureLine(strategy=strategy.name, instrument=intention.instrument)
+    return OrderApproved(
+        key=strategy.account,
+        event_time_ns=now_ns,
+        available_at_ns=now_ns,
+        order_id=intention.order_id,
+        decision_id=intention.decision_id,
+        account=strategy.account,
+        strategy=strategy.name,
+        instrument=intention.instrument,
+        side=side,
+        quantity=abs(intention.quantity),
+        order_type=strategy.order_type,
+        limit_price=price,
+        time_in_force=strategy.time_in_force,
+        reduce_only=reducing or line.reduced_by(side, abs(intention.quantity)),
+        cancels=intention.cancels,
+        decision_mid=0 if mark is None or mark.mid is None else mark.mid,
+        limits_version=limits.version,
+        checks=(),
+        expires_at_ns=intention.expires_at_ns,
+        decided_at_ns=intention.decided_at_ns,
+    )

@@ -1,0 +1,215 @@
+"""Risk: from a target to an order that has passed the hard limits, or to a denial with every reason."""
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+from agents.limits.checks import failed
+from agents.limits.conduct_checks import drawdown_exceeded
+from agents.limits.exposure import AccountExposure, ExposureLine
+from agents.risk import flatten
+from agents.risk.config import RiskConfig, StrategyRisk
+from agents.risk.levels import latch, latched, scope_name
+from agents.risk.orders import Intention, cancel_only, judge, to_cancel
+from agents.risk.sizing import order_quantity, wanted_position
+from agents.risk.state import (
+    LEVELS_KEY,
+    AccountRisk,
+    InstrumentRisk,
+    Levels,
+    account_key,
+    instrument_key,
+    line_key,
+)
+from agents.stage import NO_EVENTS, ShardState
+from schemas.control import ControlAction, ControlCommand, ScopeKind
+from schemas.dead_letters import BadRecord, DeadLetterReason
+from schemas.decisions import CheckResult, Decision, DecisionOutcome, DenyReason, OrderDenied
+from schemas.event import Event, Heartbeat, derive_id
+from schemas.opinions import AlertLevel, AnomalyAlert, MarketMark
+from schemas.orders import AccountMark, OrderEvent
+from schemas.values import Level
+
+_Handler = Callable[[ShardState, Any], Sequence[Event]]
+_BREACH_AUTHOR: Final = "risk"
+
+
+class Risk:
+    """The risk stage: reads decisions, marks, alerts, account events and commands; emits approvals and denials."""
+
+    name: Final = "risk"
+
+    def __init__(self, config: RiskConfig) -> None:
+        self._config = config
+        self._handlers: dict[type[Event], _Handler] = {
+            Decision: self._decide,
+            MarketMark: self._mark,
+            AnomalyAlert: self._alert,
+            OrderEvent: self._order_event,
+            AccountMark: self._account_mark,
+            ControlCommand: self._command,
+            Heartbeat: self._heartbeat,
+        }
+
+    def state_type(self, key: str) -> type:
+        """Return the Struct type kept under ``key``."""
+        if key == LEVELS_KEY:
+            return Levels
+        return AccountRisk if key.startswith("account/") else InstrumentRisk
+
+    def step(self, state: ShardState, event: Event) -> tuple[ShardState, Sequence[Event]]:
+        """Take one event. Fill and Position change nothing here: each OrderEvent carries the position after it.
+
+        Raises BadRecord for a command that names no level or an unknown account.
+        """
+        handler = self._handlers.get(type(event))
+        if handler is None:
+            return state, NO_EVENTS
+        self._open(state)
+        return state, handler(state, event)
+
+    def _open(self, state: ShardState) -> None:
+        if LEVELS_KEY in state:
+            return
+        state[LEVELS_KEY] = Levels()
+        for account, limits in self._config.limits.items():
+            state[account_key(account)] = AccountRisk(exposure=AccountExposure.opened_with(limits.capital))
+
+    def _now(self, state: ShardState, now_ns: int) -> None:
+        levels: Levels = state[LEVELS_KEY]
+        if now_ns > levels.now_ns:
+            levels.now_ns = now_ns
+            state[LEVELS_KEY] = levels
+
+    def _heartbeat(self, state: ShardState, event: Heartbeat) -> Sequence[Event]:
+        self._now(state, event.available_at_ns)
+        return NO_EVENTS
+
+    def _mark(self, state: ShardState, mark: MarketMark) -> Sequence[Event]:
+        self._now(state, mark.available_at_ns)
+        kept: InstrumentRisk = state.get(instrument_key(mark.key)) or InstrumentRisk()
+        kept.mark = mark
+        state[instrument_key(mark.key)] = kept
+        return flatten.retry(state, self._config, mark.key)
+
+    def _alert(self, state: ShardState, alert: AnomalyAlert) -> Sequence[Event]:
+        kept: InstrumentRisk = state.get(instrument_key(alert.key)) or InstrumentRisk()
+        if alert.level is not AlertLevel.ELEVATED:
+            # ELEVATED lifts nothing and restricts nothing: only NORMAL ends what HIGH began.
+            kept.restricted = alert.level is AlertLevel.HIGH
+        state[instrument_key(alert.key)] = kept
+        return NO_EVENTS
+
+    def _order_event(self, state: ShardState, event: OrderEvent) -> Sequence[Event]:
+        account: AccountRisk = state[account_key(event.account)]
+        account.exposure.apply_order_event(event)
+        state[account_key(event.account)] = account
+        return NO_EVENTS
+
+    def _account_mark(self, state: ShardState, mark: AccountMark) -> Sequence[Event]:
+        account: AccountRisk = state[account_key(mark.account)]
+        account.exposure.apply_account_mark(mark)
+        state[account_key(mark.account)] = account
+        limits = self._config.limits[mark.account]
+        lost = -mark.day_pnl > limits.daily_loss_max
+        if not lost and not drawdown_exceeded(mark.equity, mark.equity_peak, limits.drawdown_max):
+            return NO_EVENTS
+        scope = scope_name(ScopeKind.ACCOUNT, mark.account)
+        if latched(state, scope) is self._config.breach_level or latched(state, scope) is Level.HALTED:
+            return NO_EVENTS
+        reason = DenyReason.LOSS_LIMIT if lost else DenyReason.DRAWDOWN
+        latch(state, scope, self._config.breach_level, f"{_BREACH_AUTHOR}: {reason}")
+        return self._cancel_account(state, mark, mark.account)
+
+    def _command(self, state: ShardState, command: ControlCommand) -> Sequence[Event]:
+        if command.scope is ScopeKind.ACCOUNT and command.target not in self._config.limits:
+            raise BadRecord(DeadLetterReason.INVALID_VALUE, f"no account {command.target!r}")
+        if command.action is ControlAction.FLATTEN:
+            return flatten.begin(state, self._config, command)
+        if command.action is not ControlAction.SET_LEVEL:
+            return NO_EVENTS
+        if command.level is None:
+            raise BadRecord(DeadLetterReason.INVALID_VALUE, "SET_LEVEL without a level")
+        # Execution reads the same command and cancels what works in its scope; here the latch is all there is to do.
+        latch(state, scope_name(command.scope, command.target), command.level, f"{command.author}: {command.reason}")
+        return NO_EVENTS
+
+    def _cancel_account(self, state: ShardState, cause: Event, name: str) -> Sequence[Event]:
+        events: list[Event] = []
+        now_ns: int = state[LEVELS_KEY].now_ns
+        account: AccountRisk = state[account_key(name)]
+        for strategy in (item for item in self._config.strategies.values() if item.account == name):
+            for instrument in self._config.instruments:
+                cancels = to_cancel(account.exposure.working, strategy.name, instrument)
+                if not cancels:
+                    continue
+                decision_id = derive_id(cause.event_id, f"cancel/{line_key(strategy.name, instrument)}", 0)
+                expires_at_ns = now_ns + self._config.order_life_ns
+                intention = Intention(decision_id, strategy, instrument, 0, 0.0, cancels, now_ns, expires_at_ns)
+                events += cancel_only(state, self._config, intention)
+        return events
+
+    def _decide(self, state: ShardState, decision: Decision) -> Sequence[Event]:
+        if decision.outcome is not DecisionOutcome.TARGET:
+            return NO_EVENTS
+        strategy = self._config.strategies.get(decision.strategy)
+        if strategy is None or strategy.account != decision.account:
+            return (self._unpermitted(state, decision),)
+        account: AccountRisk = state[account_key(strategy.account)]
+        cancels = to_cancel(account.exposure.working, decision.strategy, decision.instrument)
+        sized = self._size(state, decision, strategy)
+        intention = Intention(
+            decision_id=decision.decision_id,
+            strategy=strategy,
+            instrument=decision.instrument,
+            quantity=sized or 0,
+            target=decision.target,
+            cancels=cancels,
+            decided_at_ns=decision.available_at_ns,
+            expires_at_ns=decision.expires_at_ns,
+        )
+        if sized == 0:
+            account.unchanged += 1
+            state[account_key(strategy.account)] = account
+            return cancel_only(state, self._config, intention) if cancels else NO_EVENTS
+        reducing = line_key(decision.strategy, decision.instrument) in account.flattening
+        return judge(state, self._config, intention, reducing)
+
+    def _size(self, state: ShardState, decision: Decision, strategy: StrategyRisk) -> int | None:
+        """Return the signed quantity to order, or None when it cannot be told: the limits then say what is missing."""
+        instrument = self._config.instruments.get(decision.instrument)
+        kept: InstrumentRisk | None = state.get(instrument_key(decision.instrument))
+        if instrument is None or kept is None or kept.mark is None or kept.mark.mid is None or kept.mark.mid <= 0:
+            return None
+        rate = self._config.limits[strategy.account].rate(instrument.quote_currency)
+        account: AccountRisk = state[account_key(strategy.account)]
+        line = account.exposure.lines().get((decision.strategy, decision.instrument))
+        line = line or ExposureLine(strategy=decision.strategy, instrument=decision.instrument)
+        # Without a rate the order is sized as if it were 1; the value check then refuses it for the missing rate.
+        wanted = wanted_position(decision.target, strategy.budget, kept.mark.mid, instrument, rate or Decimal(1))
+        return order_quantity(wanted, line, instrument.lot_size)
+
+    def _unpermitted(self, state: ShardState, decision: Decision) -> OrderDenied:
+        now_ns: int = state[LEVELS_KEY].now_ns
+        check = CheckResult(
+            reason=DenyReason.NOT_PERMITTED,
+            passed=False,
+            observed=f"{decision.strategy} on {decision.account}",
+            limit="configured strategies",
+        )
+        return OrderDenied(
+            key=decision.account,
+            event_time_ns=now_ns,
+            available_at_ns=now_ns,
+            order_id=derive_id(decision.decision_id, "order", 0),
+            decision_id=decision.decision_id,
+            account=decision.account,
+            strategy=decision.strategy,
+            instrument=decision.instrument,
+            side=None,
+            quantity=0,
+            target=decision.target,
+            reasons=failed((check,)),
+            limits_version="",
+            checks=(check,),
+        )

@@ -1,0 +1,66 @@
+"""What risk remembers: time and latches, the newest mark of each instrument, the exposure of each account."""
+
+from typing import Final
+
+import msgspec
+
+from agents.limits.exposure import AccountExposure
+from schemas.opinions import MarketMark
+from schemas.values import Level
+
+LEVELS_KEY: Final = "levels"
+
+
+class Levels(msgspec.Struct, kw_only=True):
+    """*Now*, and the latched levels by scope (``GLOBAL``, ``ACCOUNT/main``, ...) with who latched each, and why."""
+
+    now_ns: int = 0
+    levels: dict[str, Level] = {}
+    causes: dict[str, str] = {}
+
+
+class InstrumentRisk(msgspec.Struct, kw_only=True):
+    """The newest mark of an instrument, and whether an alert restricts it to reducing."""
+
+    mark: MarketMark | None = None
+    restricted: bool = False
+
+
+class Flattening(msgspec.Struct, kw_only=True):
+    """A line that is being closed by order of a person: which command, and how often it was tried.
+
+    ``denials`` counts those in a row; the next try waits the longer the more there were.
+    """
+
+    decision_id: str
+    attempt: int = 0
+    denials: int = 0
+    next_try_ns: int = 0
+
+
+class AccountRisk(msgspec.Struct, kw_only=True):
+    """One account: its exposure, the lines being flattened (``strategy|instrument``), and counts of verdicts.
+
+    ``unchanged`` counts targets that came to no whole lot and so to no order.
+    """
+
+    exposure: AccountExposure
+    flattening: dict[str, Flattening] = {}
+    approved: int = 0
+    denied: int = 0
+    unchanged: int = 0
+
+
+def account_key(account: str) -> str:
+    """Return the state key of an account."""
+    return f"account/{account}"
+
+
+def instrument_key(instrument: str) -> str:
+    """Return the state key of an instrument."""
+    return f"instrument/{instrument}"
+
+
+def line_key(strategy: str, instrument: str) -> str:
+    """Return the name of a line within its account's state."""
+    return f"{strategy}|{instrument}"
