@@ -1,0 +1,92 @@
+"""Fixtures for the real servers, and the closing lines that say which of them the suite met.
+
+A server is started once per test process, when a test first asks for it, and stopped by pid at the end.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from infra.servers.broker_embedded import EmbeddedBroker, start_embedded_broker
+from infra.servers.kafka_real import VERSION, KafkaMissing, RealKafka, start_kafka
+from infra.servers.postgres import EmbeddedPostgres, start_postgres
+
+_MET: dict[str, str] = {}
+_NOT_MET: dict[str, str] = {}
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """One PostgreSQL for the test process; tests make their own databases with ``database``."""
+    server = start_postgres(tmp_path_factory.mktemp("pg"))
+    with psycopg.connect(server.dsn) as connection:
+        _MET["PostgreSQL"] = f"{connection.info.server_version // 10_000}.{connection.info.server_version % 10_000}"
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def database(postgres_server: EmbeddedPostgres, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The DSN of an empty database of the test's own."""
+    name = f"t{abs(hash(request.node.nodeid)) % 10**12}_{os.getpid()}"
+    with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    yield postgres_server.dsn.replace("dbname=postgres", f"dbname={name}")
+    with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def embedded_broker(tmp_path: Path) -> Iterator[Callable[[Mapping[str, int]], EmbeddedBroker]]:
+    """A function that starts an embedded broker with the topics given."""
+    started: list[EmbeddedBroker] = []
+
+    def start(topics: Mapping[str, int]) -> EmbeddedBroker:
+        started.append(start_embedded_broker(tmp_path / f"broker{len(started)}", topics))
+        _MET["embedded broker"] = "librdkafka mock cluster (not Kafka)"
+        return started[-1]
+
+    yield start
+    for broker in started:
+        broker.stop()
+
+
+@pytest.fixture(scope="session")
+def real_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka]:
+    """One Apache Kafka for the test process. Without java or mvn the test is skipped, and the closing lines say so."""
+    try:
+        server = start_kafka(tmp_path_factory.mktemp("kafka"))
+    except KafkaMissing as error:
+        _NOT_MET["Apache Kafka"] = str(error)
+        pytest.skip(str(error))
+    _MET["Apache Kafka"] = VERSION
+    yield server
+    server.stop()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what a parallel test process has met to the process that prints."""
+    output: Any = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["met"], output["not_met"] = dict(_MET), dict(_NOT_MET)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: Any) -> None:
+    """Collect what a parallel test process has met."""
+    output = getattr(node, "workeroutput", {})
+    _MET.update(output.get("met", {}))
+    _NOT_MET.update(output.get("not_met", {}))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say at the end which real servers the suite met, and loudly which not."""
+    if _MET:
+        met = ", ".join(f"{name} {version}" for name, version in sorted(_MET.items()))
+        terminalreporter.write_line(f"real servers met: {met}")
+    for name, reason in sorted(_NOT_MET.items()):
+        terminalreporter.write_line(f"NOT MET: {name}. {reason}", red=True, bold=True)
