@@ -15,15 +15,9 @@ from typing import Any, Final
 
 import msgspec
 
+from infra.unit_fields import UNIT_FIELDS
 from schemas.event import Event
 
-_UNIT_NAMES: Final = """
-    price quantity mid bid_price bid_quantity ask_price ask_quantity volume open_price high_price low_price close_price
-    flat_band spread limit_price decision_mid filled_quantity leaves_quantity average_price position_after
-    working_after position working entry_price exit_price move tick_size lot_size quantity_min quantity_max
-"""
-_UNIT_FIELDS: Final = frozenset(_UNIT_NAMES.split())
-"""Fields that hold integers in units of 1e-8 and whose columns hold decimals."""
 _SQL_TYPES: Final[dict[Any, str]] = {
     int: "bigint",
     float: "double precision",
@@ -78,7 +72,7 @@ class Projection:
         if column in self.expressions:
             return self.expressions[column]
         assert column in self.record.__struct_fields__, f"{self.table}.{column} is no field of {self.record.__name__}"
-        return f"r.{column} * 1e-8" if column in _UNIT_FIELDS else f"r.{column}"
+        return f"r.{column} * 1e-8" if column in UNIT_FIELDS else f"r.{column}"
 
 
 def recordset(record: type[msgspec.Struct]) -> str:
