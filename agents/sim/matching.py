@@ -167,9 +167,7 @@ class MatchingBook:
                 del book[key]
         return matches, left
 
-    def _take_level(
-        self, order: Incoming, level: dict[str, RestingOrder], left: int, matches: list[Match]
-    ) -> int:
+    def _take_level(self, order: Incoming, level: dict[str, RestingOrder], left: int, matches: list[Match]) -> int:
         while left and level:
             maker = next(iter(level.values()))
             quantity = min(left, maker.quantity)

@@ -2,12 +2,12 @@
 
 Per second, in basis points of the price (1 bp = 1e-4); the noise is per square root of a second:
 
-| regime    | drift                                  | noise | spread | depth | mean length | signal : noise at 10 s |
-|-----------|----------------------------------------|-------|--------|-------|-------------|------------------------|
-| TRENDING  | +0.8 or -0.8, drawn at its start       | 1.2   | 1 x    | 1 x   | 40 s        | 8.0 : 3.8 bp           |
-| REVERTING | -0.25 x distance from its anchor       | 2.5   | 1 x    | 1 x   | 40 s        | sd 3.5 bp, half-life 2.8 s |
-| QUIET     | 0                                      | 0.3   | 1 x    | 1.5 x | 30 s        | 0: the negative control |
-| CRASH     | -15                                    | 6.0   | 4 x    | 1/4 x | 4 s         | 60 bp down in 4 s      |
+| regime    | drift                        | noise | spread | depth | mean length | signal : noise at 10 s           |
+|-----------|------------------------------|-------|--------|-------|-------------|----------------------------------|
+| TRENDING  | +0.8 or -0.8               | 1.2   | 1 x    | 1 x   | 40 s        | 8.0 : 3.8 bp                     |
+| REVERTING | -0.25 x distance to anchor   | 2.5   | 1 x    | 1 x   | 40 s        | sd 3.5 bp, back by half in 2.8 s |
+| QUIET     | 0                            | 0.3   | 1 x    | 1.5 x | 30 s        | 0: the negative control          |
+| CRASH     | -15                          | 6.0   | 4 x    | 1/4 x | 4 s         | 60 bp down in 4 s                |
 
 Makers follow the fair value with a lag, and lean with their sizes towards it; informed traders take when it leaves
 the spread. That is why imbalance and order flow foretell the next mid move at all; how well is measured by

@@ -1,0 +1,100 @@
+"""What the simulated venue's account side asks of whatever matches its orders, and the order both speak of."""
+
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from schemas.event import Event
+from schemas.orders import OrderStatus, VenueFill
+from schemas.values import OrderType, Side, TimeInForce
+
+
+class VenueOrder(msgspec.Struct, kw_only=True):
+    """The venue's record of one order, by the client's id. Quantities and prices in units of 1e-8."""
+
+    order_id: str
+    venue_order_id: str
+    account: str
+    instrument: str
+    side: Side
+    order_type: OrderType
+    time_in_force: TimeInForce
+    limit_price: int | None
+    quantity: int
+    number: int
+    created_at_ns: int
+    status: OrderStatus = OrderStatus.NEW
+    filled_quantity: int = 0
+    fills: list[VenueFill] = []
+    reason: str | None = None
+
+    @property
+    def leaves_quantity(self) -> int:
+        """Return what is not filled yet."""
+        return self.quantity - self.filled_quantity
+
+    @property
+    def live(self) -> bool:
+        """Whether it may still trade."""
+        return self.status in (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
+
+
+class Taken(NamedTuple):
+    """A quantity taken at a price on arrival."""
+
+    price: int
+    quantity: int
+
+
+class MakerFill(NamedTuple):
+    """A resting order was met by someone else."""
+
+    order_id: str
+    price: int
+    quantity: int
+    time_ns: int
+
+
+class Arrival(NamedTuple):
+    """What became of an order on arrival: what it took, whether the rest lies in the book, or why it was refused."""
+
+    taken: list[Taken]
+    rests: bool
+    refused: str | None = None
+
+
+class Engine(Protocol):
+    """A place where orders meet a market."""
+
+    def place(self, order: VenueOrder, now_ns: int) -> Arrival:
+        """Take an order that arrives now."""
+
+    def cancel(self, order: VenueOrder, now_ns: int) -> None:
+        """Take a resting order out."""
+
+    def take_maker_fills(self) -> list[MakerFill]:
+        """Return the fills of resting orders since the last call."""
+
+    def mid(self, instrument: str) -> int | None:
+        """Return the mid in units of 1e-8, or None without a two-sided market."""
+
+    @property
+    def next_time_ns(self) -> int | None:
+        """When the engine itself acts next, or None if it acts only on what it is told."""
+
+    def advance(self) -> None:
+        """Act, at ``next_time_ns``."""
+
+    def on_market(self, event: Event) -> None:
+        """Take a market event from outside."""
+
+
+def bound_of(order: VenueOrder) -> int | None:
+    """Return the worst price an order accepts, None for any."""
+    return order.limit_price
+
+
+def rests_in_book(order: VenueOrder) -> bool:
+    """Tell whether what an order does not take on arrival lies in the book."""
+    resting = order.time_in_force in (TimeInForce.GTC, TimeInForce.POST_ONLY)
+    return resting and order.order_type is OrderType.LIMIT and order.limit_price is not None

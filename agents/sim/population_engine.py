@@ -1,0 +1,85 @@
+"""Matching mode *full*: an account's orders meet the simulated population in the same book."""
+
+from agents.sim.engine import Arrival, MakerFill, Taken, VenueOrder, rests_in_book
+from agents.sim.market import SimulatedMarket
+from agents.sim.matching import Incoming
+from agents.sim.population import CROWD
+from schemas.event import Event
+from schemas.market import BookSnapshot
+from schemas.values import TimeInForce
+
+
+class PopulationEngine:
+    """The simulated market as an engine. ``take_events`` returns the market data that came of it."""
+
+    def __init__(self, market: SimulatedMarket) -> None:
+        self._market = market
+        self._events: list[Event] = []
+        self._fills: list[MakerFill] = []
+
+    @property
+    def next_time_ns(self) -> int | None:
+        """Return when the market's next step is due."""
+        return self._market.next_time_ns
+
+    def advance(self) -> None:
+        """Let the population make its next step."""
+        self._events.extend(self._market.advance())
+        self._collect()
+
+    def on_market(self, event: Event) -> None:
+        """Refuse: this engine is the market."""
+        raise AssertionError(f"a simulated market takes no {type(event).__name__} from outside")
+
+    def place(self, order: VenueOrder, now_ns: int) -> Arrival:
+        """Match an order against whoever is there."""
+        time_in_force = order.time_in_force
+        if not rests_in_book(order) and time_in_force is not TimeInForce.FOK:
+            time_in_force = TimeInForce.IOC
+        crowd = self._market.crowd(order.instrument)
+        incoming = Incoming(
+            f"a/{order.order_id}",
+            order.account,
+            order.side,
+            order.leaves_quantity,
+            order.limit_price,
+            time_in_force,
+        )
+        placed = crowd.book.place(incoming)
+        crowd.matches.extend(placed.matches)
+        self._say(order.instrument, now_ns)
+        taken = [Taken(match.price, match.quantity) for match in placed.matches]
+        return Arrival(taken, placed.resting > 0, placed.refused)
+
+    def cancel(self, order: VenueOrder, now_ns: int) -> None:
+        """Take a resting order out of the book."""
+        self._market.crowd(order.instrument).book.cancel(f"a/{order.order_id}")
+        self._say(order.instrument, now_ns)
+
+    def take_maker_fills(self) -> list[MakerFill]:
+        """Return the fills of resting orders since the last call."""
+        found, self._fills = self._fills, []
+        return found
+
+    def take_events(self) -> list[Event]:
+        """Return the market data since the last call, in order."""
+        found, self._events = self._events, []
+        return found
+
+    def snapshot(self, instrument: str, time_ns: int) -> BookSnapshot:
+        """Return the whole book now, for a reader that asks."""
+        return self._market.snapshot(instrument, time_ns)
+
+    def mid(self, instrument: str) -> int | None:
+        """Return the mid in units of 1e-8."""
+        mid = self._market.crowd(instrument).mid
+        return None if mid is None else int(mid)
+
+    def _say(self, instrument: str, now_ns: int) -> None:
+        self._events.extend(self._market.drain(instrument, now_ns))
+        self._collect()
+
+    def _collect(self) -> None:
+        for _, match, time_ns in self._market.take_account_matches():
+            assert match.maker_owner != CROWD
+            self._fills.append(MakerFill(match.maker_id[2:], match.price, match.quantity, time_ns))

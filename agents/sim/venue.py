@@ -1,0 +1,286 @@
+"""The account side of the simulated exchange: what an order manager talks to. Pure: time comes with every call.
+
+A request travels for a seeded latency, meets the engine, and what follows travels back. An order id is accepted
+once, ever: a second request with it changes nothing. Holders of an older epoch than the newest seen are fenced off.
+"""
+
+import hashlib
+from heapq import heappop, heappush
+
+import msgspec
+
+from agents.sim.engine import Engine, VenueOrder
+from agents.sim.venue_reports import answer, cancel_refusal, order_report, trade_report
+from agents.sim.venue_rules import rejection, sellable
+from agents.sim.venue_state import (
+    Action,
+    FaultKind,
+    Outgoing,
+    VenueAccount,
+    VenueState,
+    VenueTerms,
+    settle_fee,
+    settle_fill,
+)
+from schemas.event import Event, stamp_identity
+from schemas.orders import (
+    CancelRequested,
+    OrderStatus,
+    QueryRequested,
+    ReportKind,
+    SubmitRequested,
+    VenueFill,
+    VenueReport,
+)
+from schemas.values import ZERO, Liquidity, OrderType, TimeInForce, money, notional
+
+
+class SimulatedVenue:
+    """Orders, executions, positions and balances as the venue has them.
+
+    ``submit`` and ``cancel`` accept a request; ``advance`` moves time on and returns the reports that have come back;
+    ``query`` answers at once. ``changed`` and ``sent`` tell whoever keeps the record what to write down.
+    """
+
+    def __init__(self, terms: VenueTerms, engine: Engine, state: VenueState | None = None) -> None:
+        self.terms = terms
+        self.engine = engine
+        self.state = state if state is not None else VenueState()
+        self._perpetuals = [(key, item) for key, item in sorted(terms.instruments.items()) if item.funding_interval_ns]
+        self.changed: set[str] = set()
+        self.sent: list[Outgoing] = []
+        self._actions = [(item.due_ns, item.serial, item) for item in sorted(self.state.actions, key=_due)]
+        self._live = {order.order_id: order for order in self.state.orders.values() if order.live}
+        self._outgoing = [(item.due_ns, item.serial, item) for item in sorted(self.state.outgoing, key=_due)]
+
+    def submit(self, request: SubmitRequested, now_ns: int, epoch: int = 1, sent_ns: int | None = None) -> Action:
+        """Take an order request at ``now_ns``, sent at ``sent_ns``; it meets the engine after the latency."""
+        action = Action(due_ns=0, serial=0, sent_ns=sent_ns or now_ns, epoch=epoch, submit=request)
+        return self._enqueue(action, request.order_id, now_ns)
+
+    def cancel(self, request: CancelRequested, now_ns: int, epoch: int = 1) -> Action:
+        """Take a request to cancel."""
+        action = Action(due_ns=0, serial=0, sent_ns=now_ns, epoch=epoch, cancel=request)
+        return self._enqueue(action, request.order_id, now_ns)
+
+    def query(self, request: QueryRequested, now_ns: int) -> VenueReport:
+        """Return what the venue knows of an order at ``now_ns``: STATUS with all fills, or NOT_FOUND."""
+        return answer(request, self.state.orders.get(request.order_id), self.terms.name, now_ns)
+
+    def open_orders(self) -> list[VenueOrder]:
+        """Return the orders that may still trade."""
+        return list(self._live.values())
+
+    def on_market(self, event: Event) -> None:
+        """Take a recorded market event: first whatever was due before it, then the event itself."""
+        if self._actions and self._actions[0][0] <= event.available_at_ns:
+            self._run_until(event.available_at_ns)
+        self.engine.on_market(event)
+        self._book_maker_fills()
+
+    def advance(self, now_ns: int) -> list[VenueReport]:
+        """Move time on to ``now_ns`` and return the reports that have come back by then, numbered and in order."""
+        state = self.state
+        self._run_until(now_ns)
+        state.now_ns = max(state.now_ns, now_ns)
+        arrived: list[VenueReport] = []
+        while self._outgoing and self._outgoing[0][0] <= now_ns:
+            _, _, outgoing = heappop(self._outgoing)
+            state.report_sequence += 1
+            report = outgoing.report
+            stamp_identity(report, f"{self.terms.name}/{state.report_sequence}", "report", 0)
+            self.sent.append(outgoing)
+            arrived.append(report)
+        return arrived
+
+    def freeze(self) -> VenueState:
+        """Return the whole state, with what is under way, ready to be written down."""
+        self.state.actions = [item for _, _, item in self._actions]
+        self.state.outgoing = [item for _, _, item in self._outgoing]
+        return self.state
+
+    def _enqueue(self, action: Action, order_id: str, now_ns: int) -> Action:
+        self.state.serial += 1
+        action.serial = self.state.serial
+        kind = "submit" if action.submit is not None else "cancel"
+        action.due_ns = now_ns + self._latency(order_id, kind)
+        heappush(self._actions, (action.due_ns, action.serial, action))
+        return action
+
+    def _latency(self, order_id: str, kind: str) -> int:
+        if self.terms.jitter_ns == 0:
+            return self.terms.latency_ns
+        text = f"{self.terms.seed}|{order_id}|{kind}".encode()
+        draw = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+        return self.terms.latency_ns + draw % self.terms.jitter_ns
+
+    def _run_until(self, now_ns: int) -> None:
+        """Carry out actions and engine steps in the order of their times."""
+        while True:
+            step_ns = self.engine.next_time_ns
+            action_ns = self._actions[0][0] if self._actions else None
+            if step_ns is not None and step_ns <= now_ns and (action_ns is None or step_ns <= action_ns):
+                self._charge_funding(step_ns)
+                self.engine.advance()
+                self._book_maker_fills()
+            elif action_ns is not None and action_ns <= now_ns:
+                self._perform(heappop(self._actions)[2])
+            else:
+                break
+        self._charge_funding(now_ns)
+
+    def _perform(self, action: Action) -> None:
+        self.state.now_ns = max(self.state.now_ns, action.due_ns)
+        if action.submit is not None:
+            self._arrive(action, action.submit)
+        elif action.cancel is not None:
+            self._cancel(action, action.cancel)
+
+    def _arrive(self, action: Action, request: SubmitRequested) -> None:
+        state, now_ns = self.state, action.due_ns
+        if request.order_id in state.orders:
+            return
+        state.order_number += 1
+        number = state.order_number
+        if self._fault(FaultKind.LOSE_REQUEST, number):
+            return
+        order = VenueOrder(
+            order_id=request.order_id,
+            venue_order_id=f"{action.epoch}-{number}",
+            account=request.key,
+            instrument=request.instrument,
+            side=request.side,
+            order_type=request.order_type,
+            time_in_force=request.time_in_force,
+            limit_price=request.limit_price,
+            quantity=request.quantity,
+            number=number,
+            created_at_ns=now_ns,
+        )
+        state.orders[order.order_id] = self._live[order.order_id] = order
+        self.changed.add(order.order_id)
+        reason = self._refuse(action, request, order)
+        if reason is not None:
+            self._end(order, OrderStatus.REJECTED, ReportKind.REJECTED, now_ns, reason)
+            return
+        arrival = self.engine.place(order, now_ns)
+        if arrival.refused is not None:
+            self._end(order, OrderStatus.REJECTED, ReportKind.REJECTED, now_ns, arrival.refused)
+            return
+        self._send(order_report(order, ReportKind.ACCEPTED, now_ns), order)
+        for taken in arrival.taken:
+            self._fill(order, taken.price, taken.quantity, Liquidity.TAKER, now_ns)
+        if not arrival.rests and order.live:
+            self._end(order, OrderStatus.EXPIRED, ReportKind.EXPIRED, now_ns, "nothing more to take")
+        self._book_maker_fills()
+        if self._fault(FaultKind.DISCONNECT, number):
+            state.disconnects += 1
+
+    def _refuse(self, action: Action, request: SubmitRequested, order: VenueOrder) -> str | None:
+        state = self.state
+        if action.epoch < state.epoch:
+            return f"fenced: epoch {action.epoch} is below {state.epoch}"
+        state.epoch = action.epoch
+        if action.due_ns - action.sent_ns > self.terms.receive_window_ns:
+            return "outside the receive window"
+        if self._fault(FaultKind.REJECT, order.number):
+            return "rejected by script"
+        if order.order_type is OrderType.MARKET and order.time_in_force is TimeInForce.POST_ONLY:
+            return "a market order cannot be post-only"
+        account = state.accounts.get(order.account)
+        held = account.positions.get(order.instrument, 0) if account is not None else 0
+        others = (other for other in self._live.values() if other is not order)
+        inventory = sellable(held, others, order.account, order.instrument)
+        instrument = self.terms.instruments.get(order.instrument)
+        mid = self.engine.mid(order.instrument) if instrument is not None else None
+        return rejection(request, instrument, mid, inventory)
+
+    def _cancel(self, action: Action, request: CancelRequested) -> None:
+        order = self.state.orders.get(request.order_id)
+        if order is None or not order.live:
+            self._send(cancel_refusal(request, order, action.due_ns), None)
+            return
+        self.engine.cancel(order, action.due_ns)
+        self._end(order, OrderStatus.CANCELED, ReportKind.CANCELED, action.due_ns, None)
+
+    def _book_maker_fills(self) -> None:
+        for fill in self.engine.take_maker_fills():
+            self._fill(self.state.orders[fill.order_id], fill.price, fill.quantity, Liquidity.MAKER, fill.time_ns)
+
+    def _fill(self, order: VenueOrder, price: int, quantity: int, liquidity: Liquidity, time_ns: int) -> None:
+        instrument = self.terms.instruments[order.instrument]
+        value = notional(price, order.side.sign * quantity, instrument.multiplier)
+        taker = liquidity is Liquidity.TAKER
+        fee = money(abs(value) * (instrument.taker_fee_rate if taker else instrument.maker_fee_rate))
+        account = self.state.accounts.setdefault(order.account, VenueAccount())
+        settle_fill(account, instrument, order.side.sign * quantity, value)
+        settle_fee(account, instrument.quote_currency, fee)
+        self.state.fill_number += 1
+        fill = VenueFill(
+            fill_id=f"{self.terms.name}-{self.state.fill_number}",
+            price=price,
+            quantity=quantity,
+            fee=fee,
+            fee_currency=instrument.quote_currency,
+            liquidity=liquidity,
+            event_time_ns=time_ns,
+        )
+        order.fills.append(fill)
+        order.filled_quantity += quantity
+        assert order.filled_quantity <= order.quantity, "the engine filled more than was ordered"
+        order.status = OrderStatus.PARTIALLY_FILLED
+        if order.leaves_quantity == 0:
+            order.status = OrderStatus.FILLED
+            del self._live[order.order_id]
+        self.changed.add(order.order_id)
+        self._send(trade_report(order, fill), order)
+        if self._fault(FaultKind.DUPLICATE_FILLS, order.number):
+            self._send(trade_report(order, fill), order)
+
+    def _end(self, order: VenueOrder, status: OrderStatus, kind: ReportKind, time_ns: int, reason: str | None) -> None:
+        order.status = status
+        order.reason = reason
+        self._live.pop(order.order_id, None)
+        self.changed.add(order.order_id)
+        self._send(order_report(order, kind, time_ns, reason), order)
+
+    def _send(self, report: VenueReport, order: VenueOrder | None) -> None:
+        """Put a report on its way back; reports keep their order save where the script delays them."""
+        state = self.state
+        number = order.number if order is not None else 0
+        if self._fault(FaultKind.DROP_REPORTS, number):
+            return
+        if report.kind is ReportKind.ACCEPTED and self._fault(FaultKind.DROP_ACK, number):
+            return
+        due_ns = max(state.last_due_ns, report.event_time_ns + self._latency(report.order_id, f"{report.kind}"))
+        state.last_due_ns = due_ns
+        due_ns += sum(
+            fault.delay_ns
+            for fault in self.terms.faults
+            if fault.kind is FaultKind.DELAY_REPORTS and fault.befalls(number)
+        )
+        state.serial += 1
+        arrived = msgspec.structs.replace(report, available_at_ns=due_ns)
+        heappush(self._outgoing, (due_ns, state.serial, Outgoing(due_ns=due_ns, serial=state.serial, report=arrived)))
+
+    def _fault(self, kind: FaultKind, number: int) -> bool:
+        return any(fault.kind is kind and fault.befalls(number) for fault in self.terms.faults if number)
+
+    def _charge_funding(self, now_ns: int) -> None:
+        """Charge every perpetual position at each funding time, at the mid the venue has then."""
+        for key, instrument in self._perpetuals:
+            index = now_ns // instrument.funding_interval_ns
+            last = self.state.funding_index.setdefault(key, index)
+            mid = self.engine.mid(key) if index > last else None
+            if mid is None:
+                continue
+            self.state.funding_index[key] = index
+            for account in self.state.accounts.values():
+                held = account.positions.get(key, 0)
+                paid = money(notional(mid, held, instrument.multiplier) * instrument.funding_rate * (index - last))
+                currency = instrument.quote_currency
+                account.funding[currency] = account.funding.get(currency, ZERO) + paid
+
+
+def _due(item: Action | Outgoing) -> tuple[int, int]:
+    return item.due_ns, item.serial

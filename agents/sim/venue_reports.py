@@ -1,0 +1,75 @@
+"""How the simulated venue words what it has to say."""
+
+from agents.sim.engine import VenueOrder
+from schemas.event import stamp_identity
+from schemas.orders import CancelRequested, QueryRequested, ReportKind, VenueFill, VenueReport
+
+
+def order_report(order: VenueOrder, kind: ReportKind, time_ns: int, reason: str | None = None) -> VenueReport:
+    """Return a report on an order as it stands."""
+    return VenueReport(
+        key=order.account,
+        event_time_ns=time_ns,
+        available_at_ns=time_ns,
+        order_id=order.order_id,
+        instrument=order.instrument,
+        kind=kind,
+        venue_order_id=order.venue_order_id,
+        status=order.status,
+        filled_quantity=order.filled_quantity,
+        reason=reason,
+    )
+
+
+def trade_report(order: VenueOrder, fill: VenueFill) -> VenueReport:
+    """Return the report of one execution."""
+    return VenueReport(
+        key=order.account,
+        event_time_ns=fill.event_time_ns,
+        available_at_ns=fill.event_time_ns,
+        order_id=order.order_id,
+        instrument=order.instrument,
+        kind=ReportKind.TRADE,
+        venue_order_id=order.venue_order_id,
+        status=order.status,
+        filled_quantity=order.filled_quantity,
+        fill_id=fill.fill_id,
+        last_price=fill.price,
+        last_quantity=fill.quantity,
+        fee=fill.fee,
+        fee_currency=fill.fee_currency,
+        liquidity=fill.liquidity,
+    )
+
+
+def answer(request: QueryRequested, order: VenueOrder | None, name: str, now_ns: int) -> VenueReport:
+    """Return the answer to a question: STATUS with every fill, or NOT_FOUND. It has its identity already."""
+    report = VenueReport(
+        key=request.key if order is None else order.account,
+        event_time_ns=now_ns,
+        available_at_ns=now_ns,
+        order_id=request.order_id,
+        instrument=request.instrument,
+        kind=ReportKind.NOT_FOUND if order is None else ReportKind.STATUS,
+        venue_order_id=None if order is None else order.venue_order_id,
+        status=None if order is None else order.status,
+        filled_quantity=None if order is None else order.filled_quantity,
+        reason=None if order is None else order.reason,
+        fills=() if order is None else tuple(order.fills),
+    )
+    stamp_identity(report, request.event_id, f"{name}/status/{now_ns}", request.attempt)
+    return report
+
+
+def cancel_refusal(request: CancelRequested, order: VenueOrder | None, time_ns: int) -> VenueReport:
+    """Return why there is nothing to cancel."""
+    return VenueReport(
+        key=request.key,
+        event_time_ns=time_ns,
+        available_at_ns=time_ns,
+        order_id=request.order_id,
+        instrument=request.instrument,
+        kind=ReportKind.CANCEL_REJECTED,
+        venue_order_id=None if order is None else order.venue_order_id,
+        reason="unknown order" if order is None else f"too late: {order.status}",
+    )

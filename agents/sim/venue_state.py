@@ -1,0 +1,117 @@
+"""The simulated venue's settings, its script of faults, and all that it must not lose."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+import msgspec
+
+from agents.sim.engine import VenueOrder
+from schemas.market import InstrumentDefined
+from schemas.orders import CancelRequested, SubmitRequested, VenueReport
+from schemas.values import NS_PER_MS, NS_PER_S, ZERO
+
+
+class FaultKind(enum.StrEnum):
+    """What can go wrong at a venue, on purpose."""
+
+    DROP_ACK = "DROP_ACK"
+    DROP_REPORTS = "DROP_REPORTS"
+    DUPLICATE_FILLS = "DUPLICATE_FILLS"
+    DELAY_REPORTS = "DELAY_REPORTS"
+    LOSE_REQUEST = "LOSE_REQUEST"
+    REJECT = "REJECT"
+    DISCONNECT = "DISCONNECT"
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """A fault that befalls the ``order_number``-th order (from 1), or with ``every`` each so-many-th order."""
+
+    kind: FaultKind
+    order_number: int = 0
+    every: int = 0
+    delay_ns: int = 0
+
+    def befalls(self, number: int) -> bool:
+        """Tell whether it befalls the order of this number."""
+        return number == self.order_number or (self.every > 0 and number % self.every == 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VenueTerms:
+    """The venue's settings. A request takes ``latency_ns`` plus up to ``jitter_ns`` to arrive, a report as long back.
+
+    A request older than ``receive_window_ns`` when it arrives is rejected. ``name`` goes into the ids of reports.
+    """
+
+    instruments: Mapping[str, InstrumentDefined]
+    name: str
+    seed: int = 0
+    latency_ns: int = 5 * NS_PER_MS
+    jitter_ns: int = 5 * NS_PER_MS
+    receive_window_ns: int = 2 * NS_PER_S
+    faults: tuple[Fault, ...] = ()
+
+
+class VenueAccount(msgspec.Struct):
+    """The venue's own record of an account. ``cash`` is by currency: all that came in less all that went out.
+
+    Positions are per instrument and signed, in units of 1e-8; for perpetuals ``cash`` holds the full notional too,
+    so that cash plus positions at any price is the account's gain at that price. Funding is apart.
+    """
+
+    positions: dict[str, int] = {}
+    cash: dict[str, Decimal] = {}
+    fees: dict[str, Decimal] = {}
+    funding: dict[str, Decimal] = {}
+
+
+class Action(msgspec.Struct, kw_only=True):
+    """A request on its way to the matching engine, due at ``due_ns``."""
+
+    due_ns: int
+    serial: int
+    sent_ns: int
+    epoch: int
+    submit: SubmitRequested | None = None
+    cancel: CancelRequested | None = None
+
+
+class Outgoing(msgspec.Struct, kw_only=True):
+    """A report on its way to the client. ``serial`` names it in the record before it has a sequence number."""
+
+    due_ns: int
+    serial: int
+    report: VenueReport
+
+
+class VenueState(msgspec.Struct):
+    """All that the account side knows. It is rebuilt from the exchange's own record after a crash."""
+
+    orders: dict[str, VenueOrder] = {}
+    accounts: dict[str, VenueAccount] = {}
+    actions: list[Action] = []
+    outgoing: list[Outgoing] = []
+    funding_index: dict[str, int] = {}
+    now_ns: int = 0
+    epoch: int = 0
+    serial: int = 0
+    order_number: int = 0
+    fill_number: int = 0
+    report_sequence: int = 0
+    last_due_ns: int = 0
+    disconnects: int = 0
+
+
+def settle_fill(account: VenueAccount, instrument: InstrumentDefined, signed: int, notional: Decimal) -> None:
+    """Book a fill in the venue's own record; ``notional`` has the sign of ``signed``."""
+    currency = instrument.quote_currency
+    account.positions[instrument.key] = account.positions.get(instrument.key, 0) + signed
+    account.cash[currency] = account.cash.get(currency, ZERO) - notional
+
+
+def settle_fee(account: VenueAccount, currency: str, fee: Decimal) -> None:
+    """Book a fee."""
+    account.cash[currency] = account.cash.get(currency, ZERO) - fee
+    account.fees[currency] = account.fees.get(currency, ZERO) + fee
