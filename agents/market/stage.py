@@ -31,7 +31,10 @@ from schemas.market import (
     VenueBar,
 )
 
-__all__ = ["UNKNOWN", "Ingestion", "IngestionConfig"]
+__all__ = ["CLOSING", "UNKNOWN", "Ingestion", "IngestionConfig"]
+
+CLOSING: Final = "closing"
+"""The clock of a feed's last Heartbeat: all that has been gathered is reported, so every record is accounted for."""
 
 UNKNOWN: Final = "unknown"
 """State key and record key of what came for instruments that nobody defined."""
@@ -163,11 +166,15 @@ class Ingestion:
     def _heartbeat(self, state: ShardState, beat: Heartbeat) -> Sequence[Event]:
         outputs: list[Event] = [replace(beat)]
         now = beat.available_at_ns
+        closing = beat.clock == CLOSING
         # A restored state may hold its keys in another order, and outputs may not depend on it.
         for key in sorted(state):
             feed: FeedState = state[key]
             if self._due(feed, now):
                 self._tick(key, feed, now, outputs)
+                state[key] = feed
+            if closing:
+                self._close(key, feed, outputs)
                 state[key] = feed
         return outputs
 
@@ -199,3 +206,10 @@ class Ingestion:
             outputs.append(feed.depth.book.snapshot(key, feed.event_time_ns, feed.available_ns))
         if now >= feed.report_due_ns:
             outputs.extend(feed.report(key, config.skew_report_ns))
+
+    def _close(self, key: str, feed: FeedState, outputs: list[Event]) -> None:
+        """Report everything: diffs that still wait for a snapshot will never be used."""
+        if feed.depth.pending:
+            feed.refuse("the feed ended before a snapshot fitted", len(feed.depth.pending), 0)
+            feed.depth.pending = []
+        outputs.extend(feed.report(key, self._config.skew_report_ns))
