@@ -5,6 +5,7 @@ transaction: taken on the connection before it, it would open a transaction that
 Importing Alembic costs more than migrating, so a database that is already there is recognised without it.
 """
 
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,8 @@ from psycopg import sql
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 HEAD: Final = "0002"
+_ALEMBIC: Final = threading.Lock()
+"""Alembic's context is a global of the process; between processes the database's own lock decides."""
 
 
 def migrate(dsn: str, revision: str = HEAD) -> None:
@@ -63,7 +66,7 @@ def _run(dsn: str, revision: str, *, upgrade: bool) -> None:
     from sqlalchemy.pool import NullPool
 
     engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(dsn), poolclass=NullPool)
-    with engine.connect() as connection:
+    with _ALEMBIC, engine.connect() as connection:
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         config.attributes["connection"] = connection
