@@ -10,6 +10,7 @@ from msgspec.structs import force_setattr
 from agents.execution.orders import OrderState
 from agents.execution.stage import Execution
 from agents.execution.state import AccountState, AccountTerms, ExecutionConfig, StrategyTerms
+from agents.limits.limit_set import LimitSet
 from agents.stage import ShardState, run_step
 from schemas.decisions import OrderApproved
 from schemas.event import Event, Heartbeat
@@ -56,7 +57,30 @@ def instrument(key: str, **changes: Any) -> InstrumentDefined:
 
 
 INSTRUMENTS = {key: instrument(key) for key in (PERP, SPOT)}
+
+
+def wide_limits(*strategies: str, **changes: Any) -> LimitSet:
+    """Return limits that let pass whatever the tests of execution order, unless told otherwise."""
+    fields: dict[str, Any] = {
+        "currency": "USD",
+        "capital": 100_000,
+        "price_collar": "0.5",
+        "order_value_max": 10_000_000,
+        "position_value_max": 100_000_000,
+        "gross_exposure_max": 100_000_000,
+        "net_exposure_max": 100_000_000,
+        "leverage_max": 10_000,
+        "messages_max": 100_000,
+        "daily_loss_max": 100_000_000,
+        "drawdown_max": "0.99",
+        "duplicate_window_ms": 1,
+        "permissions": {key: ["*"] for key in strategies},
+    }
+    return LimitSet.from_mapping(fields | changes)
+
+
 CONFIG = ExecutionConfig(
+    limits={"main": wide_limits("alpha", "beta")},
     instruments=INSTRUMENTS,
     accounts={"main": AccountTerms(capital=Decimal(100_000), currency="USD")},
     strategies={
@@ -117,6 +141,7 @@ class Desk:
 
     def approve(self, order_id: str, **changes: Any) -> Sequence[Event]:
         """Give an approval: buy 1 at 100 IOC on the perpetual for alpha, unless told otherwise."""
+        self.mark(changes.get("instrument", PERP), changes.get("decision_mid", 100 * ONE), on_grid=False)
         fields: dict[str, Any] = {
             "key": "main",
             "event_time_ns": self.now_ns,
@@ -153,7 +178,9 @@ class Desk:
         }
         return self.give(VenueReport(**fields | changes))
 
-    def trade(self, order_id: str, fill_id: str, quantity: int, price: int = 100 * ONE, **changes: Any) -> Sequence[Event]:
+    def trade(
+        self, order_id: str, fill_id: str, quantity: int, price: int = 100 * ONE, **changes: Any
+    ) -> Sequence[Event]:
         """Give a fill with a fee of 0.04 USD."""
         fields: dict[str, Any] = {
             "fill_id": fill_id,

@@ -1,9 +1,11 @@
 """The last step before the venue: an approved order becomes an intent, or is denied once and for all."""
 
+from agents.execution.exposure import view_for
 from agents.execution.orders import OrderState
 from agents.execution.reporting import cancel, finish
-from agents.execution.state import StrategyTerms
 from agents.execution.turn import Turn
+from agents.limits.checks import check_order, failed
+from agents.limits.exposure import content_key
 from schemas.control import ControlAction, ControlCommand, ScopeKind
 from schemas.decisions import DenyReason, OrderApproved
 from schemas.orders import ExecType, OrderStatus, SubmitRequested
@@ -32,7 +34,8 @@ def take_approval(turn: Turn, approval: OrderApproved) -> None:
         return
     account = turn.account(approval.account)
     account.open_orders.append(order.order_id)
-    turn.save_account(approval.account, account)
+    turn.count_message(approval.account)
+    account.contents_ns[content_key(approval)] = approval.available_at_ns
     turn.save_order(order)
     turn.say_order(order, ExecType.PENDING_NEW, None)
     turn.outputs.append(
@@ -73,26 +76,14 @@ def _intent(turn: Turn, approval: OrderApproved) -> OrderState:
 
 
 def _refusals(turn: Turn, approval: OrderApproved) -> tuple[DenyReason, ...]:
-    reasons: list[DenyReason] = []
-    if approval.expires_at_ns <= turn.at_ns:
-        reasons.append(DenyReason.DATA_STALE)
-    terms: StrategyTerms | None = turn.config.strategies.get(approval.strategy)
-    if terms is None or terms.account != approval.account or approval.instrument not in terms.instruments:
-        reasons.append(DenyReason.NOT_PERMITTED)
-    if _halted(turn, approval):
-        reasons.append(DenyReason.KILLED)
-    return tuple(reasons)
-
-
-def _halted(turn: Turn, approval: OrderApproved) -> bool:
-    scopes = (
-        f"{ScopeKind.GLOBAL}|*",
-        f"{ScopeKind.ACCOUNT}|{approval.account}",
-        f"{ScopeKind.STRATEGY}|{approval.strategy}",
-        f"{ScopeKind.INSTRUMENT}|{approval.instrument}",
-    )
-    levels = turn.desk.levels
-    return any(levels.get(scope) is Level.HALTED for scope in scopes)
+    """Return every reason why the order must not leave: the same limits that risk checked, on our own state."""
+    results = check_order(approval, view_for(turn, approval), turn.config.limits[approval.account], turn.at_ns)
+    reasons = failed(results)
+    terms = turn.config.strategies.get(approval.strategy)
+    known = terms is not None and terms.account == approval.account and approval.instrument in terms.instruments
+    if not known and DenyReason.NOT_PERMITTED not in reasons:
+        reasons = (DenyReason.NOT_PERMITTED, *reasons)
+    return reasons
 
 
 def take_command(turn: Turn, command: ControlCommand) -> None:

@@ -8,6 +8,7 @@ import msgspec
 
 from agents.execution.orders import OrderState
 from agents.execution.positions import PositionState
+from agents.limits.limit_set import LimitSet
 from schemas.market import InstrumentDefined
 from schemas.opinions import MarketMark
 from schemas.values import NS_PER_MS, NS_PER_S, ZERO, Level
@@ -41,6 +42,7 @@ class StrategyTerms:
 class ExecutionConfig:
     """The settings of the stage. Raises ValueError for an instrument or an account that it cannot keep books of.
 
+    ``limits`` are each account's hard limits, the same that risk has.
     ``submit_limit_ns`` is how old a request may be at the socket, ``ack_timeout_ns`` how long an answer may take,
     ``receive_window_ns`` for how long after that limit the venue might still take the request, ``query_backoff_ns``
     the pauses between questions (the last one repeats), ``retention_ns`` how long a finished order stays known.
@@ -49,6 +51,7 @@ class ExecutionConfig:
     instruments: Mapping[str, InstrumentDefined]
     accounts: Mapping[str, AccountTerms]
     strategies: Mapping[str, StrategyTerms]
+    limits: Mapping[str, LimitSet]
     submit_limit_ns: int = 500 * NS_PER_MS
     ack_timeout_ns: int = NS_PER_S
     receive_window_ns: int = 5 * NS_PER_S
@@ -58,6 +61,9 @@ class ExecutionConfig:
 
     def __post_init__(self) -> None:
         traders: dict[str, list[tuple[str, str]]] = {}
+        for name in self.accounts:
+            if name not in self.limits:
+                raise ValueError(f"account {name} has no limits")
         for strategy, terms in sorted(self.strategies.items()):
             account = self.accounts.get(terms.account)
             if account is None:
@@ -78,12 +84,18 @@ def _refuse_unbookable(strategy: str, instrument: InstrumentDefined | None, name
 
 
 class AccountState(msgspec.Struct):
-    """An account's books. ``positions`` are keyed ``strategy|instrument``; equity figures are in ``currency``."""
+    """An account's books. ``positions`` are keyed ``strategy|instrument``; equity figures are in ``currency``.
+
+    ``messages_ns`` are the times of the newest messages to the venue, ``contents_ns`` when each order content was
+    last approved: the limits look at both.
+    """
 
     currency: str
     balances: dict[str, Decimal] = {}
     positions: dict[str, PositionState] = {}
     open_orders: list[str] = []
+    messages_ns: list[int] = []
+    contents_ns: dict[str, int] = {}
     equity: Decimal = ZERO
     equity_peak: Decimal = ZERO
     day: int = 0

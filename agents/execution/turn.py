@@ -11,6 +11,7 @@ from schemas.decisions import DenyReason
 from schemas.event import Event
 from schemas.market import InstrumentDefined
 from schemas.orders import CancelRequested, ExecType, OrderEvent, Position, QueryRequested
+from schemas.values import NS_PER_MS
 
 
 class Turn:
@@ -138,6 +139,16 @@ class Turn:
             )
         )
 
+    def count_message(self, name: str) -> None:
+        """Count a submit or a cancel towards the account's message rate."""
+        account = self.account(name)
+        limits = self.config.limits[name]
+        since_ns = self.at_ns - max(limits.message_window_ms, limits.duplicate_window_ms) * NS_PER_MS
+        account.messages_ns = [time_ns for time_ns in account.messages_ns if time_ns > since_ns]
+        account.contents_ns = {key: time_ns for key, time_ns in account.contents_ns.items() if time_ns > since_ns}
+        account.messages_ns.append(self.at_ns)
+        self.save_account(name, account)
+
     def ask(self, order: OrderState) -> None:
         """Ask the venue about an order, and set the timer for asking again."""
         backoff = self.config.query_backoff_ns
@@ -157,6 +168,7 @@ class Turn:
 
     def request_cancel(self, order: OrderState) -> None:
         """Ask the venue to cancel an order."""
+        self.count_message(order.account)
         self.outputs.append(
             CancelRequested(
                 key=order.account,

@@ -195,7 +195,7 @@ def test_an_intent_and_its_request_leave_together_and_a_second_approval_is_ignor
 
 def test_an_expired_approval_is_denied_and_a_foreign_strategy_is_not_permitted() -> None:
     desk = Desk()
-    (late,) = desk.approve("o1", expires_at_ns=desk.now_ns)
+    (late,) = desk.approve("o1", expires_at_ns=desk.now_ns - 1)
     (foreign,) = desk.approve("o2", strategy="gamma")
     assert isinstance(late, OrderEvent)
     assert isinstance(foreign, OrderEvent)
