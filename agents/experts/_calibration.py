@@ -45,7 +45,8 @@ class Calibration:
 
     The slope starts at ``slope / (1 + horizon / decay_s)`` and stays in [0, ``slope_max``]: data may refute the
     expert's hypothesis, which leaves it the base rates, but never turn it into the opposite one. Forecasts are
-    kept at most every ``horizon / overlap``, so that overlapping outcomes do not count many times over.
+    kept at most every ``horizon / overlap``, and those that overlap share one step of the learning rate, which
+    falls from 0.2 as ``4 / (n + 20)`` to ``learning_rate``: n overlapping outcomes tell less than n separate ones.
     """
 
     slope: float
@@ -53,7 +54,7 @@ class Calibration:
     slope_max: float = 2.0
     bias_max: float = 4.0
     signal_max: float = 3.0
-    learning_rate: float = 0.05
+    learning_rate: float = 0.02
     overlap: int = 8
     floor: float = 0.01
 
@@ -106,6 +107,7 @@ class Calibration:
         if snapshot.mid is None:
             return msgspec.structs.replace(track, pending=())
         slope, down, up, matured, rest = track.slope, track.bias_down, track.bias_up, track.matured, 0
+        overlapping = len(pending)
         latest_ns = snapshot.grid_time_ns - track.horizon_ns
         for forecast in pending:
             if forecast.due_ns > snapshot.grid_time_ns:
@@ -115,7 +117,7 @@ class Calibration:
                 # A silence longer than the horizon lies between: this mid is not the outcome that was asked about.
                 continue
             matured += 1
-            rate = max(self.learning_rate, 1 / (matured + 5))
+            rate = max(self.learning_rate, 4 / (matured / overlapping + 20)) / overlapping
             p_down, _, p_up = _softmax(Track(track.horizon_ns, slope, down, up), forecast.signal)
             move = snapshot.mid - forecast.mid
             error_down = p_down - (move < -forecast.flat_band)

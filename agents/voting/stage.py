@@ -235,7 +235,9 @@ def _no_sheet(request: BallotRequest) -> Sheet:
 def _check(vote: Vote) -> None:
     given = (vote.p_down, vote.p_flat, vote.p_up)
     said = [value for value in given if value is not None]
-    if not said:
+    if not said and vote.abstained is not None:
         return
-    if len(said) != len(given) or min(said) < 0 or abs(sum(said) - 1) > _SUM_TOLERANCE or vote.abstained is not None:
+    # Written so that a NaN, for which no comparison holds, is refused too.
+    sound = len(said) == len(given) and vote.abstained is None and min(said) >= 0
+    if not (sound and abs(sum(said) - 1) <= _SUM_TOLERANCE):
         raise BadRecord(DeadLetterReason.INVALID_VALUE, f"{vote.expert} votes {given}, which is no answer")
