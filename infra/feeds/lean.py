@@ -14,7 +14,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from infra.feeds import FeedFailed
-from infra.feeds.binance.decimals import NotANumber, parse_units
+from infra.feeds.decimals import NotANumber, parse_units
 from schemas.event import Event
 from schemas.market import Quote, Trade, VenueBar
 from schemas.values import NS_PER_MS, NS_PER_S
