@@ -3,7 +3,6 @@
 ``python -m agents.experts._table`` prints it; a test compares it with the committed page.
 """
 
-import inspect
 import re
 import sys
 
@@ -35,7 +34,7 @@ def experts_page() -> str:
     """Return the page, one row per expert in the order of their names."""
     rows = []
     for name, expert in load().items():
-        told = sections(inspect.getdoc(sys.modules[type(expert).__module__]) or "")
+        told = sections(sys.modules[type(expert).__module__].__doc__ or "")
         rows.append(f"| `{name}` | {' | '.join(told[section] for section in SECTIONS)} |\n")
     return _INTRO + "".join(rows)
 

@@ -73,7 +73,8 @@ class Anomaly:
         level, calm = self._level(state, score)
         alert = None
         if level != state.level:
-            alert = Alert(level=_LEVELS[level], kind=kind, score=score, detail=f"{kind} score {score:.2f}")
+            why = kind if level > state.level else "calm"
+            alert = Alert(level=_LEVELS[level], kind=why, score=min(score, 1e6), detail=f"{kind} score {score:.2f}")
         state = self._learned(state, snapshot, level, calm)
         if state.steps < self._config.warm_up_steps:
             return state, abstention(snapshot, AbstainReason.WARMING_UP)

@@ -56,6 +56,7 @@ def test_the_level_falls_step_by_step_after_calm_only() -> None:
     story = quiet_then({"return_1s": -5e-3}, steps=1) + list(walk(33, QUIET + 40))[QUIET + 1 :]
     _, alerts = watch(story)
     assert [alert.level for alert in alerts] == [AlertLevel.HIGH, AlertLevel.ELEVATED, AlertLevel.NORMAL]
+    assert [alert.kind for alert in alerts] == ["return", "calm", "calm"]
 
 
 def test_trouble_that_comes_back_within_the_calm_keeps_the_level_without_repeating_itself() -> None:

@@ -193,6 +193,18 @@ def test_a_flood_of_made_up_names_is_bounded() -> None:
     assert len(play.move("now 2.5")[0].answers) == 7
 
 
+def test_who_is_gone_makes_room_for_who_comes() -> None:
+    config = BallotConfig(experts_max=3, live_ballots=4)
+    play = Play(config)
+    play.all("open 1", "a>1", "b>1", "c>1", "now 1.5", "open 2", "a>2", "d>2")
+    assert sorted(play.committee.voters) == ["a", "b", "c"]
+    for number in range(3, 8):
+        play.all(f"open {number}", f"a>{number}", f"now {number}.5")
+    play.all("open 8", "d>8")
+    assert sorted(play.committee.voters) == ["a", "d"]
+    assert sorted(play.committee.newest) == ["a", "d"]
+
+
 def test_open_ballots_are_bounded_when_time_stands_still() -> None:
     config = BallotConfig(open_max=5)
     play = Play(config)

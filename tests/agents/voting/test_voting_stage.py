@@ -188,6 +188,14 @@ def test_a_request_is_answered_from_the_newest_votes_as_advice() -> None:
         run_step(STAGE, state, msgspec.structs.replace(REQUEST, key="NOWHERE:X"))
 
 
+def test_who_votes_on_an_open_ballot_is_let_in_by_a_request() -> None:
+    state = ShardState()
+    tallies(state, [snapshot_at(1), vote(1, "a")])
+    (tally,) = tallies(state, [REQUEST])
+    assert [(entry.expert, entry.weight) for entry in tally.entries] == [("a", 0.4)]
+    assert list(state[f"{INSTRUMENT}/{SHORT}/weights"].standings) == ["a"]
+
+
 def test_a_request_before_any_snapshot_gets_an_answer_too() -> None:
     (tally,) = tallies(ShardState(), [REQUEST])
     assert (tally.mid, tally.p_up, tally.entries) == (None, None, ())
