@@ -4,25 +4,26 @@ A request travels for a seeded latency, meets the engine, and what follows trave
 once, ever: a second request with it changes nothing. Holders of an older epoch than the newest seen are fenced off.
 """
 
-import hashlib
 from heapq import heappop, heappush
 
 import msgspec
 
 from agents.sim.engine import Engine, VenueOrder
-from agents.sim.venue_reports import answer, cancel_refusal, order_report, trade_report
-from agents.sim.venue_rules import rejection, sellable
+from agents.sim.venue_reports import answer, cancel_refusal, number_report, order_report, trade_report
+from agents.sim.venue_rules import latency_of, rejection, sellable
 from agents.sim.venue_state import (
     Action,
     FaultKind,
     Outgoing,
     VenueAccount,
+    VenueChanges,
     VenueState,
     VenueTerms,
     settle_fee,
     settle_fill,
+    settle_funding,
 )
-from schemas.event import Event, stamp_identity
+from schemas.event import Event
 from schemas.orders import (
     CancelRequested,
     OrderStatus,
@@ -32,23 +33,28 @@ from schemas.orders import (
     VenueFill,
     VenueReport,
 )
-from schemas.values import ZERO, Liquidity, OrderType, TimeInForce, money, notional
+from schemas.values import Liquidity, OrderType, TimeInForce, money, notional
 
 
 class SimulatedVenue:
     """Orders, executions, positions and balances as the venue has them.
 
     ``submit`` and ``cancel`` accept a request; ``advance`` moves time on and returns the reports that have come back;
-    ``query`` answers at once. ``changed`` and ``sent`` tell whoever keeps the record what to write down.
+    ``query`` answers at once. ``changes``, where given, gathers what whoever keeps a record must write down.
     """
 
-    def __init__(self, terms: VenueTerms, engine: Engine, state: VenueState | None = None) -> None:
+    def __init__(
+        self,
+        terms: VenueTerms,
+        engine: Engine,
+        state: VenueState | None = None,
+        changes: VenueChanges | None = None,
+    ) -> None:
         self.terms = terms
         self.engine = engine
         self.state = state if state is not None else VenueState()
         self._perpetuals = [(key, item) for key, item in sorted(terms.instruments.items()) if item.funding_interval_ns]
-        self.changed: set[str] = set()
-        self.sent: list[Outgoing] = []
+        self._changes = changes
         self._actions = [(item.due_ns, item.serial, item) for item in sorted(self.state.actions, key=_due)]
         self._live = {order.order_id: order for order in self.state.orders.values() if order.live}
         self._outgoing = [(item.due_ns, item.serial, item) for item in sorted(self.state.outgoing, key=_due)]
@@ -88,10 +94,20 @@ class SimulatedVenue:
             _, _, outgoing = heappop(self._outgoing)
             state.report_sequence += 1
             report = outgoing.report
-            stamp_identity(report, f"{self.terms.name}/{state.report_sequence}", "report", 0)
-            self.sent.append(outgoing)
+            number_report(report, self.terms.name, state.report_sequence)
+            if self._changes is not None:
+                self._changes.sent.append((outgoing.serial, state.report_sequence, report))
             arrived.append(report)
         return arrived
+
+    def readmit(self, now_ns: int) -> None:
+        """Put the orders that were open before a crash back into a new book, behind whoever is there now."""
+        for order in self.open_orders():
+            arrival = self.engine.place(order, now_ns)
+            if arrival.refused is not None:
+                self._end(order, OrderStatus.EXPIRED, ReportKind.EXPIRED, now_ns, f"on restart: {arrival.refused}")
+            for taken in arrival.taken:
+                self._fill(order, taken.price, taken.quantity, Liquidity.TAKER, now_ns)
 
     def freeze(self) -> VenueState:
         """Return the whole state, with what is under way, ready to be written down."""
@@ -103,16 +119,9 @@ class SimulatedVenue:
         self.state.serial += 1
         action.serial = self.state.serial
         kind = "submit" if action.submit is not None else "cancel"
-        action.due_ns = now_ns + self._latency(order_id, kind)
+        action.due_ns = now_ns + latency_of(self.terms, order_id, kind)
         heappush(self._actions, (action.due_ns, action.serial, action))
         return action
-
-    def _latency(self, order_id: str, kind: str) -> int:
-        if self.terms.jitter_ns == 0:
-            return self.terms.latency_ns
-        text = f"{self.terms.seed}|{order_id}|{kind}".encode()
-        draw = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
-        return self.terms.latency_ns + draw % self.terms.jitter_ns
 
     def _run_until(self, now_ns: int) -> None:
         """Carry out actions and engine steps in the order of their times."""
@@ -158,7 +167,7 @@ class SimulatedVenue:
             created_at_ns=now_ns,
         )
         state.orders[order.order_id] = self._live[order.order_id] = order
-        self.changed.add(order.order_id)
+        self._note(order)
         reason = self._refuse(action, request, order)
         if reason is not None:
             self._end(order, OrderStatus.REJECTED, ReportKind.REJECTED, now_ns, reason)
@@ -232,7 +241,7 @@ class SimulatedVenue:
         if order.leaves_quantity == 0:
             order.status = OrderStatus.FILLED
             del self._live[order.order_id]
-        self.changed.add(order.order_id)
+        self._note(order)
         self._send(trade_report(order, fill), order)
         if self._fault(FaultKind.DUPLICATE_FILLS, order.number):
             self._send(trade_report(order, fill), order)
@@ -241,7 +250,7 @@ class SimulatedVenue:
         order.status = status
         order.reason = reason
         self._live.pop(order.order_id, None)
-        self.changed.add(order.order_id)
+        self._note(order)
         self._send(order_report(order, kind, time_ns, reason), order)
 
     def _send(self, report: VenueReport, order: VenueOrder | None) -> None:
@@ -252,7 +261,7 @@ class SimulatedVenue:
             return
         if report.kind is ReportKind.ACCEPTED and self._fault(FaultKind.DROP_ACK, number):
             return
-        due_ns = max(state.last_due_ns, report.event_time_ns + self._latency(report.order_id, f"{report.kind}"))
+        due_ns = max(state.last_due_ns, report.event_time_ns + latency_of(self.terms, report.order_id, report.kind))
         state.last_due_ns = due_ns
         due_ns += sum(
             fault.delay_ns
@@ -261,7 +270,14 @@ class SimulatedVenue:
         )
         state.serial += 1
         arrived = msgspec.structs.replace(report, available_at_ns=due_ns)
-        heappush(self._outgoing, (due_ns, state.serial, Outgoing(due_ns=due_ns, serial=state.serial, report=arrived)))
+        outgoing = Outgoing(due_ns=due_ns, serial=state.serial, report=arrived)
+        heappush(self._outgoing, (due_ns, state.serial, outgoing))
+        if self._changes is not None:
+            self._changes.created.append(outgoing)
+
+    def _note(self, order: VenueOrder) -> None:
+        if self._changes is not None:
+            self._changes.orders[order.order_id] = order
 
     def _fault(self, kind: FaultKind, number: int) -> bool:
         return any(fault.kind is kind and fault.befalls(number) for fault in self.terms.faults if number)
@@ -276,10 +292,7 @@ class SimulatedVenue:
                 continue
             self.state.funding_index[key] = index
             for account in self.state.accounts.values():
-                held = account.positions.get(key, 0)
-                paid = money(notional(mid, held, instrument.multiplier) * instrument.funding_rate * (index - last))
-                currency = instrument.quote_currency
-                account.funding[currency] = account.funding.get(currency, ZERO) + paid
+                settle_funding(account, instrument, mid, index - last)
 
 
 def _due(item: Action | Outgoing) -> tuple[int, int]:

@@ -73,3 +73,8 @@ def cancel_refusal(request: CancelRequested, order: VenueOrder | None, time_ns: 
         venue_order_id=None if order is None else order.venue_order_id,
         reason="unknown order" if order is None else f"too late: {order.status}",
     )
+
+
+def number_report(report: VenueReport, name: str, sequence: int) -> None:
+    """Give a report the identity that its place in the venue's stream of reports means, however often it is sent."""
+    stamp_identity(report, f"{name}/{sequence}", "report", 0)

@@ -1,8 +1,10 @@
 """What the simulated venue refuses on its own account, whatever our own limits said."""
 
+import hashlib
 from collections.abc import Iterable
 
 from agents.sim.engine import VenueOrder
+from agents.sim.venue_state import VenueTerms
 from schemas.market import InstrumentDefined
 from schemas.orders import SubmitRequested
 from schemas.values import OrderType, Side, notional
@@ -49,3 +51,12 @@ def sellable(position: int, orders: Iterable[VenueOrder], account: str, instrume
         if order.live and order.account == account and order.instrument == instrument and order.side is Side.SELL
     )
     return position - working
+
+
+def latency_of(terms: VenueTerms, order_id: str, kind: str) -> int:
+    """Return how long a message about an order travels: a function of the seed, the order and the message alone."""
+    if terms.jitter_ns == 0:
+        return terms.latency_ns
+    text = f"{terms.seed}|{order_id}|{kind}".encode()
+    draw = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+    return terms.latency_ns + draw % terms.jitter_ns

@@ -10,7 +10,7 @@ import msgspec
 from agents.sim.engine import VenueOrder
 from schemas.market import InstrumentDefined
 from schemas.orders import CancelRequested, SubmitRequested, VenueReport
-from schemas.values import NS_PER_MS, NS_PER_S, ZERO
+from schemas.values import NS_PER_MS, NS_PER_S, ZERO, money, notional
 
 
 class FaultKind(enum.StrEnum):
@@ -20,6 +20,7 @@ class FaultKind(enum.StrEnum):
     DROP_REPORTS = "DROP_REPORTS"
     DUPLICATE_FILLS = "DUPLICATE_FILLS"
     DELAY_REPORTS = "DELAY_REPORTS"
+    DROP_RESPONSE = "DROP_RESPONSE"
     LOSE_REQUEST = "LOSE_REQUEST"
     REJECT = "REJECT"
     DISCONNECT = "DISCONNECT"
@@ -104,14 +105,45 @@ class VenueState(msgspec.Struct):
     disconnects: int = 0
 
 
-def settle_fill(account: VenueAccount, instrument: InstrumentDefined, signed: int, notional: Decimal) -> None:
-    """Book a fill in the venue's own record; ``notional`` has the sign of ``signed``."""
+class VenueChanges:
+    """What has happened since the record was last written: orders changed, reports made, and reports sent.
+
+    ``sent`` holds (serial, sequence, report).
+    """
+
+    __slots__ = ("created", "orders", "sent")
+
+    def __init__(self) -> None:
+        self.orders: dict[str, VenueOrder] = {}
+        self.created: list[Outgoing] = []
+        self.sent: list[tuple[int, int, VenueReport]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.orders or self.created or self.sent)
+
+    def clear(self) -> None:
+        """Forget what has been written down."""
+        self.orders.clear()
+        self.created.clear()
+        self.sent.clear()
+
+
+def settle_fill(account: VenueAccount, instrument: InstrumentDefined, signed: int, value: Decimal) -> None:
+    """Book a fill in the venue's own record; ``value`` has the sign of ``signed``."""
     currency = instrument.quote_currency
     account.positions[instrument.key] = account.positions.get(instrument.key, 0) + signed
-    account.cash[currency] = account.cash.get(currency, ZERO) - notional
+    account.cash[currency] = account.cash.get(currency, ZERO) - value
 
 
 def settle_fee(account: VenueAccount, currency: str, fee: Decimal) -> None:
     """Book a fee."""
     account.cash[currency] = account.cash.get(currency, ZERO) - fee
     account.fees[currency] = account.fees.get(currency, ZERO) + fee
+
+
+def settle_funding(account: VenueAccount, instrument: InstrumentDefined, mid: int, times: int) -> None:
+    """Charge a position's holder for ``times`` funding times at ``mid``; a negative rate pays him."""
+    held = account.positions.get(instrument.key, 0)
+    paid = money(notional(mid, held, instrument.multiplier) * instrument.funding_rate * times)
+    currency = instrument.quote_currency
+    account.funding[currency] = account.funding.get(currency, ZERO) + paid
