@@ -378,7 +378,7 @@ CREATE INDEX fills_venue_id ON fills (fill_id);
 
 CREATE TABLE ledger (
     event_id event_ref NOT NULL,
-    line smallint NOT NULL,
+    line int NOT NULL,
     available_at_ns bigint NOT NULL,
     account text NOT NULL,
     strategy text NOT NULL,
@@ -472,7 +472,7 @@ CREATE TABLE scores (
     ballot_id event_ref NOT NULL,
     expert text NOT NULL,
     horizon_ns bigint NOT NULL,
-    outcome smallint NOT NULL,
+    outcome bigint NOT NULL,
     move price_value NOT NULL,
     loss double precision NOT NULL,
     base_loss double precision NOT NULL,
