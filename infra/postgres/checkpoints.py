@@ -1,0 +1,248 @@
+"""Where a shard keeps its progress: claimed by epoch, written in one transaction, never by whoever lost it.
+
+A transient fault of the database is retried in place; after a lost connection the epoch and the batch are read
+again, so that a commit whose answer was lost is neither repeated nor forgotten.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+from psycopg import AsyncConnection, sql
+from psycopg.conninfo import make_conninfo
+
+RETRY_FIRST_S: Final = 0.05
+RETRY_MOST_S: Final = 2.0
+RETRY_FOR_S: Final = 60.0
+_SESSION: Final = "-c idle_in_transaction_session_timeout=5s -c lock_timeout=10s -c statement_timeout=30s"
+
+
+class ShardLost(Exception):
+    """Another worker has claimed the shard; whoever sees this writes nothing more."""
+
+
+class DatabaseGone(Exception):
+    """The database did not come back within the time allowed, in one clear sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardName:
+    """One stage on one partition, and who asks for it."""
+
+    stage: str
+    shard: str
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What a checkpoint must agree with: the Kafka cluster; and what it names: code version and settings."""
+
+    cluster_id: str
+    code_version: str
+    settings_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A shard as it was claimed: ``fresh`` when nobody had it before."""
+
+    epoch: int
+    generation: int
+    batch: int
+    progress: bytes
+    state: Mapping[str, bytes]
+    unsent: tuple[tuple[int, bytes], ...]
+    cluster_id: str
+    code_version: str
+    settings_hash: str
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one transaction writes. A state value of None deletes its key; ``sent_through`` clears the outbox."""
+
+    batch: int
+    progress: bytes
+    state: Mapping[str, bytes | None]
+    journal: bytes | None = None
+    outbox: bytes | None = None
+    sent_through: int | None = None
+    generation: int | None = None
+
+
+class ShardStore:
+    """One claimed shard and its database session. Not to be shared between tasks."""
+
+    def __init__(self, dsn: str, name: ShardName, *, durable: bool) -> None:
+        commit = "on" if durable else "off"
+        options = f"{_SESSION} -c synchronous_commit={commit}"
+        application = f"tradermind {name.stage}/{name.shard}"
+        self._dsn = make_conninfo(
+            dsn, options=options, application_name=application, connect_timeout=5, tcp_user_timeout=5000
+        )
+        self._name = name
+        self._epoch = 0
+        self._connection: AsyncConnection[Any] | None = None
+
+    @property
+    def epoch(self) -> int:
+        """The epoch under which this holder writes."""
+        return self._epoch
+
+    async def claim(self, facts: RunFacts) -> Checkpoint:
+        """Take the shard over, ending the former holder's session, and return its checkpoint.
+
+        The row keeps the cluster, code and settings of the checkpoint it holds until the next commit.
+        """
+        connection = await self._connected()
+        name = self._name
+        async with connection.transaction():
+            row = await (
+                await connection.execute(
+                    "SELECT holder_pid, epoch FROM shard WHERE stage = %s AND shard = %s", (name.stage, name.shard)
+                )
+            ).fetchone()
+            if row is not None:
+                await connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE pid = %s AND pid <> pg_backend_pid() AND application_name = %s",
+                    (row[0], f"tradermind {name.stage}/{name.shard}"),
+                )
+            claimed = await (
+                await connection.execute(
+                    "INSERT INTO shard AS s (stage, shard, epoch, holder, holder_pid, cluster_id, generation,"
+                    " code_version, settings_hash, progress)"
+                    " VALUES (%s, %s, 1, %s, pg_backend_pid(), %s, 1, %s, %s, '')"
+                    " ON CONFLICT (stage, shard) DO UPDATE SET epoch = s.epoch + 1, holder = excluded.holder,"
+                    " holder_pid = excluded.holder_pid, updated_at = now()"
+                    " RETURNING epoch, generation, batch, progress, cluster_id, code_version, settings_hash",
+                    (name.stage, name.shard, name.holder, facts.cluster_id, facts.code_version, facts.settings_hash),
+                )
+            ).fetchone()
+            assert claimed is not None
+            state = await self._rows(connection, "SELECT key, value FROM shard_state WHERE stage = %s AND shard = %s")
+            unsent = await self._rows(
+                connection, "SELECT batch, messages FROM shard_outbox WHERE stage = %s AND shard = %s ORDER BY batch"
+            )
+        self._epoch = int(claimed[0])
+        return Checkpoint(
+            epoch=self._epoch,
+            generation=int(claimed[1]),
+            batch=int(claimed[2]),
+            progress=bytes(claimed[3]),
+            state={str(key): bytes(value) for key, value in state},
+            unsent=tuple((int(batch), bytes(messages)) for batch, messages in unsent),
+            cluster_id=str(claimed[4]),
+            code_version=str(claimed[5]),
+            settings_hash=str(claimed[6]),
+            fresh=not claimed[3],
+        )
+
+    async def _rows(self, connection: AsyncConnection[Any], query: str) -> list[tuple[Any, ...]]:
+        cursor = await connection.execute(query.encode(), (self._name.stage, self._name.shard))
+        return await cursor.fetchall()
+
+    async def commit(self, commit: Commit, facts: RunFacts) -> None:
+        """Write a batch. Raises ShardLost when the shard has a newer epoch, DatabaseGone after a minute of trying."""
+        deadline = asyncio.get_running_loop().time() + RETRY_FOR_S
+        pause_s = RETRY_FIRST_S
+        while True:
+            try:
+                await self._write(commit, facts)
+                return
+            except psycopg.OperationalError as error:
+                await self.close()
+                if asyncio.get_running_loop().time() > deadline:
+                    raise DatabaseGone(f"Postgres did not answer for {RETRY_FOR_S:g} s: {error}.") from error
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, RETRY_MOST_S)
+            if await self._is_written(commit.batch):
+                return
+
+    async def _is_written(self, batch: int) -> bool:
+        """Return whether a commit whose answer was lost had arrived. Raises ShardLost."""
+        try:
+            connection = await self._connected()
+            async with connection.transaction():
+                query = "SELECT epoch, batch FROM shard WHERE stage = %s AND shard = %s"
+                row = await (await connection.execute(query, (self._name.stage, self._name.shard))).fetchone()
+                await connection.execute(
+                    "UPDATE shard SET holder_pid = pg_backend_pid() WHERE stage = %s AND shard = %s AND epoch = %s",
+                    (self._name.stage, self._name.shard, self._epoch),
+                )
+        except psycopg.OperationalError:
+            await self.close()
+            return False
+        if row is None or int(row[0]) != self._epoch:
+            raise ShardLost(f"{self._name.stage}/{self._name.shard} belongs to another worker now.")
+        return int(row[1]) == batch
+
+    async def _write(self, commit: Commit, facts: RunFacts) -> None:
+        connection = await self._connected()
+        key = (self._name.stage, self._name.shard)
+        async with connection.transaction():
+            async with connection.pipeline():
+                held = await connection.execute(
+                    "UPDATE shard SET batch = %s, progress = %s, cluster_id = %s, code_version = %s,"
+                    " settings_hash = %s, generation = coalesce(%s, generation), updated_at = now()"
+                    " WHERE stage = %s AND shard = %s AND epoch = %s",
+                    (
+                        *(commit.batch, commit.progress, facts.cluster_id, facts.code_version, facts.settings_hash),
+                        *(commit.generation, *key, self._epoch),
+                    ),
+                )
+                await self._write_rows(connection, key, commit)
+            if held.rowcount != 1:
+                raise ShardLost(f"{self._name.stage}/{self._name.shard} belongs to another worker now.")
+
+    async def _write_rows(self, connection: AsyncConnection[Any], key: tuple[str, str], commit: Commit) -> None:
+        for name, value in commit.state.items():
+            if value is None:
+                await connection.execute(
+                    "DELETE FROM shard_state WHERE stage = %s AND shard = %s AND key = %s", (*key, name)
+                )
+            else:
+                await connection.execute(
+                    "INSERT INTO shard_state (stage, shard, key, value) VALUES (%s, %s, %s, %s)"
+                    " ON CONFLICT (stage, shard, key) DO UPDATE SET value = excluded.value",
+                    (*key, name, value),
+                )
+        if commit.sent_through is not None:
+            await connection.execute(
+                "DELETE FROM shard_outbox WHERE stage = %s AND shard = %s AND batch <= %s", (*key, commit.sent_through)
+            )
+        for table, column, content in (
+            ("shard_journal", "inputs", commit.journal),
+            ("shard_outbox", "messages", commit.outbox),
+        ):
+            if content is not None:
+                query = sql.SQL("INSERT INTO {} (stage, shard, batch, {}) VALUES (%s, %s, %s, %s)")
+                await connection.execute(
+                    query.format(sql.Identifier(table), sql.Identifier(column)), (*key, commit.batch, content)
+                )
+
+    async def _connected(self) -> AsyncConnection[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = await AsyncConnection.connect(self._dsn, autocommit=True)
+        return self._connection
+
+    async def close(self) -> None:
+        """Give the session back."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            await connection.close()
+
+
+async def write_status(dsn: str, rows: list[tuple[str, str, str, str]]) -> None:
+    """Keep the newest counters of shards: (stage, shard, worker, JSON). Raises psycopg.Error."""
+    async with await AsyncConnection.connect(dsn, connect_timeout=5) as connection, connection.cursor() as cursor:
+        await cursor.executemany(
+            "INSERT INTO worker_status (stage, shard, worker, counters) VALUES (%s, %s, %s, %s)"
+            " ON CONFLICT (stage, shard) DO UPDATE SET worker = excluded.worker, counters = excluded.counters,"
+            " updated_at = now()",
+            rows,
+        )

@@ -1,0 +1,155 @@
+"""A running outbox shard: every batch is one transaction of state, journal and outbox; then it is sent, in order.
+
+One queue per shard feeds ``step``. What does not come by Kafka (venue reports, commands, time) enters the same
+queue and is journaled with its bytes.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from infra.postgres.checkpoints import Commit, RunFacts, ShardStore
+from schemas.event import Event, Heartbeat, derive_id
+from schemas.orders import Claimed
+from schemas.values import NS_PER_MS
+from streams.engine.journal import JournalWriter, decode_outbox, encode_outbox
+from streams.engine.ports import Companion, Outgoing, RawRecord
+from streams.engine.sending import Sender
+from streams.engine.shard import ShardCore
+
+_QUEUE_CHUNKS: Final = 64
+_BATCH_RECORDS_MAX: Final = 2000
+
+Item = list[RawRecord] | Event
+
+
+class OutboxShard:
+    """The live form of a stage that commits each batch. It implements ``Inlet`` for its companion."""
+
+    def __init__(self, core: ShardCore, store: ShardStore, facts: RunFacts, sender: Sender, heartbeat_ms: int) -> None:
+        self.core = core
+        self._store = store
+        self._facts = facts
+        self._sender = sender
+        self._beat_ns = heartbeat_ms * NS_PER_MS
+        self._queue: asyncio.Queue[Item] = asyncio.Queue(_QUEUE_CHUNKS)
+        self._batch = 0
+        self._newest_beat_ns = 0
+        self._sent_through: int | None = None
+        self.committed_offsets: dict[str, int] = {}
+        self._companion: Companion | None = None
+
+    async def open(self) -> None:
+        """Claim the shard, take up its state, send what a predecessor had committed but not sent."""
+        checkpoint = await self._store.claim(self._facts)
+        self.core.restore(checkpoint.progress, dict(checkpoint.state), checkpoint.generation)
+        self._batch = checkpoint.batch
+        for batch, messages in checkpoint.unsent:
+            await self._sender.send(decode_outbox(messages))
+            self._sent_through = batch
+        self.committed_offsets = dict(self.core.progress.next_offsets)
+
+    async def inject(self, event: Event) -> None:
+        """Hand over one input that did not come by Kafka; waits while the shard is full."""
+        await self._queue.put(event)
+
+    async def offer(self, records: list[RawRecord]) -> None:
+        """Hand over fetched records; waits while the shard is full."""
+        await self._queue.put(records)
+
+    async def run(self) -> None:
+        """Step, commit, perform, send, for ever. Ends by cancellation or by the exception that ends the worker."""
+        epoch = self._store.epoch
+        if self.core.hosting.companion is not None:
+            self._companion = self.core.hosting.companion()
+            await self._companion.start(self, epoch)
+        try:
+            await self._run_batch(self._first_inputs(epoch))
+            while True:
+                await self._run_batch(await self._next_items())
+        finally:
+            if self._companion is not None:
+                await self._companion.stop()
+            await self._store.close()
+
+    def _first_inputs(self, epoch: int) -> list[Item]:
+        now_ns = time.time_ns()
+        items: list[Item] = []
+        if self.core.hosting.wall_clock:
+            items.append(self._heartbeat(now_ns))
+        claimed = Claimed(
+            key=self.core.source,
+            event_time_ns=now_ns,
+            available_at_ns=now_ns,
+            event_id=derive_id(self.core.source, "claimed", epoch),
+            epoch=epoch,
+        )
+        return [*items, claimed] if Claimed in self.core.hosting.event_types else items
+
+    def _heartbeat(self, now_ns: int) -> Heartbeat:
+        self._newest_beat_ns = now_ns
+        identity = derive_id(self.core.source, "heartbeat", now_ns)
+        return Heartbeat(key=self.core.source, event_time_ns=now_ns, available_at_ns=now_ns, event_id=identity)
+
+    async def _next_items(self) -> list[Item]:
+        wall_clock = self.core.hosting.wall_clock
+        items: list[Item] = []
+        try:
+            timeout_s = self._beat_ns / 1e9 if wall_clock else None
+            items.append(await asyncio.wait_for(self._queue.get(), timeout_s))
+        except TimeoutError:
+            pass
+        records = 0
+        while not self._queue.empty() and records < _BATCH_RECORDS_MAX:
+            item = self._queue.get_nowait()
+            items.append(item)
+            records += len(item) if isinstance(item, list) else 1
+        now_ns = time.time_ns()
+        if wall_clock and now_ns - self._newest_beat_ns >= self._beat_ns:
+            items.insert(0, self._heartbeat(now_ns))
+        return items
+
+    async def _run_batch(self, items: Sequence[Item]) -> None:
+        if not items:
+            return
+        journal = JournalWriter()
+        for item in items:
+            if isinstance(item, list):
+                self._take_records(item, journal)
+            else:
+                journal.external(item, 0)
+                self.core.take_event(item)
+        outgoing, requests, origins = self.core.drain()
+        self._batch += 1
+        self.core.counters.batches += 1
+        commit = Commit(
+            batch=self._batch,
+            progress=msgspec.msgpack.encode(self.core.progress),
+            state=self.core.touched_state(),
+            journal=journal.encoded(),
+            outbox=encode_outbox(outgoing),
+            sent_through=self._sent_through,
+        )
+        offsets = dict(self.core.progress.next_offsets)
+        await self._store.commit(commit, self._facts)
+        self.committed_offsets = offsets
+        if requests and self._companion is not None:
+            await self._companion.perform(requests, origins)
+        await self._send(outgoing)
+
+    def _take_records(self, records: Sequence[RawRecord], journal: JournalWriter) -> None:
+        first = records[0]
+        next_offset = self.core.next_offset(first.topic, first.partition) or 0
+        fresh = [record for record in records if record.offset >= next_offset]
+        for record in fresh:
+            self.core.take(record)
+        if fresh:
+            journal.records(first.topic, first.partition, fresh[0].offset, fresh[-1].offset)
+
+    async def _send(self, outgoing: Sequence[Outgoing]) -> None:
+        if outgoing:
+            await self._sender.send(outgoing)
+        self._sent_through = self._batch

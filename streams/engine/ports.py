@@ -1,0 +1,110 @@
+"""What a worker is told about the stages it hosts, and what it needs from the world. Declarations only."""
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from agents.stage import Stage
+from schemas.codec import Codec
+from schemas.event import Event
+from schemas.topics import Topic
+
+
+class StageKind(enum.Enum):
+    """How a stage's progress is made safe (DESIGN 4)."""
+
+    ONE_TOPIC = "one topic"
+    OUTBOX = "outbox"
+
+
+@dataclass(frozen=True, slots=True)
+class RawRecord:
+    """One Kafka record as fetched. ``timestamp_ms`` is the broker's or the producer's; headers may be empty."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+    timestamp_ms: int
+
+
+class Inlet(Protocol):
+    """The way into a running outbox shard for what does not come by Kafka."""
+
+    async def inject(self, event: Event) -> None:
+        """Hand over one input with an identity; it is journaled with its bytes. Waits while the shard is full."""
+
+
+class Companion(Protocol):
+    """What a stage needs beside its inputs: it performs requests after the commit, and injects what comes of them."""
+
+    async def start(self, inlet: Inlet, epoch: int) -> None:
+        """Begin; called when the shard has been claimed."""
+
+    async def perform(self, requests: Sequence[Event], origins: Sequence[int]) -> None:
+        """Carry out committed requests, in order, once. ``origins`` are their root inputs' wall times (ns), or 0."""
+
+    async def stop(self) -> None:
+        """End; nothing is injected afterwards."""
+
+
+Wrap = Callable[[RawRecord, Any], Event]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageHosting:
+    """One stage in a worker.
+
+    ``topics`` are its inputs; a stage without any is one shard that lives on injected inputs. ``event_types`` are
+    what may be injected (and read back from the journal). ``wall_clock`` journals wall Heartbeats into it.
+    ``wrap`` makes an event of a public record.
+    """
+
+    make_stage: Callable[[], Stage]
+    name: str
+    topics: tuple[Topic, ...]
+    kind: StageKind
+    wall_clock: bool = False
+    event_types: tuple[type[Event], ...] = ()
+    companion: Callable[[], Companion] | None = None
+    wrap: Wrap | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """What every stage of a worker shares. ``session_timeout_s`` must be within the broker's bounds."""
+
+    bootstrap: str
+    dsn: str
+    instrument_partitions: int
+    settings_hash: str
+    code_version: str
+    codec: Codec
+    embedded: bool = False
+    instance_id: str | None = None
+    session_timeout_s: float = 10.0
+    checkpoint_interval_s: float = 1.0
+    heartbeat_interval_ms: int = 100
+    chunk_records: int = 500
+
+
+class WorkerFailed(Exception):
+    """The worker must end: one clear sentence and the exit code (2 for settings and checkpoints, 1 for the rest)."""
+
+    def __init__(self, sentence: str, exit_code: int = 1) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One record to be written."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]

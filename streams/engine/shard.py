@@ -1,0 +1,221 @@
+"""One stage on one partition, without its surroundings: records in, records out, progress kept.
+
+The live shards and the recomputation from the journal run this same code, so that what is proved about one holds
+for the other. No I/O and no clock here.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from agents.stage import ShardState, run_step
+from schemas.codec import Codec
+from schemas.dead_letters import BadRecord, DeadLetterReason, UnknownRecordType
+from schemas.event import ORDINALS_PER_OFFSET, Event, Heartbeat, stamp_position
+from schemas.partition import partition_of
+from schemas.routing import targets
+from schemas.topics import TOPICS, Spread, Topic
+from streams.engine.dedupe import SeenPositions
+from streams.engine.ports import Outgoing, RawRecord, StageHosting, StageKind, WorkerFailed
+
+ORIGIN_HEADER: Final = "tradermind-origin-ns"
+_BAD_IN_A_ROW_MAX: Final = 20
+_BAD_SHARE_WINDOW: Final = 1000
+_BAD_SHARE_MAX: Final = 0.1
+
+
+class Progress(msgspec.Struct):
+    """How far a shard has come: next offset per input lane, next number per output lane, what it has seen."""
+
+    next_offsets: dict[str, int] = {}
+    numbers: dict[str, int] = {}
+    output_ends: dict[str, int] = {}
+    seen: SeenPositions = msgspec.field(default_factory=SeenPositions)
+    external: int = 0
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a shard has done since it was claimed."""
+
+    records: int = 0
+    events_out: int = 0
+    duplicates: int = 0
+    dead_letters: int = 0
+    skipped: int = 0
+    external: int = 0
+    batches: int = 0
+    checkpoints: int = 0
+    by_reason: dict[str, int] = field(default_factory=dict)
+
+
+def lane_of(topic: str, partition: int) -> str:
+    """Return the name of a topic partition in progress and journal."""
+    return f"{topic}/{partition}"
+
+
+class ShardCore:
+    """A stage, its state and its progress. ``partition`` is None for a shard that no input partition belongs to."""
+
+    def __init__(self, hosting: StageHosting, shard: str, partition: int | None, codec: Codec, partitions: int) -> None:
+        self.hosting = hosting
+        self.shard = shard
+        self.stage = hosting.make_stage()
+        self.state = ShardState()
+        self.progress = Progress()
+        self.generation = 1
+        self.counters = Counters()
+        self.outgoing: list[Outgoing] = []
+        self.requests: list[Event] = []
+        self.request_origins: list[int] = []
+        self._partition = partition
+        self._codec = codec
+        self._partitions = partitions
+        self._numbered = hosting.kind is StageKind.ONE_TOPIC
+        self._source = f"{hosting.name}/{shard}"
+        self._bad_in_a_row = 0
+        self._recent_bad = 0
+        self._recent = 0
+
+    @property
+    def source(self) -> str:
+        """The source that this shard's outputs carry."""
+        return self._source
+
+    def restore(self, progress: bytes, state: dict[str, bytes], generation: int) -> None:
+        """Take up where a checkpoint stands."""
+        self.generation = generation
+        if progress:
+            self.progress = msgspec.msgpack.decode(progress, type=Progress)
+        for key, value in state.items():
+            self.state.restore(key, msgspec.msgpack.decode(value, type=self.stage.state_type(key)))
+
+    def next_offset(self, topic: str, partition: int) -> int | None:
+        """Return the offset to read next, or None when nothing of it was read yet."""
+        return self.progress.next_offsets.get(lane_of(topic, partition))
+
+    def take(self, record: RawRecord) -> None:
+        """Handle one record: its outputs are added to ``outgoing`` and ``requests``.
+
+        A record below the checkpoint or seen before does nothing. Raises WorkerFailed when the line must stop.
+        """
+        lane = lane_of(record.topic, record.partition)
+        if record.offset < self.progress.next_offsets.get(lane, 0):
+            return
+        self.progress.next_offsets[lane] = record.offset + 1
+        self.counters.records += 1
+        topic = TOPICS[record.topic]
+        try:
+            event = self._event(topic, record)
+            if not self.progress.seen.is_new(lane, event):
+                self.counters.duplicates += 1
+                return
+            _, outputs = run_step(self.stage, self.state, event)
+        except BadRecord as refusal:
+            self._refuse(topic, record, refusal)
+            return
+        except UnknownRecordType as unknown:
+            if topic.money:
+                raise WorkerFailed(
+                    f"{unknown}: this version does not know it, and money topics skip nothing."
+                ) from None
+            self.counters.skipped += 1
+            return
+        self._bad_in_a_row = 0
+        self._recent += 1
+        base = record.offset * ORDINALS_PER_OFFSET if self._numbered else None
+        self._emit(outputs, _origin(record.headers), base)
+
+    def take_event(self, event: Event, origin: int = 0, position: int | None = None) -> None:
+        """Handle one input that did not come by Kafka. ``position`` numbers the outputs of a feed's record."""
+        self.counters.external += 1
+        _, outputs = run_step(self.stage, self.state, event)
+        self._emit(outputs, origin, position)
+
+    def touched_state(self) -> dict[str, bytes | None]:
+        """Return the encoded state of the keys touched since the last call; None for a deleted key."""
+        state = self.state
+        touched = {key: msgspec.msgpack.encode(state[key]) if key in state else None for key in sorted(state.touched)}
+        state.touched.clear()
+        return touched
+
+    def drain(self) -> tuple[list[Outgoing], list[Event], list[int]]:
+        """Return what is to be sent and performed, and begin anew."""
+        drained = (self.outgoing, self.requests, self.request_origins)
+        self.outgoing, self.requests, self.request_origins = [], [], []
+        return drained
+
+    def _event(self, topic: Topic, record: RawRecord) -> Event:
+        decoded: Any = self._codec.decode(record.topic, record.value, record.headers)
+        if self.hosting.wrap is not None:
+            return self.hosting.wrap(record, decoded)
+        event: Event = decoded
+        if topic.spread is Spread.BY_INSTRUMENT and type(event) is not Heartbeat:
+            expected = partition_of(event.key, self._partitions)
+            if expected != record.partition:
+                detail = f"key {event.key[:80]!r} belongs to partition {expected}"
+                raise BadRecord(DeadLetterReason.WRONG_PARTITION, detail)
+        if not event.source or not event.event_id:
+            raise BadRecord(DeadLetterReason.INVALID_VALUE, "the record names no source: it was not written by us")
+        return event
+
+    def _emit(self, outputs: Sequence[Event], origin: int, base: int | None) -> None:
+        headers = ((ORIGIN_HEADER, str(origin).encode()),) if origin else ()
+        for ordinal, event in enumerate(outputs):
+            places = targets(event, self._partitions, self._partition)
+            if not places:
+                self.requests.append(event)
+                self.request_origins.append(origin)
+            for topic, partition in places:
+                seq = self._number(topic, partition) if base is None else base + ordinal
+                stamp_position(event, self._source, self.generation, seq)
+                value = self._codec.encode(topic, event)
+                self.outgoing.append(Outgoing(topic, partition, event.key.encode(), value, headers))
+            self.counters.events_out += len(places)
+
+    def _number(self, topic: str, partition: int) -> int:
+        lane = lane_of(topic, partition)
+        number = self.progress.numbers.get(lane, 0) + 1
+        self.progress.numbers[lane] = number
+        return number
+
+    def _refuse(self, topic: Topic, record: RawRecord, refusal: BadRecord) -> None:
+        self.counters.dead_letters += 1
+        reasons = self.counters.by_reason
+        reasons[refusal.reason] = reasons.get(refusal.reason, 0) + 1
+        self.outgoing.append(dead_letter(topic, record, refusal, self.hosting.name))
+        self._bad_in_a_row += 1
+        self._recent += 1
+        self._recent_bad += 1
+        too_many = self._recent >= _BAD_SHARE_WINDOW and self._recent_bad > _BAD_SHARE_MAX * self._recent
+        if self._recent >= _BAD_SHARE_WINDOW:
+            self._recent = self._recent_bad = 0
+        if not topic.public and (too_many or self._bad_in_a_row >= _BAD_IN_A_ROW_MAX):
+            raise WorkerFailed(
+                f"Too many bad records on {topic.name}, the last at partition {record.partition} offset"
+                f" {record.offset} ({refusal}): the line stops before it drains into the dead letters."
+            )
+
+
+def dead_letter(topic: Topic, record: RawRecord, refusal: BadRecord, stage: str) -> Outgoing:
+    """Return the dead letter of a record: its own bytes and headers, and why, where and by whom it was refused."""
+    facts = {
+        "reason": refusal.reason.value,
+        "exception.message": refusal.detail[:500],
+        "topic": record.topic,
+        "partition": str(record.partition),
+        "offset": str(record.offset),
+        "timestamp": str(record.timestamp_ms),
+        "stage": stage,
+    }
+    headers = (*record.headers, *((f"__tradermind.errors.{name}", value.encode()) for name, value in facts.items()))
+    return Outgoing(topic.dead_letters, record.partition, record.key, record.value, headers)
+
+
+def _origin(headers: Iterable[tuple[str, bytes]]) -> int:
+    for name, value in headers:
+        if name == ORIGIN_HEADER and value.isdigit() and len(value) <= 19:
+            return int(value)
+    return 0

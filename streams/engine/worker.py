@@ -1,0 +1,275 @@
+"""The one wrapper around every stage: a Faust app whose agents feed shards, and a process that ends in order.
+
+No exception reaches Faust: a bad record is a dead letter, a fault of the world is retried in place, and anything
+else ends the process before a checkpoint or an acknowledgement could pass it.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import faust
+from faust.contrib.asgi import faust_app_running
+from faust.types import TP
+
+from infra.kafka import BrokerUnreachable, cluster_id
+from infra.postgres.checkpoints import DatabaseGone, RunFacts, ShardLost, ShardName, ShardStore
+from streams.engine.one_topic import OneTopicShard
+from streams.engine.outbox import OutboxShard
+from streams.engine.ports import EngineSettings, RawRecord, StageHosting, StageKind, WorkerFailed
+from streams.engine.sending import Sender
+from streams.engine.shard import ShardCore, lane_of
+from streams.engine.status import report_status
+from streams.engine.transport import Checkpoints, ChunkSchema, ChunkTransport, raw_records
+
+LOG: Final = logging.getLogger("tradermind.worker")
+_SEEK_BOUND_S: Final = 20.0
+_STOP_GRACE_S: Final = 8.0
+
+Shard = OutboxShard | OneTopicShard
+
+
+class Resident(Protocol):
+    """What lives in a worker beside its Kafka stages (a feed): started when the app runs, stopped with it."""
+
+    async def run(self, worker: "Worker") -> None:
+        """Work until cancelled; an exception ends the worker."""
+
+
+class Worker:
+    """One process, one Faust app, its stages and their shards."""
+
+    def __init__(
+        self, engine: EngineSettings, hostings: Sequence[StageHosting], residents: Sequence[Resident] = ()
+    ) -> None:
+        self.engine = engine
+        self.hostings = {hosting.name: hosting for hosting in hostings}
+        self.holder = engine.instance_id or f"{socket.gethostname()}-{os.getpid()}"
+        self.shards: dict[tuple[str, str], Shard] = {}
+        self._residents = residents
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: asyncio.Future[WorkerFailed] | None = None
+        self._hooks = Checkpoints()
+        self.facts: RunFacts
+        self.sender: Sender
+        self.app = self._build_app()
+
+    def _build_app(self) -> faust.App:
+        engine = self.engine
+        app = faust.App(
+            "tradermind." + ".".join(sorted(self.hostings)),
+            broker=f"kafka://{engine.bootstrap}",
+            consumer_group_instance_id=engine.instance_id,
+            consumer_auto_offset_reset="earliest",
+            broker_session_timeout=6.0 if engine.embedded else engine.session_timeout_s,
+            broker_heartbeat_interval=1.0 if engine.embedded else engine.session_timeout_s / 5,
+            broker_rebalance_timeout=6.0 if engine.embedded else 20.0,
+            broker_request_timeout=30.0,
+            broker_max_poll_records=engine.chunk_records,
+            broker_commit_interval=1.0,
+            broker_commit_every=None,
+            producer_linger=0.0,
+            producer_acks=-1,
+            producer_request_timeout=30.0,
+            producer_max_request_size=16 * 1024 * 1024,
+            stream_buffer_maxsize=16,
+            stream_wait_empty=False,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            web_enabled=False,
+            store="memory://",
+            debug=False,
+        )
+        vars(app)["tradermind_checkpoints"] = self._hooks
+        self._hooks.seek_targets = self._seek_targets
+        self._hooks.committed_offsets = self._committed_offsets
+        self._hooks.fetch_wait_ms = 5 if engine.embedded else 100
+        app.transport = ChunkTransport([app.conf.broker[0]], app)
+        for hosting in self.hostings.values():
+            if hosting.topics:
+                self._add_agent(app, hosting)
+        return app
+
+    def _add_agent(self, app: faust.App, hosting: StageHosting) -> None:
+        channel = app.topic(*(topic.name for topic in hosting.topics), schema=ChunkSchema())
+
+        async def processor(stream: Any) -> None:
+            async for event in stream.events():
+                await self._guard(self._offer(hosting, event.message))
+
+        app.agent(channel, name=f"tradermind.{hosting.name}")(processor)
+
+    async def _offer(self, hosting: StageHosting, message: Any) -> None:
+        if int(message.headers[0][1]) != self._hooks.assignment_number:
+            # Fetched before the newest seek: the same records come again from the checkpoint.
+            return
+        shard = self.shards[hosting.name, self._shard_key(hosting, message.topic, message.partition)]
+        records = [
+            RawRecord(r.topic, r.partition, r.offset, r.key, r.value, r.headers, r.timestamp)
+            for r in raw_records(message.value)
+        ]
+        await shard.offer(records)
+
+    def _shard_key(self, hosting: StageHosting, topic: str, partition: int) -> str:
+        if hosting.kind is StageKind.ONE_TOPIC:
+            return lane_of(topic, partition)
+        return str(partition)
+
+    async def _seek_targets(self, assignment: frozenset[TP]) -> Mapping[TP, int]:
+        """Claim the shards of a new assignment and return where to read on; bounded, since Faust would hang."""
+        try:
+            return await asyncio.wait_for(self._claim(assignment), _SEEK_BOUND_S)
+        except TimeoutError:
+            self.fail(WorkerFailed(f"The checkpoints could not be read within {_SEEK_BOUND_S:g} s."))
+        except Exception as error:
+            self.fail(self._as_failure(error))
+        await asyncio.Event().wait()  # The process is ending; Faust must not go on from a guess.
+        raise AssertionError("unreachable")
+
+    async def _claim(self, assignment: frozenset[TP]) -> dict[TP, int]:
+        self._hooks.assignment_number += 1
+        await self._drop_shards()
+        for hosting in self.hostings.values():
+            names = {topic.name for topic in hosting.topics}
+            for tp in sorted(assignment):
+                key = self._shard_key(hosting, tp.topic, tp.partition)
+                if tp.topic in names and (hosting.name, key) not in self.shards:
+                    await self.open_shard(hosting, key, tp.partition)
+        if not assignment:
+            return {}
+        starts = await self.app.consumer.earliest_offsets(*assignment)
+        ends = await self.app.consumer.highwaters(*assignment)
+        return {tp: self._target(tp, int(starts[tp]), int(ends[tp])) for tp in assignment}
+
+    def _target(self, tp: TP, start: int, end: int) -> int:
+        offsets = [
+            offset
+            for (name, _), shard in self.shards.items()
+            if tp.topic in {topic.name for topic in self.hostings[name].topics}
+            and (offset := shard.core.next_offset(tp.topic, tp.partition)) is not None
+        ]
+        target = min(offsets) if offsets else start
+        if not start <= target <= end:
+            raise WorkerFailed(
+                f"The checkpoint stands at offset {target} of {tp.topic}/{tp.partition}, but the log holds {start} to"
+                f" {end}: records are missing. Point the run at the right broker or begin anew with an empty database.",
+                2,
+            )
+        return target
+
+    async def open_shard(self, hosting: StageHosting, key: str, partition: int | None) -> Shard:
+        """Claim a shard, check its checkpoint against this run, and start it."""
+        engine = self.engine
+        core = ShardCore(hosting, key, partition, engine.codec, engine.instrument_partitions)
+        durable = hosting.kind is StageKind.OUTBOX
+        store = ShardStore(engine.dsn, ShardName(hosting.name, key, self.holder), durable=durable)
+        shard: Shard
+        if durable:
+            shard = OutboxShard(core, store, self.facts, self.sender, engine.heartbeat_interval_ms)
+        else:
+            shard = OneTopicShard(core, store, self.facts, self.sender, engine.checkpoint_interval_s)
+        await shard.open()
+        self.shards[hosting.name, key] = shard
+        self._start(shard.run())
+        return shard
+
+    def _start(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(self._guard(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guard(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            self.fail(self._as_failure(error))
+
+    def _as_failure(self, error: Exception) -> WorkerFailed:
+        if isinstance(error, WorkerFailed):
+            return error
+        if isinstance(error, ShardLost | DatabaseGone | BrokerUnreachable):
+            return WorkerFailed(str(error))
+        LOG.error("a stage or its surroundings broke", exc_info=error)
+        return WorkerFailed(
+            f"An invariant is broken ({type(error).__name__}: {error}); nothing was acknowledged past it."
+        )
+
+    def fail(self, failure: WorkerFailed) -> None:
+        """End the process with this sentence; the first one counts."""
+        assert self._failure is not None
+        if not self._failure.done():
+            self._failure.set_result(failure)
+
+    def _committed_offsets(self) -> Mapping[TP, int]:
+        lowest: dict[TP, int] = {}
+        for shard in self.shards.values():
+            for lane, offset in shard.committed_offsets.items():
+                topic, _, partition = lane.rpartition("/")
+                tp = TP(topic, int(partition))
+                lowest[tp] = min(offset, lowest.get(tp, offset))
+        return lowest
+
+    async def _drop_shards(self) -> None:
+        """Let go of every Kafka-fed shard: after a new assignment each is claimed and read again."""
+        standalone = {name for name, hosting in self.hostings.items() if not hosting.topics}
+        for key in [key for key in self.shards if key[0] not in standalone]:
+            del self.shards[key]
+        keep = asyncio.current_task()
+        for task in [task for task in self._tasks if task is not keep]:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def run(self) -> int:
+        """Run until SIGTERM or SIGINT (0) or a failure (its exit code), whose sentence goes to stderr."""
+        loop = asyncio.get_running_loop()
+        self._failure = loop.create_future()
+        stopped = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopped.set)
+        try:
+            cluster = await asyncio.to_thread(cluster_id, self.engine.bootstrap)
+        except BrokerUnreachable as error:
+            sys.stderr.write(f"{error}\n")
+            return 2
+        self.facts = RunFacts(cluster, self.engine.code_version, self.engine.settings_hash)
+        self.sender = Sender(self.app)
+        stop = asyncio.ensure_future(stopped.wait())
+        async with faust_app_running(self.app, stop_timeout=_STOP_GRACE_S):
+            await self._serve(stop)
+            if not self._failure.done():
+                await self._finish()
+        return 0
+
+    async def _serve(self, stop: "asyncio.Future[Any]") -> None:
+        assert self._failure is not None
+        for hosting in self.hostings.values():
+            if not hosting.topics:
+                await self._guard(self._open_standalone(hosting))
+        for resident in self._residents:
+            self._start(resident.run(self))
+        self._start(report_status(self))
+        await asyncio.wait({stop, self._failure}, return_when=asyncio.FIRST_COMPLETED)
+        if self._failure.done():
+            failure = self._failure.result()
+            sys.stderr.write(f"{failure}\n")
+            sys.stderr.flush()
+            # Nothing is flushed and nothing acknowledged: what was not checkpointed happens again.
+            os._exit(failure.exit_code)
+
+    async def _open_standalone(self, hosting: StageHosting) -> None:
+        await self.open_shard(hosting, "0", None)
+
+    async def _finish(self) -> None:
+        for shard in list(self.shards.values()):
+            if isinstance(shard, OneTopicShard):
+                await shard.checkpoint()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
