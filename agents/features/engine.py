@@ -49,14 +49,12 @@ def due_grid_time(state: FeatureState, now_ns: int, grid_ns: int) -> int | None:
 
 
 def pass_buckets(state: FeatureState, now_ns: int) -> None:
-    """Close every time bucket that ends at or before ``now_ns``."""
+    """Close every time bucket that ends at or before ``now_ns``, which at least the open one does."""
     bucket_ns = state.bucket_ns
     if not state.bucket_end_ns:
         state.bucket_end_ns = now_ns - now_ns % bucket_ns + bucket_ns
         return
     passed = (now_ns - state.bucket_end_ns) // bucket_ns + 1
-    if passed <= 0:
-        return
     state.bucket_end_ns += passed * bucket_ns
     per_second = NS_PER_S // bucket_ns
     kept = WINDOW_SECONDS * per_second

@@ -3,15 +3,17 @@
 import itertools
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from captures import CAPTURES, SPOT_20240808, SPOT_20240809, USDM_20240808
-from market_inputs import START_NS, UNIT, definition, featured, ingest, snapshots, trusted_events
+from market_inputs import START_NS, UNIT, definition, drive, featured, ingest, raw_events, snapshots, trusted_events
 from msgspec.structs import replace
 
 from agents.features.engine import apply, current_mid
-from agents.features.state import FeatureConfig, new_state
+from agents.features.state import FeatureConfig, FeatureState, new_state
 from agents.market.stage import Ingestion, IngestionConfig
+from agents.stage import ShardState
 from infra.feeds.capture import open_capture
 from schemas.event import Event
 from schemas.market import InstrumentDefined, Quote, Trade
@@ -174,3 +176,23 @@ def test_bac_is_served_from_its_merged_quotes() -> None:
     assert all(one.mid is not None and 13 * UNIT < one.mid < 15 * UNIT for one in open_hours)
     assert all(one.features["imbalance_1"] is not None for one in open_hours if one.features["spread"] is not None)
     assert all(one.features["depth_10"] is None for one in open_hours)
+
+
+def test_a_checkpoint_in_the_middle_of_a_capture_changes_nothing() -> None:
+    """Ingestion and features of a real, deep book, both read back from their bytes half-way."""
+    raw = raw_events(USDM_20240808)
+    trusted = trusted_events(USDM_20240808)
+    key = _key(trusted)
+    cut = len(raw) // 2
+    stage = Ingestion(IngestionConfig(instruments={key: definition(key)}))
+    before = ShardState()
+    early = ingest(raw[:cut], stage, before)
+    after = ShardState()
+    after.restore(key, msgspec.msgpack.decode(msgspec.msgpack.encode(before[key]), type=stage.state_type(key)))
+    assert tuple(early + ingest(raw[cut:], stage, after)) == trusted
+
+    config = FeatureConfig(instruments={key: definition(key)})
+    state = new_state(key, config)
+    shown = list(drive(early, config, state))
+    again = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=FeatureState)
+    assert shown + list(drive(trusted[len(early) :], config, again)) == _featured(USDM_20240808)

@@ -2,6 +2,7 @@
 
 import pytest
 from market_inputs import KEY, UNIT, beat, book, definition, diff, ingest, ns, quote
+from msgspec.structs import replace
 
 from agents.market.stage import Ingestion, IngestionConfig
 from agents.stage import ShardState
@@ -196,6 +197,13 @@ def test_a_new_connection_starts_without_a_book() -> None:
     ]
 
 
+def test_diffs_that_waited_on_a_connection_that_ended_are_counted() -> None:
+    resync = Quality(key=KEY, event_time_ns=1, available_at_ns=ns(3), kind=QualityKind.RESYNC)
+    outputs = ingest([diff(1, (5, 6)), diff(2, (7, 8)), resync, book(4, 2, BIDS, ASKS), diff(5, (3, 3)), beat(9)])
+    assert _refusals(outputs) == {"diff of a connection that ended": 2}
+    assert _kinds(outputs).count("DepthUpdate") == 1
+
+
 @pytest.mark.parametrize(
     "snapshot",
     [
@@ -212,8 +220,9 @@ def test_a_new_connection_starts_without_a_book() -> None:
             ask_prices=(),
             ask_quantities=(),
         ),
+        replace(book(1, 10, {100: 1}, {101: 1}), bid_quantities=()),
     ],
-    ids=["crossed", "empty level", "negative price", "worst first"],
+    ids=["crossed", "empty level", "negative price", "worst first", "unequal sides"],
 )
 def test_a_snapshot_that_cannot_be_is_refused(snapshot: BookSnapshot) -> None:
     assert _kinds(ingest([snapshot])) == ["InstrumentDefined", "REFUSED"]
