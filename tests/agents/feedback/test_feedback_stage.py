@@ -79,6 +79,20 @@ def test_a_pool_without_direction_loses_as_the_base_rate_does() -> None:
     assert score.loss == score.pool_loss == score.base_loss
 
 
+def test_the_base_rate_runs_with_the_outcomes_of_its_own_horizon() -> None:
+    bench = Bench()
+    losses = [
+        score.base_loss
+        for number in range(5)
+        for score in bench.give(tally(number, at(number)), mark(at_ns=at(number + 1)))
+    ]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0] / 2
+    bench.give(ten_second(9, at(5)))
+    scores = bench.give(mark(at_ns=at(15)))
+    assert [score.base_loss for score in scores if score.horizon_ns == 10 * NS_PER_S] == [losses[0]]
+
+
 @pytest.mark.parametrize(
     ("marks", "reason"),
     [

@@ -147,6 +147,12 @@ EDGES: dict[str, tuple[DenyReason, tuple[Any, ...], tuple[Any, ...], dict[str, A
         (approved(), view([line(14 * ONE), line(10 * ONE, buys=1, name=SPOT)])),
         {},
     ),
+    "net short": (
+        R.NET_EXPOSURE,
+        (approved(side=Side.SELL), view([line(-14 * ONE), line(-10 * ONE, name=SPOT)])),
+        (approved(side=Side.SELL), view([line(-14 * ONE), line(-10 * ONE, sells=1, name=SPOT)])),
+        {},
+    ),
     "credit": (
         R.CREDIT_LIMIT,
         (approved(), view([line(9 * ONE)], equity=Decimal(500), equity_peak=Decimal(500))),
@@ -269,6 +275,12 @@ def test_an_unknown_instrument_and_a_strategy_without_permission() -> None:
     assert R.INSTRUMENT_UNKNOWN in reasons(approved(instrument="SIM:NONE"))
     assert reasons(approved(strategy="beta", instrument=SPOT)) == {R.NOT_PERMITTED}
     assert reasons(approved(strategy="gamma")) == {R.NOT_PERMITTED}
+
+
+def test_buying_back_is_never_a_short_sale() -> None:
+    short = view([line(-2 * ONE, name=SPOT)])
+    assert not reasons(approved(instrument=SPOT), short)
+    assert R.SHORT_NOT_ALLOWED in reasons(approved(instrument=SPOT, side=Side.SELL), short)
 
 
 def test_an_id_that_works_already_is_a_duplicate() -> None:

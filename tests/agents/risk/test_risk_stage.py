@@ -172,6 +172,26 @@ def test_cancels_go_out_even_when_the_new_order_is_denied() -> None:
     assert only.order_id != denied.order_id
 
 
+def test_what_cannot_be_sized_is_denied_though_it_carries_cancels() -> None:
+    bench = Bench(TimeInForce.GTC)
+    (first,) = bench.give(mark(), decision(0.5))
+    bench.give(mark(at_ns=T0 + 1, mid=None))
+    denied, only = bench.give(decision(1.0, 2))
+    assert isinstance(denied, OrderDenied)
+    assert DenyReason.REF_PRICE_STALE in denied.reasons
+    assert only.cancels == (first.order_id,)
+
+
+def test_approvals_count_towards_the_message_rate() -> None:
+    bench = Bench(messages_max=2)
+    first, second, denied = bench.give(mark(), decision(0.1, 1), decision(0.3, 2), decision(0.9, 3))
+    assert isinstance(first, OrderApproved)
+    assert isinstance(second, OrderApproved)
+    assert denied.reasons == (DenyReason.MSG_RATE,)
+    (later,) = bench.give(mark(at_ns=T0 + NS_PER_S), decision(0.9, 4))
+    assert isinstance(later, OrderApproved)
+
+
 def test_a_high_alert_restricts_to_reducing_until_normal() -> None:
     bench = Bench()
     (denied,) = bench.give(mark(), alert(AlertLevel.HIGH), decision(0.5))

@@ -69,17 +69,18 @@ def test_rounding_never_adds(quantity: int, lot: int) -> None:
 
 @given(
     st.sampled_from(list(Side)),
-    st.integers(100, 10**7).map(lambda ticks: ticks * ONE // 100),
+    st.integers(ONE, 10**5 * ONE),
     st.sampled_from(list(TimeInForce)),
     st.integers(0, 10**6),
+    st.sampled_from([1, 7, ONE // 100]),
 )
 def test_a_price_fits_the_tick_and_stays_within_the_collar(
-    side: Side, mid: int, time_in_force: TimeInForce, ticks: int
+    side: Side, mid: int, time_in_force: TimeInForce, ticks: int, tick: int
 ) -> None:
     strategy = StrategyRisk("alpha", "main", BUDGET, time_in_force=time_in_force, aggression_ticks=ticks)
-    price = limit_price(side, mark(mid=mid), instrument(), strategy, limits())
+    price = limit_price(side, mark(mid=mid), instrument(tick_size=tick), strategy, limits())
     assert price is not None
-    assert price % (ONE // 100) == 0
+    assert price % tick == 0
     if side is Side.BUY:
         assert price <= mid * Decimal("1.01")
     else:
