@@ -11,9 +11,16 @@ from typing import Any
 import psycopg
 import pytest
 
-from infra.servers.broker_embedded import EmbeddedBroker, start_embedded_broker
-from infra.servers.kafka_real import VERSION, KafkaMissing, RealKafka, start_kafka
-from infra.servers.postgres import EmbeddedPostgres, start_postgres
+from infra.servers import (
+    EmbeddedBroker,
+    EmbeddedPostgres,
+    KafkaMissing,
+    RealKafka,
+    start_embedded_broker,
+    start_kafka,
+    start_postgres,
+)
+from infra.servers.kafka_real import VERSION
 
 _MET: dict[str, str] = {}
 _NOT_MET: dict[str, str] = {}
@@ -35,7 +42,7 @@ def database(postgres_server: EmbeddedPostgres, request: pytest.FixtureRequest) 
     name = f"t{abs(hash(request.node.nodeid)) % 10**12}_{os.getpid()}"
     with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
-    yield postgres_server.dsn.replace("dbname=postgres", f"dbname={name}")
+    yield postgres_server.dsn_of(name)
     with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 

@@ -1,117 +1,149 @@
-"""The embedded broker: librdkafka's mock cluster in a process of its own.
+"""The embedded broker: librdkafka's mock cluster, which confluent-kafka carries, in a process of its own.
 
-It speaks the Kafka protocol to any client but is no Kafka: it keeps 5 MiB per partition in memory, has no
-CreateTopics (topics are made here, before it serves) and forgets all at its exit. Its cluster id is new each time.
+Run as ``python -m infra.servers.broker_embedded --port-file F [--topics JSON]``. It serves the Kafka protocol on a
+loopback port to any client, keeps everything in memory, at most 5 MiB or 100,000 record sets per partition, and
+knows no CreateTopics: topics are made here, with exact partition counts. A topic that a client merely asks for
+comes into being with four partitions; that is librdkafka's own habit and cannot be turned off.
+
+On SIGHUP the file ``F.topics`` is read and what is missing is created. On SIGTERM, SIGINT or the parent's death it
+ends.
 """
 
 import argparse
 import ctypes
+import importlib.metadata
 import json
 import os
+import secrets
 import signal
-import sys
-import uuid
+import string
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import confluent_kafka
-
-from infra.servers.process import ChildProcess, Launch, ServerFailed, start_process, wait_until_ready
+from infra.servers.broker import topics_file
 
 _PRODUCER: Final = 0
-_ERROR_BYTES: Final = 512
+_ID_PREFIX: Final = b"mockCluster"
+_ID_BYTES: Final = 32
+_PARENT_CHECK_S: Final = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class EmbeddedBroker:
-    """A running embedded broker."""
-
-    bootstrap: str
-    cluster_id: str
-    process: ChildProcess
-
-    def stop(self) -> None:
-        """End it; what it held is gone."""
-        self.process.terminate(5)
-
-
-def start_embedded_broker(directory: Path, topics: Mapping[str, int]) -> EmbeddedBroker:
-    """Start the broker with these topics (name -> partitions). Raises ServerFailed."""
-    address = directory / "broker.json"
-    address.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "infra.servers.broker_embedded", str(address), json.dumps(dict(topics))]
-    root = str(Path(__file__).resolve().parents[2])
-    launch = Launch("The embedded broker", command, directory / "logs" / "broker.log", {"PYTHONPATH": root})
-    child = start_process(launch)
-    wait_until_ready(child, address.exists, 20)
-    described = json.loads(address.read_text())
-    return EmbeddedBroker(described["bootstrap"], described["cluster_id"], child)
-
-
-def _library() -> ctypes.CDLL:
-    """Return the librdkafka that confluent-kafka brings: bundled beside the package, or the system's."""
-    package = Path(str(confluent_kafka.__file__)).parent
-    bundled = sorted((package.parent / "confluent_kafka.libs").glob("librdkafka*"))
-    bundled += sorted((package / ".dylibs").glob("librdkafka*"))
-    if not bundled:
-        raise ServerFailed("confluent-kafka brings no librdkafka on this machine, so there is no embedded broker.")
-    library = ctypes.CDLL(str(bundled[0]))
-    pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
-    library.rd_kafka_conf_new.restype = pointer
-    library.rd_kafka_conf_set.argtypes = [pointer, text, text, text, ctypes.c_size_t]
-    library.rd_kafka_new.restype = pointer
-    library.rd_kafka_new.argtypes = [number, pointer, text, ctypes.c_size_t]
-    library.rd_kafka_mock_cluster_new.restype = pointer
-    library.rd_kafka_mock_cluster_new.argtypes = [pointer, number]
-    library.rd_kafka_mock_cluster_bootstraps.restype = text
-    library.rd_kafka_mock_cluster_bootstraps.argtypes = [pointer]
-    library.rd_kafka_mock_topic_create.argtypes = [pointer, text, number, number]
-    library.rd_kafka_mock_group_initial_rebalance_delay_ms.argtypes = [pointer, ctypes.c_int32]
+def _librdkafka() -> ctypes.CDLL:
+    """Load the library inside the installed confluent-kafka, with the signatures of the calls made here."""
+    files = importlib.metadata.files("confluent-kafka") or []
+    found = [file for file in files if file.name.startswith("librdkafka") and ".so" in file.name]
+    if len(found) != 1:
+        raise SystemExit("the installed confluent-kafka does not carry librdkafka, so there is no embedded broker")
+    library = ctypes.CDLL(str(found[0].locate()))
+    pointer, number, text = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
+    signatures: dict[str, tuple[Any, list[Any]]] = {
+        "rd_kafka_conf_new": (pointer, []),
+        "rd_kafka_conf_set": (number, [pointer, text, text, text, ctypes.c_size_t]),
+        "rd_kafka_new": (pointer, [number, pointer, text, ctypes.c_size_t]),
+        "rd_kafka_destroy": (None, [pointer]),
+        "rd_kafka_err2str": (text, [number]),
+        "rd_kafka_mock_cluster_new": (pointer, [pointer, number]),
+        "rd_kafka_mock_cluster_destroy": (None, [pointer]),
+        "rd_kafka_mock_cluster_bootstraps": (text, [pointer]),
+        "rd_kafka_mock_topic_create": (number, [pointer, text, number, number]),
+        "rd_kafka_mock_group_initial_rebalance_delay_ms": (None, [pointer, ctypes.c_int32]),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
     return library
 
 
-def _serve(topics: Mapping[str, int]) -> tuple[Any, str]:
-    library = _library()
-    error = ctypes.create_string_buffer(_ERROR_BYTES)
-    configuration = library.rd_kafka_conf_new()
-    library.rd_kafka_conf_set(configuration, b"log_level", b"3", error, _ERROR_BYTES)
-    handle = library.rd_kafka_new(_PRODUCER, configuration, error, _ERROR_BYTES)
-    if not handle:
-        raise ServerFailed(f"librdkafka could not be started: {error.value.decode()}.")
-    cluster = library.rd_kafka_mock_cluster_new(handle, 1)
-    if not cluster:
-        raise ServerFailed("librdkafka could not start its mock cluster.")
-    library.rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 100)
-    for name, partitions in topics.items():
-        code = library.rd_kafka_mock_topic_create(cluster, name.encode(), partitions, 1)
-        if code != 0:
-            raise ServerFailed(f"topic {name} could not be made: librdkafka error {code}.")
-    return (library, handle, cluster), library.rd_kafka_mock_cluster_bootstraps(cluster).decode()
+class MockCluster:
+    """One mock cluster of one broker, owned by this process."""
+
+    def __init__(self) -> None:
+        self._library = _librdkafka()
+        error = ctypes.create_string_buffer(512)
+        settings = self._library.rd_kafka_conf_new()
+        # Level 4 leaves out the remark that this client, which only owns the cluster, has no broker to talk to.
+        self._library.rd_kafka_conf_set(settings, b"log_level", b"4", error, len(error))
+        self._owner = self._library.rd_kafka_new(_PRODUCER, settings, error, len(error))
+        if not self._owner:
+            raise SystemExit(f"librdkafka gives no handle: {error.value.decode()}")
+        self._cluster = self._library.rd_kafka_mock_cluster_new(self._owner, 1)
+        if not self._cluster:
+            raise SystemExit("librdkafka gives no mock cluster")
+        self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
+        self.cluster_id = self._rename()
+        self.bootstrap: str = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
+        self.topics: dict[str, int] = {}
+
+    def _rename(self) -> str:
+        """Give the cluster an id that no earlier one had, and return it.
+
+        librdkafka makes the id from an address in memory, so a re-made broker may carry the id of the one whose
+        checkpoints still lie in a database. The id opens the structure; it is overwritten in place, by as many bytes.
+        """
+        old = ctypes.string_at(self._cluster, _ID_BYTES).split(b"\0", 1)[0]
+        digits = old.removeprefix(_ID_PREFIX)
+        if old == digits or len(digits) < 8 or not set(digits.decode("ascii", "replace")) <= set(string.hexdigits):
+            raise SystemExit("this librdkafka keeps the id of its mock cluster elsewhere; pin the tested version")
+        new = _ID_PREFIX + secrets.token_hex(_ID_BYTES)[: len(digits)].encode()
+        ctypes.memmove(self._cluster, new, len(new))
+        return new.decode()
+
+    def create(self, topics: Mapping[str, int]) -> None:
+        """Create topics, name -> partitions; those that exist with that count are left alone."""
+        for name, partitions in topics.items():
+            if self.topics.get(name) == partitions:
+                continue
+            code = self._library.rd_kafka_mock_topic_create(self._cluster, name.encode(), partitions, 1)
+            if code:
+                reason = self._library.rd_kafka_err2str(code).decode()
+                raise SystemExit(f"topic {name} with {partitions} partitions cannot be created: {reason}")
+            self.topics[name] = partitions
+
+    def close(self) -> None:
+        """End the cluster; its port closes and its records are gone."""
+        self._library.rd_kafka_mock_cluster_destroy(self._cluster)
+        self._library.rd_kafka_destroy(self._owner)
 
 
-def main() -> int:
-    """Serve until SIGTERM or SIGINT; write the address to a file when ready."""
-    parser = argparse.ArgumentParser(description="TraderMind's embedded broker")
-    parser.add_argument("address_file", type=Path)
-    parser.add_argument("topics", type=json.loads)
+def _announce(cluster: MockCluster, port_file: Path) -> None:
+    """Write the port file whole, so that who reads it never sees a part."""
+    text = json.dumps(
+        {"bootstrap": cluster.bootstrap, "cluster_id": cluster.cluster_id, "pid": os.getpid(), "topics": cluster.topics}
+    )
+    partial = port_file.with_name(port_file.name + ".partial")
+    partial.write_text(text)
+    partial.replace(port_file)
+
+
+def serve(port_file: Path, topics: Mapping[str, int]) -> None:
+    """Serve until told to end, or until the parent is gone."""
+    parent = os.getppid()
+    awaited = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+    cluster = MockCluster()
+    cluster.create(topics)
+    _announce(cluster, port_file)
+    while os.getppid() == parent:
+        arrived = signal.sigtimedwait(awaited, _PARENT_CHECK_S)
+        if arrived is None:
+            continue
+        if arrived.si_signo != signal.SIGHUP:
+            break
+        cluster.create(json.loads(topics_file(port_file).read_text()))
+        _announce(cluster, port_file)
+    port_file.unlink(missing_ok=True)
+    cluster.close()
+
+
+def main() -> None:
+    """Read the command line and serve."""
+    parser = argparse.ArgumentParser(description="Kafka's protocol from memory, on a loopback port.")
+    parser.add_argument("--port-file", type=Path, required=True, help="written as JSON once the broker is ready")
+    parser.add_argument("--topics", type=json.loads, default={}, help="JSON: topic name -> partitions")
     arguments = parser.parse_args()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    try:
-        cluster, bootstrap = _serve(arguments.topics)
-    except ServerFailed as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    described = {"bootstrap": bootstrap, "cluster_id": f"embedded-{uuid.uuid4().hex}", "pid": os.getpid()}
-    partial = arguments.address_file.with_suffix(".partial")
-    partial.write_text(json.dumps(described))
-    partial.rename(arguments.address_file)
-    signal.sigwait({signal.SIGTERM, signal.SIGINT})
-    del cluster
-    return 0
+    serve(arguments.port_file, arguments.topics)
 
 
 if __name__ == "__main__":
-    # librdkafka's threads must not be waited for: nothing of theirs is worth keeping.
-    os._exit(main())
+    main()

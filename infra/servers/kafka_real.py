@@ -1,19 +1,26 @@
-"""Apache Kafka 4.1 (KRaft, one node) from Maven Central, run with plain java on loopback ports."""
+"""Apache Kafka 4.1 (KRaft, one node), fetched by Maven and run with plain java on loopback ports."""
 
 import base64
+import fcntl
 import os
 import shutil
-import subprocess
+import signal
 import tempfile
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from infra.servers.process import ChildProcess, Launch, ServerFailed, free_port, port_is_open, start_process
-from infra.servers.process import wait_until_ready as _wait
+from infra.kafka import BrokerUnreachable, cluster_id
+from infra.servers.ports import free_port, port_is_open
+from infra.servers.process import ChildProcess, Launch, ServerFailed, run_to_end, start_process, wait_until_ready
 
 VERSION: Final = "4.1.1"
+_FETCH: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
+_FETCH_S: Final = 300.0
+_FORMAT_S: Final = 60.0
+_START_S: Final = 60.0
+_STOP_S: Final = 20.0
 _POM: Final = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
 <groupId>tradermind</groupId><artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>
 <dependencies>
@@ -21,6 +28,7 @@ _POM: Final = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersio
 <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
 </dependencies></project>
 """
+# After a kill the controller takes no broker of the same number until the dead one's session is over: 9 s if not told.
 _PROPERTIES: Final = """process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
@@ -37,17 +45,21 @@ transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
-log.cleaner.enable=false
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 """
+# The heap is small because a test machine is; the compiler is not held back, because latency is measured on it.
+_JAVA: Final = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-Xshare:auto", "-XX:-UsePerfData")
+_LOGGING: Final = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 
 
 class KafkaMissing(ServerFailed):
-    """Real Kafka cannot be run here, and why."""
+    """Real Kafka cannot be run here, and why, in one clear sentence."""
 
 
 @dataclass(slots=True)
 class RealKafka:
-    """A running broker; its data stays in ``directory`` over a restart."""
+    """A running broker; its data stays in ``directory`` over a stop, a kill and a restart."""
 
     bootstrap: str
     directory: Path
@@ -56,34 +68,45 @@ class RealKafka:
 
     def stop(self) -> None:
         """Shut it down in order."""
-        self.process.terminate(20)
+        self.process.terminate(_STOP_S)
 
     def kill(self) -> None:
         """Kill it in the middle of whatever it does."""
         self.process.kill()
 
     def restart(self) -> None:
-        """Start it again on the same port and data."""
+        """Start it again on the same port and data; it is stopped first if it runs. Raises ServerFailed."""
+        self.stop()
         self.process = _run(self.directory, self.port)
 
 
 def start_kafka(directory: Path) -> RealKafka:
-    """Start a fresh broker below ``directory``. Raises KafkaMissing or ServerFailed."""
+    """Start a broker, made afresh, below ``directory``. Raises KafkaMissing or ServerFailed."""
+    directory = directory.resolve()
     libraries = kafka_libraries()
-    port, controller = free_port(), free_port()
+    port = free_port()
+    controller = free_port()
+    shutil.rmtree(directory / "data", ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
     properties = directory / "server.properties"
     properties.write_text(_PROPERTIES.format(port=port, controller=controller, data=directory / "data"))
-    formatted = subprocess.run(
-        ["java", "-cp", f"{libraries}/*", "kafka.tools.StorageTool", "format", "-t", _uuid(), "-c", str(properties)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    if formatted.returncode != 0:
-        raise ServerFailed(f"Kafka's storage could not be formatted: {formatted.stderr.strip()[-300:]}")
+    format_storage = ("kafka.tools.StorageTool", "format", "-t", _uuid(), "-c", str(properties))
+    quick = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")
+    command = ["java", *quick, "-cp", f"{libraries}/*", *format_storage]
+    _run_java(Launch("The formatting of Kafka's storage", command, directory / "kafka.log"))
     return RealKafka(f"127.0.0.1:{port}", directory, _run(directory, port), port)
+
+
+def _run_java(launch: Launch) -> None:
+    """Run a Java program to its end. A Java that is too old is told from other failures."""
+    try:
+        run_to_end(launch, _FORMAT_S)
+    except ServerFailed as error:
+        if "UnsupportedClassVersionError" in launch.log_file.read_text(errors="replace"):
+            raise KafkaMissing(
+                f"BROKER=kafka needs Java 17 or newer for Kafka {VERSION}, and the java on the PATH is older."
+            ) from error
+        raise
 
 
 def _uuid() -> str:
@@ -92,47 +115,61 @@ def _uuid() -> str:
 
 
 def _run(directory: Path, port: int) -> ChildProcess:
-    flags = [
-        "-Xms256m",
-        "-Xmx512m",
-        "-XX:+UseSerialGC",
-        "-XX:TieredStopAtLevel=1",
-        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-    ]
-    command = ["java", *flags, "-cp", f"{kafka_libraries()}/*", "kafka.Kafka", str(directory / "server.properties")]
-    child = start_process(Launch("Kafka", command, directory / "kafka.log"))
-    _wait(child, lambda: port_is_open(port), 60)
+    main = ("kafka.Kafka", str(directory / "server.properties"))
+    command = ["java", *_JAVA, _LOGGING, "-cp", f"{kafka_libraries()}/*", *main]
+    child = start_process(Launch("Kafka", command, directory / "kafka.log", death_signal=signal.SIGKILL))
+    wait_until_ready(child, lambda: _answers(port), _START_S)
     return child
+
+
+def _answers(port: int) -> bool:
+    """Tell whether the broker serves: it takes connections for a while before it answers any."""
+    if not port_is_open(port):
+        return False
+    try:
+        return bool(cluster_id(f"127.0.0.1:{port}", timeout_s=2))
+    except BrokerUnreachable:
+        return False
+
+
+def cache_directory() -> Path:
+    """Return where fetched servers are kept between runs; TRADERMIND_CACHE names another place."""
+    return Path(os.environ.get("TRADERMIND_CACHE") or Path.home() / ".cache" / "tradermind")
 
 
 def kafka_libraries() -> Path:
     """Return the folder of Kafka's jars, fetched once by Maven. Raises KafkaMissing with one clear sentence."""
-    for tool in ("java", "mvn"):
-        if shutil.which(tool) is None:
-            raise KafkaMissing(
-                f"BROKER=kafka needs {tool}, which is not on this machine: install a Java 17 runtime and Maven, "
-                "or give the address of a running broker as BROKER=host:port."
-            )
-    cache = Path(os.environ.get("TRADERMIND_CACHE", Path.home() / ".cache" / "tradermind"))
-    libraries = cache / f"kafka-{VERSION}"
+    _require("java")
+    libraries = cache_directory() / f"kafka-{VERSION}"
     if libraries.is_dir():
         return libraries
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as partial:
-        (Path(partial) / "pom.xml").write_text(_POM.format(version=VERSION))
-        fetched = subprocess.run(
-            ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=libs"],
-            cwd=partial,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if fetched.returncode != 0:
-            raise KafkaMissing(f"Maven could not fetch Kafka {VERSION}: {fetched.stdout.strip()[-300:]}")
-        try:
-            (Path(partial) / "libs").rename(libraries)
-        except OSError:
-            # Another process was quicker; its copy is as good.
-            if not libraries.is_dir():
-                raise
+    _require("mvn")
+    libraries.parent.mkdir(parents=True, exist_ok=True)
+    with libraries.with_name(f".{libraries.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Of several test processes one fetches; the kernel frees a dead one's lock.
+        if not libraries.is_dir():
+            _fetch(libraries)
     return libraries
+
+
+def _fetch(libraries: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=libraries.parent) as partial:
+        folder = Path(partial)
+        (folder / "pom.xml").write_text(_POM.format(version=VERSION))
+        command = ["mvn", "-q", "-B", _FETCH, "-DoutputDirectory=libs"]
+        launch = Launch("Maven", command, folder / "mvn.log", directory=folder)
+        try:
+            run_to_end(launch, _FETCH_S)
+        except ServerFailed as error:
+            lines = [line for line in launch.log_file.read_text(errors="replace").splitlines() if "ERROR" in line]
+            reason = lines[0][:300] if lines else str(error)
+            raise KafkaMissing(f"Maven could not fetch Kafka {VERSION}: {reason}") from error
+        (folder / "libs").rename(libraries)
+
+
+def _require(tool: str) -> None:
+    if shutil.which(tool) is None:
+        raise KafkaMissing(
+            f"BROKER=kafka needs {tool}, which is not on this machine: install a Java 17 runtime and Maven, "
+            "or give the address of a running broker as BROKER=host:port."
+        )

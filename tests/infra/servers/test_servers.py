@@ -17,6 +17,7 @@ from confluent_kafka import Producer
 
 from infra.kafka import (
     BrokerUnreachable,
+    TopicsApplied,
     TopicsDiffer,
     TopicSpec,
     apply_topics,
@@ -24,10 +25,17 @@ from infra.kafka import (
     log_ranges,
     topic_partitions,
 )
-from infra.servers.broker_embedded import EmbeddedBroker
-from infra.servers.kafka_real import RealKafka
-from infra.servers.postgres import start_postgres
-from infra.servers.process import Launch, ServerFailed, free_port, port_is_open, start_process, wait_until_ready
+from infra.servers import (
+    EmbeddedBroker,
+    Launch,
+    RealKafka,
+    ServerFailed,
+    free_port,
+    port_is_open,
+    start_postgres,
+    start_process,
+    wait_until_ready,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 StartBroker = Callable[[Mapping[str, int]], EmbeddedBroker]
@@ -75,8 +83,8 @@ def test_two_embedded_brokers_are_two_clusters(embedded_broker: StartBroker) -> 
 @pytest.mark.kafka
 def test_real_kafka_makes_topics_once_and_never_changes_them(real_kafka: RealKafka) -> None:
     specs = [TopicSpec("made.once", 3, {"retention.ms": "3600000"})]
-    assert apply_topics(real_kafka.bootstrap, specs) == ["made.once"]
-    assert apply_topics(real_kafka.bootstrap, specs) == []
+    assert apply_topics(real_kafka.bootstrap, specs).created == ("made.once",)
+    assert apply_topics(real_kafka.bootstrap, specs) == TopicsApplied((), ())
     with pytest.raises(TopicsDiffer, match="has 3 partitions, not 5"):
         apply_topics(real_kafka.bootstrap, [TopicSpec("made.once", 5)])
     asyncio.run(_round_trip(real_kafka.bootstrap, "made.once"))
@@ -112,7 +120,7 @@ def test_committed_rows_survive_a_killed_postgres(tmp_path: Path) -> None:
 @pytest.mark.embedded
 def test_a_killed_parent_leaves_no_broker_behind(tmp_path: Path) -> None:
     script = (
-        "import sys, time, pathlib; from infra.servers.broker_embedded import start_embedded_broker;"
+        "import sys, time, pathlib; from infra.servers import start_embedded_broker;"
         "broker = start_embedded_broker(pathlib.Path(sys.argv[1]), {'a': 1});"
         "print(broker.process.pid, flush=True); time.sleep(60)"
     )
@@ -145,8 +153,9 @@ def test_without_java_real_kafka_says_what_is_missing() -> None:
 
 
 def test_a_command_that_is_not_there_or_dies_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ServerFailed, match="The thing could not be started"):
-        start_process(Launch("The thing", ["/nonexistent/command"], tmp_path / "log"))
+    gone = start_process(Launch("The thing", ["/nonexistent/command"], tmp_path / "gone.log"))
+    with pytest.raises(ServerFailed, match=r"The thing ended with code 1: /nonexistent/command: No such file"):
+        wait_until_ready(gone, lambda: False, 30)
     child = start_process(
         Launch("The thing", [sys.executable, "-c", "print('why'); raise SystemExit(3)"], tmp_path / "log")
     )
