@@ -71,7 +71,7 @@ def test_rounding_never_adds(quantity: int, lot: int) -> None:
     st.sampled_from(list(Side)),
     st.integers(ONE, 10**5 * ONE),
     st.sampled_from(list(TimeInForce)),
-    st.integers(0, 10**6),
+    st.integers(0, 10**9),
     st.sampled_from([1, 7, ONE // 100]),
 )
 def test_a_price_fits_the_tick_and_stays_within_the_collar(
@@ -96,3 +96,10 @@ def test_a_taker_reaches_beyond_the_touch_and_a_maker_joins_it() -> None:
     assert limit_price(Side.BUY, mark(), instrument(), maker, limits()) == 100 * ONE - tick
     assert limit_price(Side.SELL, mark(), instrument(), maker, limits()) == 100 * ONE + tick
     assert limit_price(Side.BUY, mark(mid=None), instrument(), taker, limits()) is None
+
+
+def test_the_collar_is_rounded_towards_the_mid_on_both_sides() -> None:
+    reckless = StrategyRisk("alpha", "main", BUDGET, aggression_ticks=10**9)
+    fine, odd = instrument(tick_size=1), mark(mid=ONE + 33)
+    assert limit_price(Side.SELL, odd, fine, reckless, limits()) == 99_000_033
+    assert limit_price(Side.BUY, odd, fine, reckless, limits()) == 101_000_033
