@@ -16,7 +16,8 @@ from schemas.market import Quality, QualityKind
 
 _BACKOFF_FIRST_S: Final = 0.05
 _BACKOFF_MAX_S: Final = 2.0
-_TROUBLE: Final = (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError, KeyError)
+_TROUBLE: Final = (aiohttp.ClientError, TimeoutError, OSError)
+_RAW_BYTES_MAX: Final = 4_096
 
 
 class SimulatedFeed:
@@ -49,7 +50,7 @@ class SimulatedFeed:
                         async for message in socket:
                             if message.type is not aiohttp.WSMsgType.BINARY:
                                 break
-                            yield self._record(decode_market(message.data))
+                            yield self._read(message.data)
                 except _TROUBLE:
                     backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
                 self._socket = None
@@ -80,6 +81,15 @@ class SimulatedFeed:
             Quality(key=key, event_time_ns=now_ns, available_at_ns=now_ns, kind=QualityKind.RESYNC, detail=detail)
             for key in self.instruments
         ]
+
+    def _read(self, message: bytes) -> FeedRecord:
+        try:
+            events = decode_market(message)
+        except (msgspec.DecodeError, KeyError) as error:
+            record = FeedRecord(position=self._position, events=(), refused=str(error), raw=message[:_RAW_BYTES_MAX])
+            self._position += 1
+            return record
+        return self._record(events)
 
     def _record(self, events: list[Event]) -> FeedRecord:
         now_ns = self._clock()
