@@ -72,6 +72,7 @@ class Commit:
     outbox: bytes | None = None
     sent_through: int | None = None
     generation: int | None = None
+    reached_ns: int = 0
 
 
 class ShardStore:
@@ -188,11 +189,11 @@ class ShardStore:
             async with connection.pipeline():
                 held = await connection.execute(
                     "UPDATE shard SET batch = %s, progress = %s, cluster_id = %s, code_version = %s,"
-                    " settings_hash = %s, generation = coalesce(%s, generation), updated_at = now()"
+                    " settings_hash = %s, generation = coalesce(%s, generation), reached_ns = %s, updated_at = now()"
                     " WHERE stage = %s AND shard = %s AND epoch = %s",
                     (
                         *(commit.batch, commit.progress, facts.cluster_id, facts.code_version, facts.settings_hash),
-                        *(commit.generation, *key, self._epoch),
+                        *(commit.generation, commit.reached_ns, *key, self._epoch),
                     ),
                 )
                 await self._write_rows(connection, key, commit)
@@ -235,6 +236,15 @@ class ShardStore:
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await connection.close()
+
+
+async def reached_times_ns(dsn: str, stages: tuple[str, ...]) -> dict[str, int]:
+    """Return stage -> the newest time (ns) that it has stepped and committed; the least of its shards."""
+    async with await AsyncConnection.connect(dsn, connect_timeout=5) as connection:
+        cursor = await connection.execute(
+            "SELECT stage, min(reached_ns) FROM shard WHERE stage = ANY(%s) GROUP BY stage", (list(stages),)
+        )
+        return {str(stage): int(reached) for stage, reached in await cursor.fetchall()}
 
 
 async def write_status(dsn: str, rows: list[tuple[str, str, str, str]]) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import msgspec
 
 from infra.postgres.checkpoints import Checkpoint, Commit, RunFacts, ShardStore
-from schemas.event import Event
 from streams.engine.ports import Outgoing, RawRecord
 from streams.engine.sending import Sender
 from streams.engine.shard import ShardCore, lane_of
@@ -47,11 +46,6 @@ class OneTopicShard:
                 self.core.take(record)
             await self._send_and_keep()
 
-    async def offer_event(self, event: Event, origin: int, position: int) -> None:
-        """Step one record of a feed; ``position`` numbers its outputs. Not sent until ``flush``."""
-        self.core.take_event(event, origin, position)
-        self._dirty = True
-
     async def flush(self) -> None:
         """Send what has been stepped, wait for the acknowledgements, and checkpoint when it is time."""
         async with self._lock:
@@ -70,10 +64,10 @@ class OneTopicShard:
         for topic, partition, offset in await self._sender.send(outgoing):
             self.core.progress.output_ends[lane_of(topic, partition)] = offset + 1
 
-    async def checkpoint(self) -> None:
-        """Write a checkpoint now, when there is anything new."""
+    async def checkpoint(self, *, always: bool = False) -> None:
+        """Write a checkpoint now, when there is anything new; ``always`` also when there is not."""
         async with self._lock:
-            if self._dirty:
+            if self._dirty or always:
                 await self._write()
 
     async def _write(self) -> None:
@@ -84,6 +78,7 @@ class OneTopicShard:
             progress=msgspec.msgpack.encode(self.core.progress),
             state=self.core.touched_state(),
             generation=self.core.generation,
+            reached_ns=self.core.reached_ns,
         )
         await self._store.commit(commit, self._facts)
         self.committed_offsets = offsets

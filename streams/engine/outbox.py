@@ -132,6 +132,7 @@ class OutboxShard:
             journal=journal.encoded(),
             outbox=encode_outbox(outgoing),
             sent_through=self._sent_through,
+            reached_ns=self.core.reached_ns,
         )
         offsets = dict(self.core.progress.next_offsets)
         await self._store.commit(commit, self._facts)

@@ -49,6 +49,9 @@ class Counters:
     batches: int = 0
     checkpoints: int = 0
     by_reason: dict[str, int] = field(default_factory=dict)
+    feed_records: int = 0
+    feed_refused: int = 0
+    feed_finished: bool = False
 
 
 def lane_of(topic: str, partition: int) -> str:
@@ -66,6 +69,7 @@ class ShardCore:
         self.state = ShardState()
         self.progress = Progress()
         self.generation = 1
+        self.reached_ns = 0
         self.counters = Counters()
         self.outgoing: list[Outgoing] = []
         self.requests: list[Event] = []
@@ -112,6 +116,7 @@ class ShardCore:
             if not self.progress.seen.is_new(lane, event):
                 self.counters.duplicates += 1
                 return
+            self.reached_ns = max(self.reached_ns, event.available_at_ns)
             _, outputs = run_step(self.stage, self.state, event)
         except BadRecord as refusal:
             self._refuse(topic, record, refusal)
@@ -128,11 +133,16 @@ class ShardCore:
         base = record.offset * ORDINALS_PER_OFFSET if self._numbered else None
         self._emit(outputs, _origin(record.headers), base)
 
-    def take_event(self, event: Event, origin: int = 0, position: int | None = None) -> None:
-        """Handle one input that did not come by Kafka. ``position`` numbers the outputs of a feed's record."""
+    def take_event(self, event: Event, origin: int = 0, base: int | None = None) -> Sequence[Event]:
+        """Handle one input that did not come by Kafka and return what follows, already on its way.
+
+        ``base`` is the first number of the outputs of a feed's record.
+        """
         self.counters.external += 1
+        self.reached_ns = max(self.reached_ns, event.available_at_ns)
         _, outputs = run_step(self.stage, self.state, event)
-        self._emit(outputs, origin, position)
+        self._emit(outputs, origin, base)
+        return outputs
 
     def touched_state(self) -> dict[str, bytes | None]:
         """Return the encoded state of the keys touched since the last call; None for a deleted key."""

@@ -53,6 +53,7 @@ class Worker:
         self.shards: dict[tuple[str, str], Shard] = {}
         self._residents = residents
         self._tasks: set[asyncio.Task[None]] = set()
+        self._shard_tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._failure: asyncio.Future[WorkerFailed] | None = None
         self._hooks = Checkpoints()
         self.facts: RunFacts
@@ -150,7 +151,8 @@ class Worker:
         offsets = [
             offset
             for (name, _), shard in self.shards.items()
-            if tp.topic in {topic.name for topic in self.hostings[name].topics}
+            if name in self.hostings
+            and tp.topic in {topic.name for topic in self.hostings[name].topics}
             and (offset := shard.core.next_offset(tp.topic, tp.partition)) is not None
         ]
         target = min(offsets) if offsets else start
@@ -175,13 +177,14 @@ class Worker:
             shard = OneTopicShard(core, store, self.facts, self.sender, engine.checkpoint_interval_s)
         await shard.open()
         self.shards[hosting.name, key] = shard
-        self._start(shard.run())
+        self._shard_tasks[hosting.name, key] = self._start(shard.run())
         return shard
 
-    def _start(self, work: Awaitable[None]) -> None:
+    def _start(self, work: Awaitable[None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(self._guard(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _guard(self, work: Awaitable[None]) -> None:
         try:
@@ -218,13 +221,14 @@ class Worker:
 
     async def _drop_shards(self) -> None:
         """Let go of every Kafka-fed shard: after a new assignment each is claimed and read again."""
-        standalone = {name for name, hosting in self.hostings.items() if not hosting.topics}
-        for key in [key for key in self.shards if key[0] not in standalone]:
+        fed = {name for name, hosting in self.hostings.items() if hosting.topics}
+        ended: list[asyncio.Task[None]] = []
+        for key in [key for key in self.shards if key[0] in fed]:
             del self.shards[key]
-        keep = asyncio.current_task()
-        for task in [task for task in self._tasks if task is not keep]:
+            task = self._shard_tasks.pop(key)
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            ended.append(task)
+        await asyncio.gather(*ended, return_exceptions=True)
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT (0) or a failure (its exit code), whose sentence goes to stderr."""

@@ -12,6 +12,7 @@ CREATE TABLE shard (
     code_version text NOT NULL,
     settings_hash text NOT NULL,
     batch bigint NOT NULL DEFAULT 0,
+    reached_ns bigint NOT NULL DEFAULT 0,
     progress bytea NOT NULL,
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (stage, shard)

@@ -1,0 +1,283 @@
+"""The composition root: settings taken apart into the configurations of stages. The only place that sees both sides.
+
+The same functions build the stages of a worker, of a replay and of a backtest, so that there is one answer to what
+a run's stages are.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+from agents.control.stage import Control
+from agents.decider.baseline import BaselinePolicy
+from agents.decider.null import NullPolicy
+from agents.decider.policy import Policy
+from agents.decider.probe import ProbePolicy
+from agents.decider.stage import Decider, DeciderConfig, StrategyConfig
+from agents.execution.stage import Execution
+from agents.execution.state import AccountTerms, ExecutionConfig, StrategyTerms
+from agents.experts._registry import load as load_experts
+from agents.experts.stage import Experts, ExpertsConfig
+from agents.features.state import FeatureConfig
+from agents.feedback.config import FeedbackConfig, StrategyFeedback
+from agents.feedback.stage import Feedback
+from agents.limits.limit_set import LimitSet
+from agents.market.ingress import Ingress, IngressConfig
+from agents.market.settings import IngestionConfig
+from agents.market.stage import Ingestion
+from agents.risk.config import RiskConfig, StrategyRisk
+from agents.risk.stage import Risk
+from agents.stage import Stage
+from agents.voting.ballot import BallotConfig
+from agents.voting.stage import Voting, VotingConfig
+from infra.feeds.capture import Capture, open_capture
+from infra.feeds.instruments import infer_increments
+from infra.settings import Settings, SettingsError
+from infra.settings_sections import StrategySettings
+from schemas.market import InstrumentDefined
+from schemas.values import NS_PER_MS, NS_PER_S, OrderType, units
+
+SIMULATED_VENUE: Final = "SIM"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its stages see it: the settings, and the instruments that its feed has."""
+
+    settings: Settings
+    instruments: Mapping[str, InstrumentDefined]
+    capture: Capture | None
+
+    @property
+    def on_capture(self) -> bool:
+        """Whether the run's clock is a capture's."""
+        return self.capture is not None
+
+
+def compose(settings: Settings) -> Run:
+    """Return the run that the settings describe. Raises SettingsError, and FeedFailed for a capture that is not one."""
+    known = settings.instrument_events()
+    feed = settings.feed
+    capture = open_capture(feed.paths) if feed.kind == "capture" else None
+    if capture is not None:
+        instruments = {name: known.get(name) or infer_increments(capture, name) for name in capture.instruments}
+    elif feed.kind == "simulated":
+        instruments = {name: item for name, item in known.items() if item.venue == SIMULATED_VENUE}
+    else:
+        instruments = {name: known[name] for name in feed.instruments}
+    if feed.instruments:
+        instruments = {name: item for name, item in instruments.items() if name in feed.instruments}
+    if not instruments:
+        raise SettingsError("feed: none of the instruments that the feed has is left.")
+    run = Run(settings, dict(sorted(instruments.items())), capture)
+    for name in STAGES:
+        try:
+            build_stage(run, name)
+        except ValueError as error:
+            raise SettingsError(f"{name}: {error}") from error
+    return run
+
+
+def build_stage(run: Run, name: str) -> Stage:
+    """Return a new stage of this name. Raises KeyError for a name that is not a stage, ValueError for its settings."""
+    return STAGES[name](run)
+
+
+def _ingestion(run: Run) -> Stage:
+    staleness = run.settings.staleness
+    return Ingestion(
+        IngestionConfig(
+            instruments=run.instruments,
+            stale_after_ns=staleness.market_ms * NS_PER_MS,
+            future_limit_ns=staleness.future_ms * NS_PER_MS,
+        )
+    )
+
+
+def _ingress(run: Run) -> Stage:
+    native = frozenset(load_experts())
+    return Ingress(
+        IngressConfig(
+            instruments=run.instruments,
+            native_experts=native,
+            future_limit_ns=run.settings.staleness.future_ms * NS_PER_MS,
+        )
+    )
+
+
+def _experts(run: Run) -> Stage:
+    buckets = {
+        name: units(item.vpin_bucket)
+        for name, item in run.settings.instruments.items()
+        if item.vpin_bucket is not None and name in run.instruments
+    }
+    features = FeatureConfig(
+        instruments=run.instruments,
+        vpin_bucket_volumes=buckets,
+        deadline_ns=run.settings.grid.ballot_deadline_ms * NS_PER_MS,
+        stale_after_ns=run.settings.staleness.market_ms * NS_PER_MS,
+    )
+    return Experts(ExpertsConfig(features=features))
+
+
+def _voting(run: Run) -> Stage:
+    ballots = BallotConfig(early_keep_ns=run.settings.grid.ballot_deadline_ms * NS_PER_MS)
+    return Voting(VotingConfig(instruments=run.instruments, ballots=ballots))
+
+
+def _decider(run: Run) -> Stage:
+    strategies = tuple(
+        StrategyConfig(
+            name=name,
+            account=strategy.account,
+            instruments=traded(run, strategy),
+            horizon_ns=strategy.horizon_s * NS_PER_S,
+            policy=_policy(strategy),
+        )
+        for name, strategy in sorted(run.settings.strategies.items())
+    )
+    staleness = run.settings.staleness
+    return Decider(
+        DeciderConfig(
+            instruments=run.instruments,
+            strategies=strategies,
+            decision_life_ns=staleness.decision_ms * NS_PER_MS,
+            stale_after_ns=staleness.market_ms * NS_PER_MS,
+        )
+    )
+
+
+def _policy(strategy: StrategySettings) -> Policy:
+    numbers: dict[str, Any] = {name: float(value) for name, value in strategy.parameters.items()}
+    try:
+        if strategy.policy == "baseline":
+            return BaselinePolicy(**numbers)
+        if strategy.policy == "probe":
+            return ProbePolicy(**{name: int(value) if name == "every" else value for name, value in numbers.items()})
+        return NullPolicy(**numbers)
+    except TypeError as error:
+        sentence = f"policy {strategy.policy!r} does not have a parameter among {', '.join(sorted(numbers))}"
+        raise ValueError(sentence) from error
+
+
+def traded(run: Run, strategy: StrategySettings) -> tuple[str, ...]:
+    """Return the instruments of the run that a strategy trades: those its account can value, none of them inverse."""
+    account = run.settings.accounts[strategy.account]
+    currencies = {account.currency, *account.conversion_rates}
+    return tuple(
+        name
+        for name, item in run.instruments.items()
+        if ("*" in strategy.instruments or name in strategy.instruments)
+        and item.quote_currency in currencies
+        and not item.inverse
+    )
+
+
+def budget(run: Run, strategy: StrategySettings) -> Decimal:
+    """Return the notional, in the account's currency, of target 1 on one instrument."""
+    return run.settings.accounts[strategy.account].capital * strategy.share * strategy.risk_budget
+
+
+def limit_sets(run: Run) -> dict[str, LimitSet]:
+    """Return each account's hard limits. Raises ValueError for an unknown key or an impossible value."""
+    settings = run.settings
+    caps = settings.limits.instrument
+    sets: dict[str, LimitSet] = {}
+    for name, account in settings.accounts.items():
+        permissions = {
+            strategy_name: traded(run, strategy)
+            for strategy_name, strategy in settings.strategies.items()
+            if strategy.account == name
+        }
+        values: dict[str, object] = {
+            "currency": account.currency,
+            "capital": account.capital,
+            "conversion_rates": dict(account.conversion_rates),
+            "permissions": permissions,
+            "order_quantity_max": {key: cap.order_quantity_max for key, cap in caps.items() if cap.order_quantity_max},
+            "position_value_max_of": {
+                key: cap.position_value_max for key, cap in caps.items() if cap.position_value_max
+            },
+        }
+        numbers = {**settings.limits.global_, **settings.limits.account.get(name, {})}
+        values.update({key: _whole_or_decimal(value) for key, value in numbers.items()})
+        sets[name] = LimitSet.from_mapping(values)
+    return sets
+
+
+def _whole_or_decimal(value: Decimal) -> object:
+    return int(value) if value == value.to_integral_value() else value
+
+
+def _risk(run: Run) -> Stage:
+    strategies = {
+        name: StrategyRisk(
+            name=name,
+            account=strategy.account,
+            budget=budget(run, strategy),
+            order_type=OrderType.LIMIT,
+            time_in_force=strategy.time_in_force,
+            aggression_ticks=strategy.aggression_ticks,
+        )
+        for name, strategy in run.settings.strategies.items()
+    }
+    return Risk(RiskConfig(instruments=run.instruments, limits=limit_sets(run), strategies=strategies))
+
+
+def _execution(run: Run) -> Stage:
+    settings = run.settings
+    accounts = {
+        name: AccountTerms(
+            capital=account.capital, currency=account.currency, conversion_rates=dict(account.conversion_rates)
+        )
+        for name, account in settings.accounts.items()
+    }
+    strategies = {
+        name: StrategyTerms(account=strategy.account, instruments=traded(run, strategy))
+        for name, strategy in settings.strategies.items()
+    }
+    return Execution(
+        ExecutionConfig(
+            instruments=run.instruments,
+            accounts=accounts,
+            strategies=strategies,
+            limits=limit_sets(run),
+            receive_window_ns=settings.venue.receive_window_ms * NS_PER_MS,
+        )
+    )
+
+
+def _feedback(run: Run) -> Stage:
+    settings = run.settings
+    strategies = {
+        name: StrategyFeedback(
+            name=name,
+            account=strategy.account,
+            currency=settings.accounts[strategy.account].currency,
+            instruments=traded(run, strategy),
+            horizon_ns=strategy.horizon_s * NS_PER_S,
+            budget=budget(run, strategy),
+            conversion_rates=dict(settings.accounts[strategy.account].conversion_rates),
+        )
+        for name, strategy in settings.strategies.items()
+    }
+    return Feedback(FeedbackConfig(instruments=run.instruments, strategies=strategies))
+
+
+def _control(run: Run) -> Stage:
+    del run
+    return Control()
+
+
+STAGES: Final[Mapping[str, Callable[[Run], Stage]]] = {
+    "ingestion": _ingestion,
+    "ingress": _ingress,
+    "experts": _experts,
+    "voting": _voting,
+    "decider": _decider,
+    "risk": _risk,
+    "execution": _execution,
+    "feedback": _feedback,
+    "control": _control,
+}

@@ -1,0 +1,227 @@
+"""The ingestion worker: a feed's records through the ingestion stage, and public records through the ingress stages.
+
+A capture is a one-topic stage whose input is a file: re-run from its checkpoint, it gives the same bytes under the
+same numbers. A live connection cannot be re-run: each is a new generation, written down before anything is sent.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any, Final, Protocol
+
+from msgspec.structs import force_setattr
+
+from infra.feeds.pacing import Hold, PacedCapture
+from infra.postgres.checkpoints import reached_times_ns
+from schemas.event import ORDINALS_PER_OFFSET, Event, Heartbeat, derive_id
+from schemas.feed import FeedRecord
+from schemas.ingress import IngressEnvelope, IngressRecord
+from schemas.market import Quality, QualityKind
+from schemas.topics import TOPICS
+from schemas.values import NS_PER_MS
+from streams.composition import Run, build_stage
+from streams.engine.one_topic import OneTopicShard
+from streams.engine.ports import RawRecord, StageHosting, StageKind
+from streams.engine.worker import Worker
+
+MONEY_STAGES: Final = ("decider", "risk", "execution", "feedback")
+_PENDING_RECORDS: Final = 512
+_HEARTBEAT_S: Final = 0.1
+_HEARTBEAT_KEY: Final = "market.event"
+
+
+class LiveFeed(Protocol):
+    """A feed that connects: its generation rises with every connection."""
+
+    generation: int
+
+    def records(self) -> AsyncIterator[FeedRecord]:
+        """Yield records until closed."""
+
+    async def request_snapshot(self, instrument: str) -> bool:
+        """Ask for a fresh book; return whether it was asked for."""
+
+    async def close(self) -> None:
+        """End."""
+
+
+def ingress_hostings(run: Run) -> list[StageHosting]:
+    """Return one hosting per public topic: each is a one-topic stage of its own."""
+    return [
+        StageHosting(
+            make_stage=lambda: build_stage(run, "ingress"),
+            name=f"ingress.{topic.name.split('.')[2]}",
+            topics=(topic,),
+            kind=StageKind.ONE_TOPIC,
+            wrap=_envelope,
+        )
+        for topic in TOPICS.values()
+        if topic.public
+    ]
+
+
+def _envelope(record: RawRecord, decoded: Any) -> Event:
+    """Make an event of a public record; its receipt is the time stamp that Kafka keeps with it."""
+    public: IngressRecord = decoded
+    return IngressEnvelope(
+        key=public.instrument,
+        event_time_ns=public.event_time_ns,
+        available_at_ns=record.timestamp_ms * NS_PER_MS,
+        event_id=f"{record.topic}|{public.event_id}",
+        record=public,
+    )
+
+
+class FeedResident:
+    """Lives in the ingestion worker: reads the feed, steps the stage, sends in batches, keeps the place."""
+
+    def __init__(self, run: Run, feed: "PacedCapture | LiveFeed", name: str) -> None:
+        self._run = run
+        self._feed = feed
+        self._name = name
+        self._live = not isinstance(feed, PacedCapture)
+        self._pending: asyncio.Queue[FeedRecord | None] = asyncio.Queue(_PENDING_RECORDS)
+        self._shard: OneTopicShard
+        self._live_numbers = 0
+        self._generation_base = 0
+        self._beat_at = 0.0
+
+    async def run(self, worker: Worker) -> None:
+        """Feed until the capture ends, or for ever."""
+        hosting = StageHosting(
+            make_stage=lambda: build_stage(self._run, "ingestion"),
+            name="ingestion",
+            topics=(),
+            kind=StageKind.ONE_TOPIC,
+        )
+        shard = await worker.open_shard(hosting, self._name, None)
+        assert isinstance(shard, OneTopicShard)
+        self._shard = shard
+        self._generation_base = shard.core.generation
+        if self._live:
+            await self._new_generation(1)
+        pump = asyncio.ensure_future(self._pump(shard.core.progress.external))
+        try:
+            await self._consume(pump)
+        finally:
+            pump.cancel()
+            await asyncio.gather(pump, return_exceptions=True)
+
+    async def _pump(self, start: int) -> None:
+        feed = self._feed
+        records = feed.records(start) if isinstance(feed, PacedCapture) else feed.records()
+        async for record in records:
+            await self._pending.put(record)
+        await self._pending.put(None)
+
+    async def _consume(self, pump: "asyncio.Future[None]") -> None:
+        while True:
+            batch = await self._next_batch(pump)
+            for record in batch:
+                if record is None:
+                    await self._close_capture()
+                    return
+                await self._take(record)
+            if self._live:
+                self._beat()
+            await self._shard.flush()
+
+    async def _next_batch(self, pump: "asyncio.Future[None]") -> list[FeedRecord | None]:
+        try:
+            batch = [await asyncio.wait_for(self._pending.get(), _HEARTBEAT_S)]
+        except TimeoutError:
+            if pump.done():
+                pump.result()
+            return []
+        while not self._pending.empty():
+            batch.append(self._pending.get_nowait())
+        return batch
+
+    async def _take(self, record: FeedRecord) -> None:
+        core = self._shard.core
+        feed = self._feed
+        if not isinstance(feed, PacedCapture) and self._generation_base + feed.generation != core.generation:
+            await self._new_generation(feed.generation)
+        origin = time.time_ns()
+        events = record.events
+        if record.refused is not None:
+            events = (*events, self._refusal(record, origin))
+            core.counters.feed_refused += 1
+        base = (self._live_numbers if self._live else record.position) * ORDINALS_PER_OFFSET
+        self._live_numbers += 1
+        cause = f"{core.source}/{core.generation}/{record.position}"
+        for ordinal, event in enumerate(events):
+            outputs = self._step(event, cause, ordinal, base, origin)
+            base += len(outputs)
+        core.counters.feed_records += 1
+        core.progress.external = record.position + 1
+
+    def _step(self, event: Event, cause: str, ordinal: int, base: int, origin: int) -> tuple[Event, ...]:
+        named = _identified(event, derive_id(cause, "feed", ordinal))
+        outputs = tuple(self._shard.core.take_event(named, origin, base))
+        for output in outputs:
+            if type(output) is Quality and output.kind is QualityKind.SNAPSHOT_REQUESTED:
+                self._ask_snapshot(output.key)
+        return outputs
+
+    def _ask_snapshot(self, instrument: str) -> None:
+        feed = self._feed
+        if not isinstance(feed, PacedCapture):
+            # Not awaited: the answer comes as a record of the feed, and the tick must not wait for the question.
+            self._asking = asyncio.ensure_future(feed.request_snapshot(instrument))
+
+    def _refusal(self, record: FeedRecord, now_ns: int) -> Quality:
+        at_ns = record.events[-1].available_at_ns if record.events else max(self._shard.core.reached_ns, 1)
+        return Quality(
+            key=next(iter(self._run.instruments)),
+            event_time_ns=at_ns,
+            available_at_ns=at_ns if not self._live else now_ns,
+            kind=QualityKind.REFUSED,
+            detail=f"message {record.position}: {record.refused}",
+        )
+
+    def _beat(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._beat_at >= _HEARTBEAT_S:
+            self._beat_at = now_s
+            self._heartbeat(time.time_ns(), "wall")
+
+    def _heartbeat(self, now_ns: int, clock: str) -> None:
+        core = self._shard.core
+        beat = Heartbeat(key=_HEARTBEAT_KEY, event_time_ns=now_ns, available_at_ns=now_ns, clock=clock)
+        base = self._live_numbers * ORDINALS_PER_OFFSET
+        self._live_numbers += 1
+        self._step(beat, f"{core.source}/{core.generation}/beat/{now_ns}", 0, base, 0)
+
+    async def _new_generation(self, connection: int) -> None:
+        """Begin a connection: its generation is on disk before anything carries it."""
+        await self._shard.flush()
+        self._shard.core.generation = self._generation_base + connection
+        self._live_numbers = 0
+        await self._shard.checkpoint(always=True)
+
+    async def _close_capture(self) -> None:
+        """Tell the stage that nothing more comes, send what is left, and say so."""
+        core = self._shard.core
+        now_ns = max(core.reached_ns, 1)
+        self._live_numbers = core.progress.external
+        self._heartbeat(now_ns, "closing")
+        core.counters.feed_finished = True
+        await self._shard.flush()
+        await self._shard.checkpoint(always=True)
+
+
+def _identified(event: Event, identity: str) -> Event:
+    force_setattr(event, "event_id", identity)
+    return event
+
+
+def hold_for(run: Run, dsn: str) -> Hold:
+    """Return what holds a capture at most half the staleness limit ahead of the slowest money stage."""
+    expected = MONEY_STAGES
+
+    async def slowest() -> int:
+        reached = await reached_times_ns(dsn, expected)
+        return min((reached.get(stage, 0) for stage in expected), default=0)
+
+    return Hold(slowest, run.settings.staleness.market_ms * NS_PER_MS // 2)
