@@ -5,13 +5,14 @@ places. A float never holds money.
 """
 
 import enum
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Final
 
 UNITS_PER_ONE: Final = 100_000_000
 MONEY_PLACES: Final = 18
 MONEY_QUANTUM: Final = Decimal(1).scaleb(-MONEY_PLACES)
 ZERO: Final = Decimal(0)
+_EXACT: Final = Context(prec=76, rounding=ROUND_HALF_EVEN)
 NS_PER_MS: Final = 1_000_000
 NS_PER_S: Final = 1_000_000_000
 
@@ -75,9 +76,10 @@ def to_decimal(value: int) -> Decimal:
 
 def notional(price: int, quantity: int, multiplier: Decimal = Decimal(1)) -> Decimal:
     """Return price x quantity x multiplier as money, exact before the multiplier; the sign is the quantity's."""
-    return (Decimal(price * quantity).scaleb(-16) * multiplier).quantize(MONEY_QUANTUM)
+    exact = _EXACT.multiply(Decimal(price * quantity).scaleb(-16, _EXACT), multiplier)
+    return exact.quantize(MONEY_QUANTUM, context=_EXACT)
 
 
 def money(value: Decimal | int | str) -> Decimal:
     """Return an amount rounded half-even to the 18 places that Postgres and Avro hold."""
-    return Decimal(value).quantize(MONEY_QUANTUM)
+    return Decimal(value).quantize(MONEY_QUANTUM, context=_EXACT)

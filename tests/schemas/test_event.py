@@ -58,5 +58,6 @@ def test_what_does_not_fit_is_refused(value: str) -> None:
 
 def test_money_is_exact() -> None:
     assert notional(units("61837.63"), -units("0.02")) == Decimal("-1236.7526")
+    assert notional(2**62, 2**62) == Decimal(2**124).scaleb(-16)
     assert money("1.5").as_tuple().exponent == MONEY_QUANTUM.as_tuple().exponent
     assert (Side.BUY.sign, Side.SELL.sign) == (1, -1)
