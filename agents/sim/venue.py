@@ -109,11 +109,13 @@ class SimulatedVenue:
             for taken in arrival.taken:
                 self._fill(order, taken.price, taken.quantity, Liquidity.TAKER, now_ns)
 
-    def freeze(self) -> VenueState:
-        """Return the whole state, with what is under way, ready to be written down."""
-        self.state.actions = [item for _, _, item in self._actions]
-        self.state.outgoing = [item for _, _, item in self._outgoing]
-        return self.state
+    @property
+    def next_due_ns(self) -> int | None:
+        """Return when something happens next of its own accord, or None if nothing will."""
+        times = [queue[0][0] for queue in (self._actions, self._outgoing) if queue]
+        if self.engine.next_time_ns is not None:
+            times.append(self.engine.next_time_ns)
+        return min(times, default=None)
 
     def _enqueue(self, action: Action, order_id: str, now_ns: int) -> Action:
         self.state.serial += 1

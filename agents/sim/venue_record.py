@@ -78,7 +78,10 @@ def encode_batch(state: VenueState, changes: VenueChanges, mids: dict[str, int])
 
 
 def restore(record: Iterable[bytes], name: str) -> Restored:
-    """Return what the lines of the venue ``name`` add up to. A last line without its end was never acted on and is dropped."""
+    """Return what the lines of the venue ``name`` add up to.
+
+    A last line without its end was never acted on and is dropped.
+    """
     found = Restored(VenueState(), [], {})
     orders: dict[str, VenueOrder] = {}
     actions: dict[int, Action] = {}

@@ -1,0 +1,31 @@
+"""Where orders go: the port that every venue adapter fits, and that the order manager's shell talks to."""
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from schemas.orders import CancelRequested, QueryRequested, SubmitRequested, VenueReport
+
+
+class VenuePort(Protocol):
+    """A venue. No method raises for what the venue or the network does: that comes as a report, or not at all.
+
+    ``epoch`` is the claim under which a request is sent; a venue that can, refuses an older one than it has seen.
+    """
+
+    async def submit(self, request: SubmitRequested, *, epoch: int, now_ns: int) -> None:
+        """Send an order once. Later than ``not_after_ns`` it is not sent, which is reported as NOT_SENT.
+
+        What is not known to have arrived is reported as TIMED_OUT, never as rejected.
+        """
+
+    async def cancel(self, request: CancelRequested, *, epoch: int, now_ns: int) -> None:
+        """Ask for a cancel."""
+
+    async def query(self, request: QueryRequested, *, now_ns: int) -> None:
+        """Ask what became of an order; without an answer there is no report, and the order manager asks again."""
+
+    def reports(self) -> AsyncIterator[VenueReport]:
+        """Yield reports as they come, from the venue and of our own sending; ends after ``close``."""
+
+    async def close(self) -> None:
+        """Let go of everything; requests under way are given up."""

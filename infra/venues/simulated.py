@@ -1,0 +1,159 @@
+"""The client of the simulated exchange: a venue port over HTTP and a WebSocket, with a time limit on everything."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+from msgspec.structs import replace
+
+from infra.venues.wire import CancelBody, ClockBody, QueryBody, ReportLine, SubmitBody
+from schemas.event import derive_id
+from schemas.orders import CancelRequested, QueryRequested, ReportKind, SubmitRequested, VenueReport
+
+_QUEUE_MAX: Final = 10_000
+_BACKOFF_FIRST_S: Final = 0.05
+_BACKOFF_MAX_S: Final = 2.0
+_TROUBLE: Final = (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError)
+
+
+class VenueUnreachable(Exception):
+    """The exchange could not be reached at the start, in one clear sentence."""
+
+
+class SimulatedExchangeClient:
+    """A venue port. ``clock`` stamps what comes in (wall clock); None keeps the exchange's own times (captures).
+
+    ``start`` opens the report stream at its present end: what happened before is asked about, order by order.
+    """
+
+    def __init__(self, url: str, *, clock: Callable[[], int] | None, timeout_s: float = 1.0) -> None:
+        self._url = url.rstrip("/")
+        self._clock = clock
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._timeout_s = timeout_s
+        self._session: aiohttp.ClientSession | None = None
+        self._queue: asyncio.Queue[VenueReport | None] = asyncio.Queue(_QUEUE_MAX)
+        self._last_sequence: int | None = None
+        self._streaming = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.reconnects = 0
+
+    async def start(self, limit_s: float = 10.0) -> None:
+        """Connect to the report stream. Raises VenueUnreachable when that takes longer than ``limit_s``."""
+        self._session = aiohttp.ClientSession(timeout=self._timeout)
+        self._task = asyncio.create_task(self._follow_reports())
+        try:
+            await asyncio.wait_for(self._streaming.wait(), limit_s)
+        except TimeoutError:
+            await self.close()
+            raise VenueUnreachable(f"The exchange at {self._url} did not answer within {limit_s:g} s.") from None
+
+    async def submit(self, request: SubmitRequested, *, epoch: int, now_ns: int) -> None:
+        """Send an order once, or report NOT_SENT, or report TIMED_OUT when it is not known to have arrived."""
+        if now_ns > request.not_after_ns:
+            await self._report(request, ReportKind.NOT_SENT, now_ns, "too old at the socket")
+            return
+        body = SubmitBody(request, epoch, now_ns)
+        if not await self._call("POST", "/v1/order", body):
+            await self._report(request, ReportKind.TIMED_OUT, now_ns, "no answer to the submit")
+
+    async def cancel(self, request: CancelRequested, *, epoch: int, now_ns: int) -> None:
+        """Ask for a cancel, or report TIMED_OUT."""
+        body = CancelBody(request, epoch, now_ns)
+        if not await self._call("DELETE", f"/v1/order/{request.order_id}", body):
+            await self._report(request, ReportKind.TIMED_OUT, now_ns, "no answer to the cancel")
+
+    async def query(self, request: QueryRequested, *, now_ns: int) -> None:
+        """Ask about an order; no answer, no report."""
+        answer = await self._call("GET", f"/v1/order/{request.order_id}", QueryBody(request, now_ns))
+        if answer:
+            await self._queue.put(self._stamped(msgspec.json.decode(answer, type=VenueReport)))
+
+    async def tell_time(self, now_ns: int) -> bool:
+        """Tell an exchange that replays a capture what time it is; return whether it heard."""
+        return bool(await self._call("POST", "/v1/clock", ClockBody(now_ns)))
+
+    async def statement(self, path: str = "/v1/account") -> Any:
+        """Return the exchange's own record (/v1/account, /v1/orders or /v1/fills), or None without an answer."""
+        answer = await self._call("GET", path, None)
+        return msgspec.json.decode(answer) if answer else None
+
+    async def reports(self) -> AsyncIterator[VenueReport]:
+        """Yield reports until ``close``."""
+        while (report := await self._queue.get()) is not None:
+            yield report
+
+    async def close(self) -> None:
+        """Disconnect and end ``reports``."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+        with contextlib.suppress(asyncio.QueueFull):
+            self._queue.put_nowait(None)
+
+    async def _call(self, method: str, path: str, body: msgspec.Struct | None) -> bytes | None:
+        """Return the answer's bytes, or None when there was none in time or it was no success."""
+        assert self._session is not None, "start comes first"
+        data = None if body is None else msgspec.json.encode(body)
+        try:
+            async with self._session.request(method, self._url + path, data=data) as response:
+                content = await response.read()
+                return content if response.status < 300 else None
+        except _TROUBLE:
+            return None
+
+    async def _report(
+        self, request: SubmitRequested | CancelRequested, kind: ReportKind, now_ns: int, reason: str
+    ) -> None:
+        """Queue what we know ourselves; its id is a function of the request, since each is sent once."""
+        report = VenueReport(
+            key=request.key,
+            event_time_ns=now_ns,
+            available_at_ns=now_ns,
+            event_id=derive_id(request.event_id, f"venue-client/{kind}", 0),
+            cause_id=request.event_id,
+            order_id=request.order_id,
+            instrument=request.instrument,
+            kind=kind,
+            reason=reason,
+        )
+        await self._queue.put(self._stamped(report))
+
+    def _stamped(self, report: VenueReport) -> VenueReport:
+        return report if self._clock is None else replace(report, available_at_ns=self._clock())
+
+    async def _follow_reports(self) -> None:
+        backoff_s = _BACKOFF_FIRST_S
+        while True:
+            try:
+                await self._stream_once()
+                backoff_s = _BACKOFF_FIRST_S
+            except _TROUBLE:
+                backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
+            self.reconnects += 1
+            await asyncio.sleep(backoff_s)
+
+    async def _stream_once(self) -> None:
+        assert self._session is not None
+        after = "newest" if self._last_sequence is None else str(self._last_sequence)
+        url = f"{self._url}/v1/reports?after={after}"
+        # A heartbeat of its own notices a peer that vanished without a word.
+        async with self._session.ws_connect(url, heartbeat=2.0, max_msg_size=0) as stream:
+            hello = await asyncio.wait_for(stream.receive_json(), self._timeout_s)
+            self._last_sequence = int(hello["after"])
+            self._streaming.set()
+            async for message in stream:
+                if message.type is not aiohttp.WSMsgType.TEXT and message.type is not aiohttp.WSMsgType.BINARY:
+                    break
+                line = msgspec.json.decode(message.data, type=ReportLine)
+                if line.sequence > self._last_sequence:
+                    await self._queue.put(self._stamped(line.report))
+                    self._last_sequence = line.sequence
