@@ -60,7 +60,7 @@ class SinkOutcome:
 
     rows: int = 0
     skipped: int = 0
-    refused: list[tuple[SinkRecord, BadRecord]] = field(default_factory=list)
+    refused: list[tuple[Any, BadRecord]] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -24,6 +24,9 @@ class VenuePort(Protocol):
     async def query(self, request: QueryRequested, *, now_ns: int) -> None:
         """Ask what became of an order; without an answer there is no report, and the order manager asks again."""
 
+    async def tell_time(self, now_ns: int) -> bool:
+        """Move the clock of a venue that keeps none of its own (a replayed capture); return whether it heard."""
+
     def reports(self) -> AsyncIterator[VenueReport]:
         """Yield reports as they come, from the venue and of our own sending; ends after ``close``."""
 

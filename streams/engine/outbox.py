@@ -139,6 +139,8 @@ class OutboxShard:
         self.committed_offsets = offsets
         if requests and self._companion is not None:
             await self._companion.perform(requests, origins)
+        if self._companion is not None:
+            self._companion.reached(self.core.reached_ns)
         await self._send(outgoing)
 
     def _take_records(self, records: Sequence[RawRecord], journal: JournalWriter) -> None:

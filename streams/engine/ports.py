@@ -1,14 +1,15 @@
 """What a worker is told about the stages it hosts, and what it needs from the world. Declarations only."""
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agents.stage import Stage
 from schemas.codec import Codec
+from schemas.dead_letters import BadRecord
 from schemas.event import Event
-from schemas.topics import Topic
+from schemas.topics import TOPICS, Topic
 
 
 class StageKind(enum.Enum):
@@ -16,6 +17,7 @@ class StageKind(enum.Enum):
 
     ONE_TOPIC = "one topic"
     OUTBOX = "outbox"
+    HANDLER = "handler"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +49,19 @@ class Companion(Protocol):
     async def perform(self, requests: Sequence[Event], origins: Sequence[int]) -> None:
         """Carry out committed requests, in order, once. ``origins`` are their root inputs' wall times (ns), or 0."""
 
+    def reached(self, now_ns: int) -> None:
+        """Take note of the newest time that a committed batch has stepped, after its requests were handed over."""
+
     async def stop(self) -> None:
         """End; nothing is injected afterwards."""
 
 
 Wrap = Callable[[RawRecord, Any], Event]
+Handle = Callable[[Sequence[RawRecord]], Awaitable[Sequence[tuple[RawRecord, BadRecord]]]]
+
+
+def _no_stage() -> Stage:
+    raise AssertionError("a handler has no stage")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,17 +70,26 @@ class StageHosting:
 
     ``topics`` are its inputs; a stage without any is one shard that lives on injected inputs. ``event_types`` are
     what may be injected (and read back from the journal). ``wall_clock`` journals wall Heartbeats into it.
-    ``wrap`` makes an event of a public record.
+    ``wrap`` makes an event of a public record. A HANDLER has no stage but ``handle``, which writes a batch and
+    returns the records it refuses; with ``dead_letter_topics`` it reads the dead letters of every topic, too.
     """
 
-    make_stage: Callable[[], Stage]
     name: str
     topics: tuple[Topic, ...]
+    make_stage: Callable[[], Stage] = _no_stage
     kind: StageKind
     wall_clock: bool = False
     event_types: tuple[type[Event], ...] = ()
     companion: Callable[[], Companion] | None = None
     wrap: Wrap | None = None
+    handle: Handle | None = None
+    dead_letter_topics: bool = False
+
+    def topic_names(self) -> tuple[str, ...]:
+        """Return the names of all topics it reads."""
+        names = tuple(topic.name for topic in self.topics)
+        letters = tuple(topic.dead_letters for topic in TOPICS.values()) if self.dead_letter_topics else ()
+        return (*names, *letters)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from collections import Counter
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
 from infra.postgres.checkpoints import write_status
+from streams.engine.handler import HandlerShard
 
 if TYPE_CHECKING:
     from streams.engine.worker import Worker
@@ -22,12 +24,23 @@ async def report_status(worker: "Worker") -> None:
         await write_now(worker)
 
 
+def _counters(worker: "Worker") -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the counters of each shard; those of a sink, which has one shard per topic partition, summed."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    handled: dict[str, Counter[str]] = {}
+    for (stage, key), shard in worker.shards.items():
+        counters = asdict(shard.core.counters)
+        if isinstance(shard, HandlerShard):
+            numbers = {name: value for name, value in counters.items() if isinstance(value, int)}
+            handled.setdefault(stage, Counter()).update(numbers)
+        else:
+            found[stage, key] = counters
+    return found | {(stage, worker.holder): dict(total) for stage, total in handled.items()}
+
+
 async def write_now(worker: "Worker") -> None:
     """Write the counters of all shards once."""
-    rows = [
-        (stage, key, worker.holder, json.dumps(asdict(shard.core.counters)))
-        for (stage, key), shard in worker.shards.items()
-    ]
+    rows = [(stage, key, worker.holder, json.dumps(counters)) for (stage, key), counters in _counters(worker).items()]
     if rows:
         try:
             await write_status(worker.engine.dsn, rows)

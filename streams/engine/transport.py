@@ -122,6 +122,12 @@ class ChunkConsumer(driver.Consumer):
             await self.seek_wait(targets)
         return targets
 
+    async def committed_offset(self, tp: TP) -> int | None:
+        """Return the offset that the group has committed, or None."""
+        consumer = self._thread._ensure_consumer()
+        committed: int | None = await self._thread.call_thread(consumer.committed, driver.ensure_aiokafka_TP(tp))
+        return committed
+
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Keep no account of gaps: our checkpoints do."""
 

@@ -19,6 +19,7 @@ from faust.types import TP
 
 from infra.kafka import BrokerUnreachable, cluster_id
 from infra.postgres.checkpoints import DatabaseGone, RunFacts, ShardLost, ShardName, ShardStore
+from streams.engine.handler import HandlerShard
 from streams.engine.one_topic import OneTopicShard
 from streams.engine.outbox import OutboxShard
 from streams.engine.ports import EngineSettings, RawRecord, StageHosting, StageKind, WorkerFailed
@@ -31,7 +32,7 @@ LOG: Final = logging.getLogger("tradermind.worker")
 _SEEK_BOUND_S: Final = 20.0
 _STOP_GRACE_S: Final = 8.0
 
-Shard = OutboxShard | OneTopicShard
+Shard = OutboxShard | OneTopicShard | HandlerShard
 
 
 class Resident(Protocol):
@@ -97,7 +98,7 @@ class Worker:
         return app
 
     def _add_agent(self, app: faust.App, hosting: StageHosting) -> None:
-        channel = app.topic(*(topic.name for topic in hosting.topics), schema=ChunkSchema())
+        channel = app.topic(*hosting.topic_names(), schema=ChunkSchema())
 
         async def processor(stream: Any) -> None:
             async for event in stream.events():
@@ -117,7 +118,7 @@ class Worker:
         await shard.offer(records)
 
     def _shard_key(self, hosting: StageHosting, topic: str, partition: int) -> str:
-        if hosting.kind is StageKind.ONE_TOPIC:
+        if hosting.kind is not StageKind.OUTBOX:
             return lane_of(topic, partition)
         return str(partition)
 
@@ -136,11 +137,14 @@ class Worker:
         self._hooks.assignment_number += 1
         await self._drop_shards()
         for hosting in self.hostings.values():
-            names = {topic.name for topic in hosting.topics}
+            names = set(hosting.topic_names())
             for tp in sorted(assignment):
                 key = self._shard_key(hosting, tp.topic, tp.partition)
                 if tp.topic in names and (hosting.name, key) not in self.shards:
-                    await self.open_shard(hosting, key, tp.partition)
+                    if hosting.kind is StageKind.HANDLER:
+                        await self._open_handler(hosting, tp)
+                    else:
+                        await self.open_shard(hosting, key, tp.partition)
         if not assignment:
             return {}
         starts = await self.app.consumer.earliest_offsets(*assignment)
@@ -152,7 +156,7 @@ class Worker:
             offset
             for (name, _), shard in self.shards.items()
             if name in self.hostings
-            and tp.topic in {topic.name for topic in self.hostings[name].topics}
+            and tp.topic in self.hostings[name].topic_names()
             and (offset := shard.core.next_offset(tp.topic, tp.partition)) is not None
         ]
         target = min(offsets) if offsets else start
@@ -179,6 +183,16 @@ class Worker:
         self.shards[hosting.name, key] = shard
         self._shard_tasks[hosting.name, key] = self._start(shard.run())
         return shard
+
+    async def _open_handler(self, hosting: StageHosting, tp: TP) -> None:
+        """Start a handler where Kafka's committed offset stands: it moves only after the handler has returned."""
+        assert hosting.handle is not None
+        key = lane_of(tp.topic, tp.partition)
+        consumer: Any = self.app.consumer
+        committed = await consumer.committed_offset(tp)
+        shard = HandlerShard(hosting, key, committed, hosting.handle, self.sender)
+        self.shards[hosting.name, key] = shard
+        self._shard_tasks[hosting.name, key] = self._start(shard.run())
 
     def _start(self, work: Awaitable[None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(self._guard(work))

@@ -53,3 +53,10 @@ CREATE TABLE worker_status (
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (stage, shard)
 );
+
+-- From receipt of the market record that closed the grid step to the order's bytes leaving for the venue.
+CREATE TABLE order_latencies (
+    order_id text PRIMARY KEY,
+    tick_to_order_ns bigint NOT NULL,
+    written_at timestamptz NOT NULL DEFAULT now()
+);

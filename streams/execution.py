@@ -1,0 +1,119 @@
+"""The execution worker: approved orders to the venue after their commit, the venue's reports back as inputs.
+
+The companion sends each committed request once and never again: what is not known to have arrived is UNKNOWN and
+is asked about. Reports enter the shard's queue and are journaled with their bytes.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import psycopg
+
+from infra.postgres.latencies import record_latencies
+from infra.venues import VenuePort
+from schemas.event import Event
+from schemas.orders import CancelRequested, Claimed, QueryRequested, SubmitRequested, VenueReport
+from schemas.topics import CONTROL, MARKET_MARK, ORDER_APPROVED
+from schemas.values import NS_PER_MS
+from streams.composition import Run, build_stage
+from streams.engine.ports import Inlet, StageHosting, StageKind
+
+OpenVenue = Callable[[], Awaitable[VenuePort]]
+_LATENCIES_KEPT: Final = 10_000
+_LATENCY_INTERVAL_S: Final = 1.0
+_CLOCK_STEP_NS: Final = 100 * NS_PER_MS
+
+_INPUTS: Final = (ORDER_APPROVED, MARKET_MARK, CONTROL)
+
+
+class VenueCompanion:
+    """Performs venue requests in the order of their commits, and injects what comes back."""
+
+    def __init__(self, open_venue: OpenVenue, dsn: str, *, on_capture: bool) -> None:
+        self._open_venue = open_venue
+        self._dsn = dsn
+        self._on_capture = on_capture
+        self._venue: VenuePort
+        self._epoch = 0
+        self._requests: asyncio.Queue[tuple[Event | None, int]] = asyncio.Queue()
+        self._told_ns = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._latencies: deque[tuple[str, int]] = deque(maxlen=_LATENCIES_KEPT)
+
+    async def start(self, inlet: Inlet, epoch: int) -> None:
+        """Connect to the venue and begin."""
+        self._epoch = epoch
+        self._venue = await self._open_venue()
+        works = (self._send(), self._receive(inlet), self._write_latencies())
+        self._tasks = [asyncio.ensure_future(work) for work in works]
+
+    async def perform(self, requests: Sequence[Event], origins: Sequence[int]) -> None:
+        """Take committed requests; they are sent in order by a task of their own, so that the batch goes on."""
+        for task in self._tasks:
+            if task.done():
+                task.result()
+        for request, origin in zip(requests, origins, strict=True):
+            self._requests.put_nowait((request, origin))
+
+    def reached(self, now_ns: int) -> None:
+        """On a capture, pass the capture's time on to the venue, whose book moves with it."""
+        if self._on_capture and now_ns - self._told_ns >= _CLOCK_STEP_NS:
+            self._told_ns = now_ns
+            self._requests.put_nowait((None, now_ns))
+
+    async def stop(self) -> None:
+        """End and let go of the venue."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await self._venue.close()
+
+    async def _send(self) -> None:
+        while True:
+            request, origin = await self._requests.get()
+            if request is None:
+                await self._venue.tell_time(origin)
+                continue
+            # On a capture time is the capture's: the request's own is when the capture's clock saw it.
+            now_ns = request.available_at_ns if self._on_capture else time.time_ns()
+            if isinstance(request, SubmitRequested):
+                if origin:
+                    self._latencies.append((request.order_id, time.time_ns() - origin))
+                await self._venue.submit(request, epoch=self._epoch, now_ns=now_ns)
+            elif isinstance(request, CancelRequested):
+                await self._venue.cancel(request, epoch=self._epoch, now_ns=now_ns)
+            elif isinstance(request, QueryRequested):
+                await self._venue.query(request, now_ns=now_ns)
+
+    async def _receive(self, inlet: Inlet) -> None:
+        async for report in self._venue.reports():
+            await inlet.inject(report)
+
+    async def _write_latencies(self) -> None:
+        while True:
+            await asyncio.sleep(_LATENCY_INTERVAL_S)
+            rows = list(self._latencies)
+            if rows:
+                try:
+                    await record_latencies(self._dsn, rows)
+                except psycopg.OperationalError:
+                    continue
+                for _ in rows:
+                    self._latencies.popleft()
+
+
+def hosting(run: Run, open_venue: OpenVenue, dsn: str) -> StageHosting:
+    """Return how a worker hosts the execution stage."""
+    return StageHosting(
+        make_stage=lambda: build_stage(run, "execution"),
+        name="execution",
+        topics=_INPUTS,
+        kind=StageKind.OUTBOX,
+        wall_clock=not run.on_capture,
+        event_types=(VenueReport, Claimed),
+        companion=lambda: VenueCompanion(open_venue, dsn, on_capture=run.on_capture),
+    )

@@ -1,0 +1,137 @@
+"""From settings and the names of stages to a running worker: the last step of composition."""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+
+from infra.feeds.pacing import PacedCapture
+from infra.feeds.simulated import SimulatedFeed
+from infra.influx import InfluxServer, InfluxWriter, LineFiles
+from infra.settings import Settings, SettingsError
+from infra.settings_sections import read_secret
+from infra.venues import VenuePort
+from infra.venues.simulated import SimulatedExchangeClient
+from schemas.codec import Codec
+from schemas.dead_letters import BadRecord
+from schemas.schema_table import SchemaTable
+from schemas.topics import TOPICS
+from streams import control, decider, execution, experts, feedback, risk, voting
+from streams.composition import Run
+from streams.engine.ports import EngineSettings, RawRecord, StageHosting, StageKind
+from streams.engine.worker import Resident, Worker
+from streams.ingestion import FeedResident, LiveFeed, hold_for, ingress_hostings
+from streams.sinks import Sink
+
+WORKERS: Final = ("ingestion", "experts", "voting", "decider", "risk", "execution", "feedback", "control", "sinks")
+"""Every worker, in the order of the flow."""
+
+
+def code_version() -> str:
+    """Return 12 hex digits of all source files: two workers with the same run the same code."""
+    digest = hashlib.sha256()
+    for package in ("schemas", "agents", "infra", "streams"):
+        root = Path(str(files(package)))
+        for path in sorted(root.rglob("*.py")):
+            digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def engine_settings(settings: Settings, *, embedded: bool, instance_id: str | None) -> EngineSettings:
+    """Return what the engine must know. Raises SettingsError when broker or database are not named."""
+    dsn = settings.postgres.conninfo()
+    if settings.kafka.bootstrap is None or dsn is None:
+        raise SettingsError("A worker needs kafka.bootstrap and postgres.dsn; `tradermind demo` starts both for you.")
+    return EngineSettings(
+        bootstrap=settings.kafka.bootstrap,
+        dsn=dsn,
+        instrument_partitions=settings.kafka.instrument_partitions,
+        settings_hash=settings.settings_hash(),
+        code_version=code_version(),
+        codec=Codec(SchemaTable.committed()),
+        embedded=embedded,
+        instance_id=instance_id,
+    )
+
+
+def build_worker(run: Run, engine: EngineSettings, stages: Sequence[str]) -> Worker:
+    """Return a worker that hosts these stages. Raises SettingsError for a name that is not one."""
+    hostings: list[StageHosting] = []
+    residents: list[Resident] = []
+    for name in stages:
+        if name == "ingestion":
+            hostings += ingress_hostings(run)
+            residents.append(FeedResident(run, *_feed(run, engine)))
+        elif name == "sinks":
+            hostings.append(_sinks(run.settings, engine))
+        elif name in WORKERS:
+            hostings.append(_stage_hosting(run, engine, name))
+        else:
+            raise SettingsError(f"{name!r} is not a worker; the workers are {', '.join(WORKERS)}.")
+    return Worker(engine, hostings, residents)
+
+
+def _stage_hosting(run: Run, engine: EngineSettings, name: str) -> StageHosting:
+    if name == "execution":
+        return execution.hosting(run, partial(_open_venue, run), engine.dsn)
+    if name == "control":
+        return control.hosting(run, engine.dsn)
+    return _PLAIN[name](run)
+
+
+_PLAIN: Final[dict[str, Callable[[Run], StageHosting]]] = {
+    "experts": experts.hosting,
+    "voting": voting.hosting,
+    "decider": decider.hosting,
+    "risk": risk.hosting,
+    "feedback": feedback.hosting,
+}
+
+
+async def _open_venue(run: Run) -> VenuePort:
+    url = run.settings.venue.url
+    if url is None:
+        raise SettingsError("venue.url is missing: execution needs a venue.")
+    client = SimulatedExchangeClient(url, clock=None if run.on_capture else time.time_ns)
+    await client.start()
+    return client
+
+
+def _feed(run: Run, engine: EngineSettings) -> tuple[PacedCapture | LiveFeed, str]:
+    feed = run.settings.feed
+    if run.capture is not None:
+        speed = None if feed.speed == "max" else float(feed.speed)
+        return PacedCapture(run.capture, speed, hold_for(run, engine.dsn)), run.capture.name
+    instruments = tuple(name for name in run.instruments if not name.startswith("EXT:"))
+    if feed.kind == "simulated":
+        if run.settings.venue.url is None:
+            raise SettingsError("venue.url is missing: the simulated feed comes from the simulated exchange.")
+        return SimulatedFeed(run.settings.venue.url, instruments, clock=time.time_ns), "feed-SIM-0"
+    from infra.feeds.binance.client import BinanceFeed
+
+    return BinanceFeed.from_settings(feed.websocket_url, feed.rest_url, instruments), "feed-BINANCE-0"
+
+
+def _sinks(settings: Settings, engine: EngineSettings) -> StageHosting:
+    influx = settings.influx
+    target: InfluxServer | LineFiles
+    if influx.url is not None and influx.token_file is not None:
+        target = InfluxServer(influx.url, read_secret(influx.token_file), influx.org, influx.bucket, influx.timeout_ms)
+    else:
+        target = LineFiles(influx.directory or settings.run.directory / "influx")
+    sink = Sink(engine.dsn, engine.codec, InfluxWriter(target))
+
+    async def handle(records: Sequence[RawRecord]) -> Sequence[tuple[RawRecord, BadRecord]]:
+        return (await sink.handle(records)).refused
+
+    return StageHosting(
+        name="sinks",
+        topics=tuple(topic for topic in TOPICS.values() if "sinks" in topic.consumers),
+        kind=StageKind.HANDLER,
+        handle=handle,
+        dead_letter_topics=True,
+    )
