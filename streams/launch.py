@@ -8,7 +8,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-
 from infra.feeds.pacing import PacedCapture
 from infra.feeds.simulated import SimulatedFeed
 from infra.influx import InfluxServer, InfluxWriter, LineFiles

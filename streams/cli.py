@@ -1,0 +1,171 @@
+"""The command line. Exit codes: 0 done, 1 the thing asked for is not so or went wrong, 2 wrong settings or surroundings.
+
+A user's mistake is one sentence on stderr, never a traceback.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+
+from infra.feeds import FeedFailed
+from infra.kafka import BrokerUnreachable, TopicsDiffer
+from infra.servers.process import ServerFailed
+from infra.settings import SettingsError, load_settings
+from streams.composition import compose
+from streams.processes import read_run_file, settings_of_run
+
+app = typer.Typer(
+    help="TraderMind: an event-driven trading platform on Kafka.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+_EXPECTED: Final = (SettingsError, FeedFailed, ServerFailed, BrokerUnreachable, TopicsDiffer)
+SettingsOption = Annotated[Path | None, typer.Option("--settings", help="The settings file (default tradermind.toml).")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+@contextlib.contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turn what a user can cause into one sentence and exit code 2."""
+    try:
+        yield
+    except _EXPECTED as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+
+
+@app.command()
+def demo(
+    duration: Annotated[
+        float | None, typer.Option(min=1, help="Seconds; a capture runs to its end by default.")
+    ] = None,
+    broker: Annotated[str, typer.Option(help="embedded, kafka (started by Maven) or host:port.")] = "embedded",
+    feed: Annotated[str, typer.Option(help="simulated, binance, or paths of captures, comma-separated.")] = "simulated",
+    speed: Annotated[str, typer.Option(help="Of a capture: a multiple of its clock, or max.")] = "1",
+    policy: Annotated[str, typer.Option(help="baseline, null or probe.")] = "baseline",
+    seed: Annotated[int, typer.Option(min=0)] = 7,
+    settings: SettingsOption = None,
+    directory: Annotated[Path | None, typer.Option(help="Where the run writes (default .run/<time>).")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the whole platform on this machine, then sum up."""
+    from streams.demo.plan import DemoPlan
+    from streams.demo.report import report
+    from streams.demo.run import Demo
+
+    plan = DemoPlan(
+        directory=(directory or Path(".run") / time.strftime("%Y%m%d-%H%M%S")).resolve(),
+        settings_file=settings,
+        broker=broker,
+        feed=feed,
+        speed=speed,
+        policy=policy,
+        seed=seed,
+        duration_s=duration,
+    )
+    console = Console(stderr=as_json)
+    with one_sentence():
+        summary = asyncio.run(Demo(plan, console).run())
+    if summary is None:
+        console.print("Ended before the workers were ready; nothing is left running.")
+        return
+    text = json.dumps(summary, indent=1)
+    Path("summary.json").write_text(text + "\n")
+    if as_json:
+        typer.echo(text)
+    else:
+        report(summary, console, plan)
+
+
+@app.command()
+def worker(
+    stages: Annotated[
+        list[str], typer.Argument(help="ingestion experts voting decider risk execution feedback control sinks")
+    ],
+    run_file: Annotated[Path | None, typer.Option(help="What a run says of itself (run.json).")] = None,
+    instance: Annotated[str | None, typer.Option(help="A stable name for static membership.")] = None,
+    settings: SettingsOption = None,
+) -> None:
+    """Run one worker process that hosts these stages."""
+    from streams.launch import build_worker, engine_settings
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    with one_sentence():
+        described = read_run_file(run_file) if run_file is not None else {}
+        run = compose(settings_of_run(run_file, settings))
+        engine = engine_settings(run.settings, embedded=bool(described.get("embedded")), instance_id=instance)
+        process = build_worker(run, engine, stages)
+    raise typer.Exit(asyncio.run(process.run()))
+
+
+@app.command()
+def topics(as_json: JsonOption = False) -> None:
+    """Print the table of topics."""
+    from schemas.topics import TOPICS
+
+    rows = [
+        {
+            "name": topic.name,
+            "partitions": topic.spread.value,
+            "records": [record.__name__ for record in topic.records],
+            "producers": list(topic.producers),
+            "consumers": [name for name in topic.consumers if name],
+            "purpose": topic.purpose,
+        }
+        for topic in TOPICS.values()
+    ]
+    _print_rows(rows, as_json)
+
+
+@app.command()
+def schemas(as_json: JsonOption = False) -> None:
+    """Print the subjects of the registry and their ids."""
+    from schemas.schema_table import SchemaTable
+
+    rows = [{"subject": subject, "id": number} for subject, number in SchemaTable.committed().subjects().items()]
+    _print_rows(rows, as_json)
+
+
+@app.command()
+def config(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
+    """Print every setting, its value and where it comes from."""
+    with one_sentence():
+        loaded = load_settings(settings)
+        compose(loaded)
+    _print_rows(loaded.describe(), as_json)
+
+
+def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
+    from rich.table import Table
+
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in rows[0] if rows else ():
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*(", ".join(map(str, v)) if isinstance(v, list) else str(v) for v in row.values()))
+    Console().print(table)
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""What a demo was asked for, as settings: the one place that turns flags into overrides."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from infra.settings import SettingsError
+
+EMBEDDED: Final = "embedded"
+REAL: Final = "kafka"
+SIMULATED: Final = "simulated"
+DEFAULT_DURATION_S: Final = 60.0
+WORKER_GROUPS: Final[tuple[tuple[str, ...], ...]] = (
+    ("sinks",),
+    ("decider", "risk", "execution", "feedback", "control"),
+    ("voting",),
+    ("experts",),
+    ("ingestion",),
+)
+"""The processes of a demo, in the order in which they start: whoever reads first, before whoever writes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoPlan:
+    """A demo. ``duration_s`` None: a minute, or for a capture until it has ended. ``speed`` is a number or max."""
+
+    directory: Path
+    settings_file: Path | None = None
+    broker: str = EMBEDDED
+    feed: str = SIMULATED
+    speed: str = "1"
+    policy: str = "baseline"
+    seed: int = 7
+    duration_s: float | None = None
+    groups: tuple[tuple[str, ...], ...] = WORKER_GROUPS
+    more: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def on_capture(self) -> bool:
+        """Whether the market is a recorded one."""
+        return self.feed not in (SIMULATED, "binance")
+
+    @property
+    def lasts_s(self) -> float | None:
+        """How long it runs; None for a capture that runs to its end."""
+        if self.duration_s is not None:
+            return self.duration_s
+        return None if self.on_capture else DEFAULT_DURATION_S
+
+    def overrides(self) -> dict[str, Any]:
+        """Return the settings that the flags stand for. Raises SettingsError."""
+        values: dict[str, Any] = {
+            "run.directory": str(self.directory),
+            "run.seed": self.seed,
+            "feed.kind": "capture" if self.on_capture else self.feed,
+        }
+        if self.on_capture:
+            values |= {
+                "run.clock": "capture",
+                "feed.paths": [str(Path(part).resolve()) for part in self.feed.split(",")],
+                "feed.speed": self._speed(),
+            }
+        if self.policy != "baseline":
+            values["strategies.committee.policy"] = self.policy
+        return values | dict(self.more)
+
+    def _speed(self) -> float | str:
+        if self.speed == "max":
+            return "max"
+        try:
+            return float(self.speed)
+        except ValueError as error:
+            raise SettingsError(f"SPEED is a number or max, not {self.speed!r}.") from error

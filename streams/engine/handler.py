@@ -1,0 +1,65 @@
+"""A running handler shard: batches of records to a function that is idempotent, and Kafka's own offsets as its place.
+
+It serves sinks: they decide nothing and emit nothing but dead letters, so that a batch which comes again after a
+crash changes nothing. The offset is committed after the handler has returned.
+"""
+
+import asyncio
+from typing import Final
+
+from schemas.topics import TOPICS
+from streams.engine.ports import Handle, RawRecord, StageHosting
+from streams.engine.sending import Sender
+from streams.engine.shard import Counters, dead_letter, lane_of
+
+_QUEUE_CHUNKS: Final = 16
+
+
+class HandlerCore:
+    """What the worker asks any shard: where to read on, and what it has done."""
+
+    def __init__(self, source: str, next_offsets: dict[str, int]) -> None:
+        self.source = source
+        self.counters = Counters()
+        self.next_offsets = next_offsets
+
+    def next_offset(self, topic: str, partition: int) -> int | None:
+        """Return the offset to read next, or None when nothing was ever handled."""
+        return self.next_offsets.get(lane_of(topic, partition))
+
+
+class HandlerShard:
+    """One topic partition of a sink."""
+
+    def __init__(
+        self, hosting: StageHosting, shard: str, next_offset: int | None, handle: Handle, sender: Sender
+    ) -> None:
+        self._hosting = hosting
+        self.core = HandlerCore(f"{hosting.name}/{shard}", {} if next_offset is None else {shard: next_offset})
+        self._handle = handle
+        self._sender = sender
+        self._queue: asyncio.Queue[list[RawRecord]] = asyncio.Queue(_QUEUE_CHUNKS)
+        self.committed_offsets: dict[str, int] = {}
+
+    async def offer(self, records: list[RawRecord]) -> None:
+        """Hand over fetched records; waits while the shard is full."""
+        await self._queue.put(records)
+
+    async def run(self) -> None:
+        """Handle whatever has come, for ever."""
+        while True:
+            records = list(await self._queue.get())
+            while not self._queue.empty():
+                records += self._queue.get_nowait()
+            counters = self.core.counters
+            counters.records += len(records)
+            counters.batches += 1
+            refused = await self._handle(records)
+            if refused:
+                letters = [
+                    dead_letter(TOPICS[record.topic], record, reason, self._hosting.name) for record, reason in refused
+                ]
+                await self._sender.send(letters)
+                counters.dead_letters += len(refused)
+            lane = lane_of(records[0].topic, records[0].partition)
+            self.core.next_offsets[lane] = self.committed_offsets[lane] = records[-1].offset + 1
