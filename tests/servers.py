@@ -5,12 +5,14 @@ A server is started once per test process, when a test first asks for it, and st
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from infra.kafka import TopicSpec, apply_topics
 from infra.servers import (
     EmbeddedBroker,
     EmbeddedPostgres,
@@ -60,6 +62,30 @@ def embedded_broker(tmp_path: Path) -> Iterator[Callable[[Mapping[str, int]], Em
     yield start
     for broker in started:
         broker.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class AnyBroker:
+    """A broker of either column: ``make_topics`` takes name -> partitions. On real Kafka other tests share it."""
+
+    bootstrap: str
+    make_topics: Callable[[Mapping[str, int]], object]
+
+
+@pytest.fixture(
+    params=[pytest.param("embedded", marks=pytest.mark.embedded), pytest.param("kafka", marks=pytest.mark.kafka)]
+)
+def any_broker(request: pytest.FixtureRequest) -> AnyBroker:
+    """The test runs twice: on an embedded broker of its own, and on real Kafka."""
+    if request.param == "embedded":
+        embedded = request.getfixturevalue("embedded_broker")({})
+        return AnyBroker(embedded.bootstrap, embedded.create_topics)
+    bootstrap = request.getfixturevalue("real_kafka").bootstrap
+
+    def make(topics: Mapping[str, int]) -> object:
+        return apply_topics(bootstrap, [TopicSpec(name, partitions) for name, partitions in topics.items()])
+
+    return AnyBroker(bootstrap, make)
 
 
 @pytest.fixture(scope="session")
