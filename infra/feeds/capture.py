@@ -27,11 +27,11 @@ HEARTBEAT_KEY: Final = "market.event"
 class Capture:
     """One run's recorded input: one file, or several merged by their times of receipt.
 
-    ``name`` is the same for the same files, ``instruments`` the keys of all events.
+    ``name`` is the same for the same files, ``instruments`` the keys of all events, ``recordings`` the files.
     """
 
     def __init__(self, recordings: Sequence[Recording]) -> None:
-        self._recordings = recordings
+        self.recordings = recordings
         self._step_ns = min(recording.heartbeat_ns for recording in recordings)
         self.name = "+".join(recording.name for recording in recordings)
         self.instruments = tuple(
@@ -57,9 +57,9 @@ class Capture:
                 yield FeedRecord(position=position, events=(*beats, event))
 
     def _rows(self) -> Iterator[Row]:
-        if len(self._recordings) == 1:
-            return self._recordings[0].messages()
-        streams = [_timed(recording.messages()) for recording in self._recordings]
+        if len(self.recordings) == 1:
+            return self.recordings[0].messages()
+        streams = [_timed(recording.messages()) for recording in self.recordings]
         return (row for _, row in heapq.merge(*streams, key=lambda item: item[0]))
 
 
