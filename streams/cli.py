@@ -1,4 +1,4 @@
-"""The command line. Exit codes: 0 done, 1 the thing asked for is not so or went wrong, 2 wrong settings or surroundings.
+"""The command line. Exit codes: 0 done, 1 what was asked for is not so or went wrong, 2 wrong settings or surroundings.
 
 A user's mistake is one sentence on stderr, never a traceback.
 """

@@ -118,9 +118,15 @@ class LevelFlow(msgspec.Struct, kw_only=True):
 
 
 def _side_flow(was: list[int], was_quantities: list[int], now: list[int], now_quantities: list[int]) -> int:
-    """Return what was added to one side, level by level; prices rank upwards on both sides."""
-    flow = 0
-    for old, old_quantity, new, new_quantity in zip(was, was_quantities, now, now_quantities, strict=True):
+    """Return what was added to one side, level by level from the best, which is last; prices rank upwards.
+
+    A thin book may have fewer levels before or after: what has no partner was all added, or all taken away.
+    """
+    common = min(len(was), len(now))
+    flow = sum(now_quantities[: len(now) - common]) - sum(was_quantities[: len(was) - common])
+    before = zip(was[len(was) - common :], was_quantities[len(was) - common :], strict=True)
+    after = zip(now[len(now) - common :], now_quantities[len(now) - common :], strict=True)
+    for (old, old_quantity), (new, new_quantity) in zip(before, after, strict=True):
         if new >= old:
             flow += new_quantity
         if new <= old:

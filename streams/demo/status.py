@@ -55,4 +55,5 @@ def read_snapshot(connection: psycopg.Connection[Any]) -> Snapshot:
     row = connection.execute(_COUNTS).fetchone()
     assert row is not None
     equity = {str(a): (format(value, ".2f"), str(c)) for a, value, c in connection.execute(_EQUITY).fetchall()}
-    return Snapshot(stages, *(int(value) for value in row), equity)
+    votes, tallies, decisions, targets, approved, denied, fills, dead_letters = (int(value) for value in row)
+    return Snapshot(stages, votes, tallies, decisions, targets, approved, denied, fills, dead_letters, equity)
