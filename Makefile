@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-DURATION ?= 60
+# Seconds; empty means a minute, or for a capture until it has ended.
+DURATION ?=
 BROKER ?= embedded
 FEED ?= simulated
 SPEED ?= 1
@@ -39,7 +40,7 @@ setup: $(VENV)/.runtime ## install what the platform needs
 setup-dev: $(VENV)/.dev ## install what its tests need, too
 
 demo: setup ## run the whole platform: DURATION= BROKER=kafka|host:port FEED=path SPEED=n|max POLICY=probe
-	@$(BIN)/tradermind demo --duration $(DURATION) --broker $(BROKER) --feed $(FEED) --speed $(SPEED) --policy $(POLICY) --seed $(SEED) $(DEMO_FLAGS)
+	@$(BIN)/tradermind demo $(if $(DURATION),--duration $(DURATION)) --broker $(BROKER) --feed $(FEED) --speed $(SPEED) --policy $(POLICY) --seed $(SEED) $(DEMO_FLAGS)
 
 test: setup-dev test-fast test-integration ## run the whole suite
 

@@ -39,15 +39,18 @@ from schemas.market import InstrumentDefined
 from schemas.values import NS_PER_MS, NS_PER_S, OrderType, units
 
 SIMULATED_VENUE: Final = "SIM"
+EXTERNAL_VENUE: Final = "EXT"
+"""Instruments without a feed of ours: other systems write their market data to the ingest topics."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its stages see it: the settings, and the instruments that its feed has."""
+    """A run as its stages see it: the settings and its instruments, of which ``fed`` have a feed of ours."""
 
     settings: Settings
     instruments: Mapping[str, InstrumentDefined]
     capture: Capture | None
+    fed: frozenset[str]
 
     @property
     def on_capture(self) -> bool:
@@ -68,9 +71,10 @@ def compose(settings: Settings) -> Run:
         instruments = {name: known[name] for name in feed.instruments}
     if feed.instruments:
         instruments = {name: item for name, item in instruments.items() if name in feed.instruments}
+    external = {name: item for name, item in known.items() if item.venue == EXTERNAL_VENUE}
     if not instruments:
         raise SettingsError("feed: none of the instruments that the feed has is left.")
-    run = Run(settings, dict(sorted(instruments.items())), capture)
+    run = Run(settings, dict(sorted((instruments | external).items())), capture, frozenset(instruments))
     for name in STAGES:
         try:
             build_stage(run, name)
@@ -101,6 +105,7 @@ def _ingress(run: Run) -> Stage:
         IngressConfig(
             instruments=run.instruments,
             native_experts=native,
+            fed_instruments=run.fed,
             future_limit_ns=run.settings.staleness.future_ms * NS_PER_MS,
         )
     )
@@ -162,13 +167,13 @@ def _policy(strategy: StrategySettings) -> Policy:
 
 
 def traded(run: Run, strategy: StrategySettings) -> tuple[str, ...]:
-    """Return the instruments of the run that a strategy trades: those its account can value, none of them inverse."""
+    """Return the instruments of the run that a strategy trades: those its account can value, none inverse."""
     account = run.settings.accounts[strategy.account]
     currencies = {account.currency, *account.conversion_rates}
     return tuple(
         name
         for name, item in run.instruments.items()
-        if ("*" in strategy.instruments or name in strategy.instruments)
+        if (("*" in strategy.instruments and name in run.fed) or name in strategy.instruments)
         and item.quote_currency in currencies
         and not item.inverse
     )

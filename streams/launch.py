@@ -105,7 +105,7 @@ def _feed(run: Run, engine: EngineSettings) -> tuple[PacedCapture | LiveFeed, st
     if run.capture is not None:
         speed = None if feed.speed == "max" else float(feed.speed)
         return PacedCapture(run.capture, speed, hold_for(run, engine.dsn)), run.capture.name
-    instruments = tuple(name for name in run.instruments if not name.startswith("EXT:"))
+    instruments = tuple(sorted(run.fed))
     if feed.kind == "simulated":
         if run.settings.venue.url is None:
             raise SettingsError("venue.url is missing: the simulated feed comes from the simulated exchange.")

@@ -75,7 +75,7 @@ def start_database(stack: ExitStack, directory: Path) -> str:
 def start_exchange(stack: ExitStack, run: Run, directory: Path) -> tuple[str, ChildProcess]:
     """Start the simulated exchange for this run; return its URL."""
     settings = run.settings
-    simulated = {name: item for name, item in run.instruments.items() if not name.startswith("EXT:")}
+    simulated = {name: run.instruments[name] for name in sorted(run.fed)}
     fill_max = {
         name: units(item.quote_fill_max)
         for name, item in settings.instruments.items()
