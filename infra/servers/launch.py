@@ -37,9 +37,12 @@ def _become(user: str) -> None:
     """
     entry = pwd.getpwnam(user)
     _libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
-    os.setgroups([])
-    os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
-    os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
+    try:
+        os.setgroups([])
+        os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
+        os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
+    except PermissionError:
+        raise SystemExit(f"this root may not become the user {user}, as which it must run") from None
     mask = 1 << _CAP_DAC_OVERRIDE
     header = _Header(_CAPABILITY_VERSION_3, 0)
     halves = (_Half * 2)(_Half(mask, mask, mask), _Half(0, 0, 0))
