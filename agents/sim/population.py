@@ -96,6 +96,11 @@ class Crowd:
             self._rest(maker, Side.SELL, centre + away, terms.depth * (1.0 - lean), draws)
 
     def _rest(self, maker: Maker, side: Side, ticks: int, weight: float, draws: Generator) -> None:
+        # A maker never takes: behind a stale quote it queues up one tick away, so neither side ever stays empty.
+        other = self.book.best(Side.SELL if side is Side.BUY else Side.BUY)
+        if other is not None:
+            edge = other // self._tick
+            ticks = min(ticks, edge - 1) if side is Side.BUY else max(ticks, edge + 1)
         quantity = self._lot * max(1, int(self._size * weight * (0.5 + draws.uniform())))
         order_id = self._next_id()
         order = Incoming(order_id, CROWD, side, quantity, ticks * self._tick, TimeInForce.POST_ONLY)

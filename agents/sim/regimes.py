@@ -10,8 +10,15 @@ Per second, in basis points of the price (1 bp = 1e-4); the noise is per square 
 | CRASH     | -15                          | 6.0   | 4 x    | 1/4 x | 4 s         | 60 bp down in 4 s                |
 
 Makers follow the fair value with a lag, and lean with their sizes towards it; informed traders take when it leaves
-the spread. That is why imbalance and order flow foretell the next mid move at all; how well is measured by
-``tests/agents/sim/test_market.py`` and stated there.
+the spread. That is why imbalance and order flow foretell the next mid move at all. How well, as correlations over
+400 s of SIM:BTCUSD (held by ``tests/agents/sim/test_market.py``; *move* is the relative change of the mid):
+
+| regime    | imbalance, next 1 s move | flow, move of the same 1 s | 10 s move, next 10 s move | sd of 10 s moves |
+|-----------|--------------------------|----------------------------|---------------------------|------------------|
+| TRENDING  | 0.33 to 0.41             | 0.91                       | 0.47 to 0.66              | 8 bp             |
+| REVERTING | 0.23 to 0.24             | 0.88                       | -0.50 to -0.39            | 4.5 bp           |
+| QUIET     | 0.10 to 0.24             | 0.80                       | -0.17 to -0.03            | 0.9 bp           |
+| CRASH     | 0.09 to 0.19             | 0.41                       | none: the mean is -150 bp | 18 bp            |
 """
 
 import enum
