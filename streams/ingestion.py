@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 from msgspec.structs import force_setattr
 
+from infra.feeds.capture import first_records
 from infra.feeds.pacing import Hold, PacedCapture
 from infra.postgres.checkpoints import reached_times_ns
 from schemas.event import ORDINALS_PER_OFFSET, Event, Heartbeat, derive_id
@@ -18,7 +19,7 @@ from schemas.feed import FeedRecord
 from schemas.ingress import IngressEnvelope, IngressRecord
 from schemas.market import Quality, QualityKind
 from schemas.topics import TOPICS
-from schemas.values import NS_PER_MS
+from schemas.values import NS_PER_MS, NS_PER_S
 from streams.composition import Run, build_stage
 from streams.engine.one_topic import OneTopicShard
 from streams.engine.ports import RawRecord, StageHosting, StageKind
@@ -218,10 +219,13 @@ def _identified(event: Event, identity: str) -> Event:
 
 def hold_for(run: Run, dsn: str) -> Hold:
     """Return what holds a capture at most half the staleness limit ahead of the slowest money stage."""
-    expected = MONEY_STAGES
+    assert run.capture is not None
+    first = first_records(run.capture, 1)
+    # Before its first mark a stage has no time at all; a head start of one second brings the first marks to all.
+    start_ns = (first[0].events[-1].available_at_ns if first and first[0].events else 0) + NS_PER_S
 
     async def slowest() -> int:
-        reached = await reached_times_ns(dsn, expected)
-        return min((reached.get(stage, 0) for stage in expected), default=0)
+        reached = await reached_times_ns(dsn, MONEY_STAGES)
+        return max(start_ns, min(reached.get(stage, 0) for stage in MONEY_STAGES))
 
     return Hold(slowest, run.settings.staleness.market_ms * NS_PER_MS // 2)
