@@ -438,6 +438,11 @@ CREATE TABLE account_marks (
 CREATE INDEX account_marks_slot ON account_marks (account, strategy, instrument, generation, seq);
 CREATE INDEX account_marks_account ON account_marks (account, generation, seq);
 
+-- Each (account, strategy, instrument) as it was valued last.
+CREATE VIEW newest_account_marks AS
+    SELECT DISTINCT ON (account, strategy, instrument) * FROM account_marks
+    ORDER BY account, strategy, instrument, generation DESC, seq DESC;
+
 CREATE TABLE trade_feedback (
     event_id event_ref PRIMARY KEY,
     available_at_ns bigint NOT NULL,

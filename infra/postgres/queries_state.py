@@ -1,0 +1,124 @@
+"""How things stand: positions, profit and loss, orders, decisions, experts and dead letters, as the record has them.
+
+Every function returns rows that JSON can hold, exact numbers as text.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from infra.postgres.queries import Connection, Row, json_ready
+
+_POSITIONS: Final = """
+    SELECT p.account, p.strategy, p.instrument, p.quantity, p.average_price, m.mid, m.working, m.unrealised_pnl,
+        p.realised_pnl, p.fees, p.currency, p.time
+    FROM positions p LEFT JOIN newest_account_marks m USING (account, strategy, instrument)
+    WHERE %(flat)s OR p.quantity <> 0 ORDER BY 1, 2, 3
+"""
+_PNL: Final = """
+    SELECT m.account, m.strategy, m.instrument, m.realised_pnl, m.unrealised_pnl, m.fees,
+        coalesce(f.funding, 0) AS funding,
+        m.realised_pnl + m.unrealised_pnl - m.fees - coalesce(f.funding, 0) AS net_pnl,
+        coalesce(t.fills, 0) AS fills, coalesce(t.slippage, 0) AS slippage, m.currency, m.time
+    FROM newest_account_marks m
+    LEFT JOIN (SELECT account, strategy, instrument, sum(funding) AS funding FROM account_marks GROUP BY 1, 2, 3) f
+        USING (account, strategy, instrument)
+    LEFT JOIN (SELECT account, strategy, instrument, count(*) AS fills, sum(slippage) AS slippage
+        FROM fills GROUP BY 1, 2, 3) t USING (account, strategy, instrument)
+    ORDER BY 1, 2, 3
+"""
+_ACCOUNTS: Final = """
+    SELECT DISTINCT ON (account) account, equity, equity_peak, day_pnl,
+        CASE WHEN equity_peak > 0 THEN 1 - equity / equity_peak END AS drawdown, currency, time
+    FROM account_marks ORDER BY account, generation DESC, seq DESC
+"""
+_ORDERS: Final = """
+    SELECT order_id, time, account, strategy, instrument, side, order_type, time_in_force, limit_price, quantity,
+        filled_quantity, average_price, status, final, reason, deny_reasons, decision_id
+    FROM orders WHERE (%(account)s::text IS NULL OR account = %(account)s)
+        AND (%(strategy)s::text IS NULL OR strategy = %(strategy)s)
+        AND (%(instrument)s::text IS NULL OR instrument = %(instrument)s)
+        AND (NOT %(open)s OR NOT final)
+    ORDER BY available_at_ns DESC, order_id LIMIT %(limit)s
+"""
+_DECISIONS: Final = """
+    SELECT event_id AS decision_id, time, account, strategy, instrument, outcome, reason, target, previous_target,
+        mid, edge, cost, policy, policy_stage
+    FROM decisions WHERE (%(account)s::text IS NULL OR account = %(account)s)
+        AND (%(strategy)s::text IS NULL OR strategy = %(strategy)s)
+        AND (%(instrument)s::text IS NULL OR instrument = %(instrument)s)
+        AND (%(outcome)s::text IS NULL OR outcome = %(outcome)s)
+        AND (%(reason)s::text IS NULL OR reason = %(reason)s)
+    ORDER BY available_at_ns DESC, event_id LIMIT %(limit)s
+"""
+_EXPERTS: Final = """
+    SELECT w.instrument, w.horizon_ns / 1000000000.0 AS horizon_s, w.expert, w.weight, w.skill,
+        coalesce(s.ballots, 0) AS ballots, coalesce(s.abstained, 0) AS abstained, s.loss, s.base_loss
+    FROM weights w LEFT JOIN (
+        SELECT instrument, horizon_ns, expert, count(*) AS ballots, count(*) FILTER (WHERE abstained) AS abstained,
+            avg(loss) AS loss, avg(base_loss) AS base_loss
+        FROM scores GROUP BY 1, 2, 3) s USING (instrument, horizon_ns, expert)
+    WHERE %(instrument)s::text IS NULL OR w.instrument = %(instrument)s
+    ORDER BY w.instrument, w.horizon_ns, w.weight DESC, w.expert
+"""
+_DEAD_LETTERS: Final = """
+    SELECT time, topic, "partition", "offset", reason, detail, headers ->> '__tradermind.errors.stage' AS stage,
+        octet_length(value) AS value_bytes, dlq_topic, dlq_partition, dlq_offset
+    FROM dead_letters WHERE (%(topic)s::text IS NULL OR topic = %(topic)s)
+        AND (%(reason)s::text IS NULL OR reason = %(reason)s)
+    ORDER BY recorded_at_ns DESC, dlq_topic, dlq_partition, dlq_offset DESC LIMIT %(limit)s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which rows are asked for; what is None is not asked about."""
+
+    account: str | None = None
+    strategy: str | None = None
+    instrument: str | None = None
+    outcome: str | None = None
+    reason: str | None = None
+    topic: str | None = None
+    open: bool = False
+    limit: int = 20
+
+    def values(self) -> dict[str, Any]:
+        """Return the query parameters by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def positions(connection: Connection, *, flat: bool = False) -> list[Row]:
+    """Return every open position at its newest mark; with ``flat`` also those that are closed."""
+    return _rows(connection, _POSITIONS, {"flat": flat})
+
+
+def pnl(connection: Connection) -> dict[str, list[Row]]:
+    """Return ``accounts`` (equity and drawdown) and ``lines`` per (account, strategy, instrument).
+
+    ``net_pnl`` = realised + unrealised - fees - funding paid; slippage is already in the first two.
+    """
+    return {"accounts": _rows(connection, _ACCOUNTS, {}), "lines": _rows(connection, _PNL, {})}
+
+
+def orders(connection: Connection, selection: Selection) -> list[Row]:
+    """Return orders as their newest event left them, newest first."""
+    return _rows(connection, _ORDERS, selection.values())
+
+
+def decisions(connection: Connection, selection: Selection) -> list[Row]:
+    """Return decisions, newest first."""
+    return _rows(connection, _DECISIONS, selection.values())
+
+
+def experts(connection: Connection, selection: Selection) -> list[Row]:
+    """Return what each expert weighs by instrument and horizon, with its scores so far."""
+    return _rows(connection, _EXPERTS, selection.values())
+
+
+def dead_letters(connection: Connection, selection: Selection) -> list[Row]:
+    """Return dead letters, newest first, without their bytes."""
+    return _rows(connection, _DEAD_LETTERS, selection.values())
+
+
+def _rows(connection: Connection, query: str, values: dict[str, Any]) -> list[Row]:
+    return [json_ready(row) for row in connection.execute(query, values).fetchall()]

@@ -1,0 +1,151 @@
+"""The commands that read the record: why, positions, pnl, orders, decisions, experts and dlq ls.
+
+Exit codes: 0 answered, 1 what was asked for is not in the record, 2 there is no record to ask.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from infra.postgres.queries import Row, chain_of, find_decision
+from infra.postgres.queries_state import (
+    Selection,
+    dead_letters,
+    decisions,
+    experts,
+    orders,
+    pnl,
+    positions,
+)
+from streams.cli_record import DsnOption, JsonOption, RunOption, answer, print_json
+from streams.cli_tables import print_rows
+from streams.cli_why import print_chain
+
+app = typer.Typer(no_args_is_help=True)
+dlq = typer.Typer(no_args_is_help=True, help="Dead letters: records that could not be used, with their reasons.")
+app.add_typer(dlq, name="dlq")
+
+AccountOption = Annotated[str | None, typer.Option("--account")]
+StrategyOption = Annotated[str | None, typer.Option("--strategy")]
+InstrumentOption = Annotated[str | None, typer.Option("--instrument", help="VENUE:SYMBOL")]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many rows, the newest.")]
+
+
+@app.command()
+def why(
+    decision_id: Annotated[str, typer.Argument(help="A decision's or an order's id, or the beginning of one.")],
+    dsn: DsnOption = None,
+    run: RunOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Explain a decision: features, votes, tally, decision, each risk check, order, fills, feedback."""
+    chain = answer(dsn, run, lambda record: chain_of(record, find_decision(record, decision_id)))
+    if as_json:
+        print_json(chain)
+    else:
+        print_chain(chain, Console())
+
+
+@app.command(name="positions")
+def show_positions(
+    flat: Annotated[bool, typer.Option("--flat", help="Also positions that are closed.")] = False,
+    dsn: DsnOption = None,
+    run: RunOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print open positions at their newest mark."""
+    rows = answer(dsn, run, lambda record: positions(record, flat=flat))
+    columns = "account strategy instrument quantity average_price mid working unrealised_pnl realised_pnl fees currency"
+    _show(rows, columns, "There is no open position.", as_json)
+
+
+@app.command(name="pnl")
+def show_pnl(dsn: DsnOption = None, run: RunOption = None, as_json: JsonOption = False) -> None:
+    """Print equity and drawdown by account, and profit and loss by strategy and instrument."""
+    found = answer(dsn, run, pnl)
+    if as_json:
+        print_json(found)
+        return
+    of_accounts = "account equity equity_peak drawdown day_pnl currency time"
+    of_lines = "account strategy instrument realised_pnl unrealised_pnl fees funding net_pnl slippage fills currency"
+    _show(found["accounts"], of_accounts, "No account has been valued yet.", as_json)
+    Console().print()
+    _show(found["lines"], of_lines, "No strategy has been valued yet.", as_json)
+
+
+@app.command(name="orders")
+def show_orders(
+    account: AccountOption = None,
+    strategy: StrategyOption = None,
+    instrument: InstrumentOption = None,
+    open_only: Annotated[bool, typer.Option("--open", help="Only orders that may still fill.")] = False,
+    limit: LimitOption = 20,
+    dsn: DsnOption = None,
+    run: RunOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print orders, newest first."""
+    asked = Selection(account=account, strategy=strategy, instrument=instrument, open=open_only, limit=limit)
+    rows = answer(dsn, run, lambda record: orders(record, asked))
+    columns = "time order_id strategy instrument side quantity limit_price filled_quantity average_price status reason"
+    _show(rows, f"{columns} deny_reasons decision_id", "There is no such order.", as_json)
+
+
+@app.command(name="decisions")
+def show_decisions(
+    account: AccountOption = None,
+    strategy: StrategyOption = None,
+    instrument: InstrumentOption = None,
+    outcome: Annotated[str | None, typer.Option(help="TARGET, NO_TRADE or ADVICE.")] = None,
+    reason: Annotated[str | None, typer.Option(help="A reason for no trade.")] = None,
+    limit: LimitOption = 20,
+    dsn: DsnOption = None,
+    run: RunOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print decisions, newest first."""
+    asked = Selection(
+        account=account,
+        strategy=strategy,
+        instrument=instrument,
+        outcome=outcome.upper() if outcome else None,
+        reason=reason.upper() if reason else None,
+        limit=limit,
+    )
+    rows = answer(dsn, run, lambda record: decisions(record, asked))
+    columns = "time decision_id strategy instrument outcome reason target previous_target mid edge cost policy"
+    _show(rows, columns, "There is no such decision.", as_json)
+
+
+@app.command(name="experts")
+def show_experts(
+    instrument: InstrumentOption = None, dsn: DsnOption = None, run: RunOption = None, as_json: JsonOption = False
+) -> None:
+    """Print what each expert weighs, its skill, and its scores so far."""
+    rows = answer(dsn, run, lambda record: experts(record, Selection(instrument=instrument)))
+    columns = "instrument horizon_s expert weight skill ballots abstained loss base_loss"
+    _show(rows, columns, "No tally is in the record yet.", as_json)
+
+
+@dlq.command(name="ls")
+def list_dead_letters(
+    topic: Annotated[str | None, typer.Option(help="The topic that the record was on.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why it was refused.")] = None,
+    limit: LimitOption = 20,
+    dsn: DsnOption = None,
+    run: RunOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print dead letters, newest first."""
+    asked = Selection(topic=topic, reason=reason.upper() if reason else None, limit=limit)
+    rows = answer(dsn, run, lambda record: dead_letters(record, asked))
+    _show(rows, "time topic partition offset reason stage value_bytes detail", "There is no dead letter.", as_json)
+
+
+def _show(rows: Sequence[Row], columns: str, none: str, as_json: bool) -> None:
+    if as_json:
+        print_json(rows)
+    else:
+        print_rows(rows, columns.split(), none, Console())
