@@ -1,9 +1,8 @@
 """What a venue's word, or the lack of it, does to an order, to the position and to the books."""
 
-from decimal import Decimal
 from typing import Final
 
-from agents.execution.ledger import WIDE, TradeBooking, post, trade_entry
+from agents.execution.fills import book_fill, say_fill
 from agents.execution.orders import (
     EXEC_OF_REPORT,
     EXEC_OF_STATUS,
@@ -11,13 +10,12 @@ from agents.execution.orders import (
     OrderState,
     next_status,
 )
-from agents.execution.positions import apply_fill
 from agents.execution.state import FinishedBucket
 from agents.execution.turn import Turn
 from schemas.dead_letters import BadRecord, DeadLetterReason
 from schemas.decisions import DenyReason
-from schemas.orders import ExecType, Fill, OrderStatus, ReportKind, VenueFill, VenueReport
-from schemas.values import NS_PER_S, ZERO, Liquidity, TimeInForce, notional, to_decimal
+from schemas.orders import ExecType, OrderStatus, ReportKind, VenueFill, VenueReport
+from schemas.values import NS_PER_S, ZERO, Liquidity, TimeInForce
 
 BUCKET_NS: Final = 60 * NS_PER_S
 _RESTING: Final = frozenset({TimeInForce.GTC, TimeInForce.POST_ONLY})
@@ -121,57 +119,12 @@ def finish(turn: Turn, order: OrderState) -> None:
 
 
 def _take_fill(turn: Turn, order: OrderState, fill: VenueFill) -> None:
+    """Book a fill once. Its OrderEvent comes before the Fill and the Position that it leads to."""
     if fill.fill_id in order.fill_ids:
         return
-    instrument = turn.terms(order)
-    account = turn.account(order.account)
-    position = turn.position(account, order.strategy, order.instrument)
-    signed = order.side.sign * fill.quantity
-    realised = apply_fill(position, signed, fill.price, instrument.multiplier)
-    currency = fill.fee_currency or instrument.quote_currency
-    if currency == instrument.quote_currency:
-        position.fees = WIDE.add(position.fees, fill.fee)
-    elif currency == instrument.base_currency:
-        position.fees = WIDE.add(position.fees, WIDE.multiply(fill.fee, to_decimal(fill.price)))
-    booking = TradeBooking(
-        signed_quantity=signed,
-        notional=notional(fill.price, signed, instrument.multiplier),
-        realised_pnl=realised,
-        fee=fill.fee,
-        fee_currency=currency,
-    )
-    postings = trade_entry(instrument, order.strategy, booking)
-    post(account.balances, postings)
-    order.fill_ids.append(fill.fill_id)
-    order.filled_quantity += fill.quantity
-    order.filled_notional += Decimal(fill.price * fill.quantity).scaleb(-16)
-    turn.save_account(order.account, account)
+    booked = book_fill(turn, order, fill)
     _after_fill(turn, order)
-    turn.outputs.append(
-        Fill(
-            key=order.account,
-            event_time_ns=fill.event_time_ns,
-            available_at_ns=turn.at_ns,
-            fill_id=fill.fill_id,
-            order_id=order.order_id,
-            venue_order_id=order.venue_order_id or "",
-            decision_id=order.decision_id,
-            account=order.account,
-            strategy=order.strategy,
-            instrument=order.instrument,
-            side=order.side,
-            price=fill.price,
-            quantity=fill.quantity,
-            fee=fill.fee,
-            fee_currency=currency,
-            liquidity=fill.liquidity,
-            slippage=notional(fill.price - order.decision_mid, signed, instrument.multiplier),
-            realised_pnl=realised,
-            position_after=position.quantity,
-            postings=postings,
-        )
-    )
-    turn.say_position(order, position, instrument.multiplier)
+    say_fill(turn, order, fill, booked)
 
 
 def _after_fill(turn: Turn, order: OrderState) -> None:

@@ -141,11 +141,11 @@ class ReplayEngine:
 
     def _apply(self, tape: _Tape, side: Side, prices: tuple[int, ...], quantities: tuple[int, ...]) -> None:
         levels = tape.depth[side]
-        for price, quantity in zip(prices, quantities, strict=True):
-            if quantity:
-                levels[price] = quantity
-            else:
-                levels.pop(price, None)
+        levels.update(zip(prices, quantities, strict=True))
+        if 0 in quantities:
+            for price, quantity in zip(prices, quantities, strict=True):
+                if quantity == 0 and levels.get(price) == 0:
+                    del levels[price]
         if tape.taken:
             for price in prices:
                 tape.taken.pop((side, price), None)

@@ -10,7 +10,7 @@ import msgspec
 
 from agents.sim.engine import Engine, VenueOrder
 from agents.sim.venue_reports import answer, cancel_refusal, number_report, order_report, trade_report
-from agents.sim.venue_rules import latency_of, rejection, sellable
+from agents.sim.venue_rules import latency_of, order_of, rejection, sellable
 from agents.sim.venue_state import (
     Action,
     FaultKind,
@@ -40,7 +40,7 @@ class SimulatedVenue:
     """Orders, executions, positions and balances as the venue has them.
 
     ``submit`` and ``cancel`` accept a request; ``advance`` moves time on and returns the reports that have come back;
-    ``query`` answers at once. ``changes``, where given, gathers what whoever keeps a record must write down.
+    ``query`` answers at once. ``changes`` gathers what whoever keeps a record must write down.
     """
 
     def __init__(
@@ -53,7 +53,8 @@ class SimulatedVenue:
         self.terms = terms
         self.engine = engine
         self.state = state if state is not None else VenueState()
-        self._perpetuals = [(key, item) for key, item in sorted(terms.instruments.items()) if item.funding_interval_ns]
+        self._perpetuals = [item for _, item in sorted(terms.instruments.items()) if item.funding_interval_ns]
+        self._funding_due_ns = 0
         self._changes = changes
         self._actions = [(item.due_ns, item.serial, item) for item in sorted(self.state.actions, key=_due)]
         self._live = {order.order_id: order for order in self.state.orders.values() if order.live}
@@ -127,15 +128,15 @@ class SimulatedVenue:
 
     def _run_until(self, now_ns: int) -> None:
         """Carry out actions and engine steps in the order of their times."""
+        actions, engine = self._actions, self.engine
         while True:
-            step_ns = self.engine.next_time_ns
-            action_ns = self._actions[0][0] if self._actions else None
-            if step_ns is not None and step_ns <= now_ns and (action_ns is None or step_ns <= action_ns):
+            step_ns = engine.next_time_ns
+            if step_ns is not None and step_ns <= now_ns and not (actions and actions[0][0] < step_ns):
                 self._charge_funding(step_ns)
-                self.engine.advance()
+                engine.advance()
                 self._book_maker_fills()
-            elif action_ns is not None and action_ns <= now_ns:
-                self._perform(heappop(self._actions)[2])
+            elif actions and actions[0][0] <= now_ns:
+                self._perform(heappop(actions)[2])
             else:
                 break
         self._charge_funding(now_ns)
@@ -155,19 +156,7 @@ class SimulatedVenue:
         number = state.order_number
         if self._fault(FaultKind.LOSE_REQUEST, number):
             return
-        order = VenueOrder(
-            order_id=request.order_id,
-            venue_order_id=f"{action.epoch}-{number}",
-            account=request.key,
-            instrument=request.instrument,
-            side=request.side,
-            order_type=request.order_type,
-            time_in_force=request.time_in_force,
-            limit_price=request.limit_price,
-            quantity=request.quantity,
-            number=number,
-            created_at_ns=now_ns,
-        )
+        order = order_of(action, request, number)
         state.orders[order.order_id] = self._live[order.order_id] = order
         self._note(order)
         reason = self._refuse(action, request, order)
@@ -286,15 +275,19 @@ class SimulatedVenue:
 
     def _charge_funding(self, now_ns: int) -> None:
         """Charge every perpetual position at each funding time, at the mid the venue has then."""
-        for key, instrument in self._perpetuals:
-            index = now_ns // instrument.funding_interval_ns
-            last = self.state.funding_index.setdefault(key, index)
-            mid = self.engine.mid(key) if index > last else None
-            if mid is None:
-                continue
-            self.state.funding_index[key] = index
-            for account in self.state.accounts.values():
-                settle_funding(account, instrument, mid, index - last)
+        if now_ns < self._funding_due_ns:
+            return
+        indices = self.state.funding_index
+        for item in self._perpetuals:
+            index = now_ns // item.funding_interval_ns
+            times = index - indices.setdefault(item.key, index)
+            mid = self.engine.mid(item.key) if times > 0 else None
+            if mid is not None:
+                indices[item.key] = index
+                for account in self.state.accounts.values():
+                    settle_funding(account, item, mid, times)
+        due_ns = [(indices[item.key] + 1) * item.funding_interval_ns for item in self._perpetuals]
+        self._funding_due_ns = min(due_ns, default=1 << 63)
 
 
 def _due(item: Action | Outgoing) -> tuple[int, int]:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 
 from agents.sim.engine import VenueOrder
-from agents.sim.venue_state import VenueTerms
+from agents.sim.venue_state import Action, VenueTerms
 from schemas.market import InstrumentDefined
 from schemas.orders import SubmitRequested
 from schemas.values import OrderType, Side, notional
@@ -60,3 +60,20 @@ def latency_of(terms: VenueTerms, order_id: str, kind: str) -> int:
     text = f"{terms.seed}|{order_id}|{kind}".encode()
     draw = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
     return terms.latency_ns + draw % terms.jitter_ns
+
+
+def order_of(action: Action, request: SubmitRequested, number: int) -> VenueOrder:
+    """Return the record of the ``number``-th order as it arrives; its venue id carries the epoch it was sent under."""
+    return VenueOrder(
+        order_id=request.order_id,
+        venue_order_id=f"{action.epoch}-{number}",
+        account=request.key,
+        instrument=request.instrument,
+        side=request.side,
+        order_type=request.order_type,
+        time_in_force=request.time_in_force,
+        limit_price=request.limit_price,
+        quantity=request.quantity,
+        number=number,
+        created_at_ns=action.due_ns,
+    )

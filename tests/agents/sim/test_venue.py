@@ -205,23 +205,25 @@ def _above(mid: int) -> int:
 
 
 def test_funding_is_charged_to_the_holder_at_each_due_time() -> None:
-    trading = _simulated(1, ())
+    every = 10_000 * NS_PER_MS
+    perpetual = msgspec.structs.replace(BTCUSD, funding_interval_ns=every)
+    market = MarketTerms(instruments=(perpetual,), start_prices=START_PRICES, seed=1, start_ns=Desk().now_ns)
+    trading = Trading(PopulationEngine(SimulatedMarket(market)), {perpetual.key: perpetual}, 1)
     trading.pass_time(100)
-    trading.follow(trading.desk.mark(BTCUSD.key, trading.engine.mid(BTCUSD.key)))
-    mid = trading.engine.mid(BTCUSD.key)
+    mid = trading.engine.mid(perpetual.key)
     assert mid is not None
-    buy = {"instrument": BTCUSD.key, "limit_price": _above(mid), "quantity": units("0.1")}
+    buy = {"instrument": perpetual.key, "limit_price": _above(mid), "quantity": units("0.1")}
     trading.follow(trading.desk.approve("o1", decision_mid=mid, **buy))
-    trading.pass_time(100)
-    interval = BTCUSD.funding_interval_ns
-    trading.venue.state.funding_index[BTCUSD.key] = trading.desk.now_ns // interval - 1
-    trading.pass_time(100)
-    mid = trading.engine.mid(BTCUSD.key)
-    assert mid is not None
-    paid = trading.venue.state.accounts["main"].funding["USD"]
-    assert paid == pytest.approx(Decimal(mid).scaleb(-8) * Decimal("0.1") * BTCUSD.funding_rate, rel=Decimal("0.001"))
-    trading.pass_time(100)
-    assert trading.venue.state.accounts["main"].funding["USD"] == paid, "once"
+    trading.pass_time(1_000)
+    assert trading.desk.order("o1").status is OrderStatus.FILLED
+    assert not trading.venue.state.accounts["main"].funding
+    for times in (1, 2):
+        trading.pass_time(10_000)
+        paid = trading.venue.state.accounts["main"].funding["USD"]
+        due = times * Decimal(mid).scaleb(-8) * Decimal("0.1") * perpetual.funding_rate
+        assert paid == pytest.approx(due, rel=Decimal("0.01")), "at the mid of the time, which has hardly moved"
+        trading.pass_time(100)
+        assert trading.venue.state.accounts["main"].funding["USD"] == paid, "once"
 
 
 def _recorded(seed: int, steps: int) -> tuple[Trading, list[bytes]]:
