@@ -4,24 +4,21 @@ A user's mistake is one sentence on stderr, never a traceback.
 """
 
 import asyncio
-import contextlib
 import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from infra.feeds import FeedFailed
-from infra.kafka import BrokerUnreachable, TopicsDiffer
-from infra.servers.process import ServerFailed
-from infra.settings import SettingsError, load_settings
+from infra.settings import load_settings
+from streams.cli_backtest import backtest
 from streams.composition import compose
 from streams.processes import read_run_file, settings_of_run
+from streams.sentences import one_sentence
 
 app = typer.Typer(
     help="TraderMind: an event-driven trading platform on Kafka.",
@@ -29,19 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-_EXPECTED: Final = (SettingsError, FeedFailed, ServerFailed, BrokerUnreachable, TopicsDiffer)
 SettingsOption = Annotated[Path | None, typer.Option("--settings", help="The settings file (default tradermind.toml).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-
-
-@contextlib.contextmanager
-def one_sentence() -> Iterator[None]:
-    """Turn what a user can cause into one sentence and exit code 2."""
-    try:
-        yield
-    except _EXPECTED as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from error
 
 
 @app.command()
@@ -143,6 +129,9 @@ def config(settings: SettingsOption = None, as_json: JsonOption = False) -> None
         loaded = load_settings(settings)
         compose(loaded)
     _print_rows(loaded.describe(), as_json)
+
+
+app.command()(backtest)
 
 
 def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:

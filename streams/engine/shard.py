@@ -106,8 +106,14 @@ class ShardCore:
         A record below the checkpoint or seen before does nothing. Raises WorkerFailed when the line must stop.
         """
         lane = lane_of(record.topic, record.partition)
-        if record.offset < self.progress.next_offsets.get(lane, 0):
+        expected = self.progress.next_offsets.get(lane)
+        if expected is not None and record.offset < expected:
             return
+        if expected is not None and record.offset > expected and not TOPICS[record.topic].public:
+            raise WorkerFailed(
+                f"Records {expected} to {record.offset - 1} of {lane} are gone before they were read: the log was"
+                " trimmed under its reader."
+            )
         self.progress.next_offsets[lane] = record.offset + 1
         self.counters.records += 1
         topic = TOPICS[record.topic]

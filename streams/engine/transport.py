@@ -24,7 +24,7 @@ class Checkpoints:
 
     seek_targets: SeekTargets
     committed_offsets: CommittedOffsets
-    fetch_wait_ms: int = 100
+    fetch_wait_ms: int = 10
     assignment_number: int = 0
 
 

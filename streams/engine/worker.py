@@ -31,6 +31,7 @@ from streams.engine.transport import Checkpoints, ChunkSchema, ChunkTransport, r
 LOG: Final = logging.getLogger("tradermind.worker")
 _SEEK_BOUND_S: Final = 20.0
 _STOP_GRACE_S: Final = 8.0
+_CRASH_WATCH_S: Final = 0.5
 
 Shard = OutboxShard | OneTopicShard | HandlerShard
 
@@ -90,7 +91,7 @@ class Worker:
         vars(app)["tradermind_checkpoints"] = self._hooks
         self._hooks.seek_targets = self._seek_targets
         self._hooks.committed_offsets = self._committed_offsets
-        self._hooks.fetch_wait_ms = 5 if engine.embedded else 100
+        self._hooks.fetch_wait_ms = 5 if engine.embedded else 10
         app.transport = ChunkTransport([app.conf.broker[0]], app)
         for hosting in self.hostings.values():
             if hosting.topics:
@@ -273,6 +274,7 @@ class Worker:
         for resident in self._residents:
             self._start(resident.run(self))
         self._start(report_status(self))
+        self._start(self._watch_faust())
         await asyncio.wait({stop, self._failure}, return_when=asyncio.FIRST_COMPLETED)
         if self._failure.done():
             failure = self._failure.result()
@@ -280,6 +282,13 @@ class Worker:
             sys.stderr.flush()
             # Nothing is flushed and nothing acknowledged: what was not checkpointed happens again.
             os._exit(failure.exit_code)
+
+    async def _watch_faust(self) -> None:
+        """Faust that has crashed inside leaves its process up and still; nobody would notice."""
+        while not self.app.crashed:
+            await asyncio.sleep(_CRASH_WATCH_S)
+        reason = getattr(self.app, "crash_reason", None)
+        raise WorkerFailed(f"Faust has crashed: {reason}.")
 
     async def _open_standalone(self, hosting: StageHosting) -> None:
         await self.open_shard(hosting, "0", None)
