@@ -7,7 +7,7 @@ is in it: the same run with another directory, port or broker address is the sam
 import difflib
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
@@ -33,7 +33,6 @@ from infra.settings_sections import (
     StalenessSettings,
     StrategySettings,
     VenueSettings,
-    plain_numbers,
 )
 from infra.settings_sources import (
     KeyPath,
@@ -131,37 +130,6 @@ class Settings(Section):
     def instrument_events(self, at_ns: int = 0) -> dict[str, InstrumentDefined]:
         """Return name -> definition of every instrument."""
         return {name: instrument.to_event(at_ns) for name, instrument in self.instruments.items()}
-
-    def strategy_instruments(self, strategy: str, of_run: Iterable[str]) -> tuple[str, ...]:
-        """Return what a strategy trades among the instruments of the run, in their order."""
-        listed = self.strategies[strategy].instruments
-        return tuple(name for name in of_run if "*" in listed or name in listed)
-
-    def budget(self, strategy: str) -> Decimal:
-        """Return the notional, in the account's currency, that target 1 puts on one instrument."""
-        terms = self.strategies[strategy]
-        return self.accounts[terms.account].capital * terms.share * terms.risk_budget
-
-    def limit_values(self, account: str) -> dict[str, object]:
-        """Return every limit of an account by the names that ``agents.limits`` knows, for it to judge."""
-        terms = self.accounts[account]
-        caps = self.limits.instrument.items()
-        return {
-            "reference_age_max_ms": self.staleness.mark_ms,
-            "data_age_max_ms": self.staleness.market_ms,
-            **plain_numbers(self.limits.global_),
-            **plain_numbers(self.limits.account.get(account, {})),
-            "currency": terms.currency,
-            "capital": terms.capital,
-            "conversion_rates": dict(terms.conversion_rates),
-            "permissions": {
-                name: list(strategy.instruments)
-                for name, strategy in self.strategies.items()
-                if strategy.account == account
-            },
-            "order_quantity_max": {name: cap.order_quantity_max for name, cap in caps if cap.order_quantity_max},
-            "position_value_max_of": {name: cap.position_value_max for name, cap in caps if cap.position_value_max},
-        }
 
     def settings_hash(self) -> str:
         """Return 64 hex digits that change when, and only when, a stage's output may change."""

@@ -4,7 +4,6 @@ Every model refuses keys it does not know, so that a misspelt limit stops the st
 field holds a secret: secrets are named by file and read when they are used.
 """
 
-from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -25,11 +24,6 @@ def _not_bool(value: Any) -> Any:
 def _whole_units(value: Decimal) -> Decimal:
     units(value)
     return value
-
-
-def plain_numbers(values: Mapping[str, Decimal]) -> dict[str, int | Decimal]:
-    """Return numbers of somebody else's, by name: an int where one is whole, else the Decimal."""
-    return {name: int(value) if value == value.to_integral_value() else value for name, value in values.items()}
 
 
 Whole = Annotated[int, BeforeValidator(_not_bool)]
@@ -128,7 +122,7 @@ class InfluxSettings(Section):
     bucket: str = "tradermind"
     token_file: Path | None = None
     directory: Path | None = None
-    queue_points: Annotated[Whole, Field(ge=100, le=10_000_000)] = 100_000
+    queue_events: Annotated[Whole, Field(ge=100, le=10_000_000)] = 100_000
     timeout_ms: Milliseconds = 5_000
 
     @model_validator(mode="after")

@@ -31,6 +31,7 @@ InstrumentOption = Annotated[str | None, typer.Option("--instrument", help="Only
 
 @app.command()
 def kill(
+    *,
     reason: ReasonOption,
     account: AccountOption = None,
     strategy: StrategyOption = None,
@@ -51,6 +52,7 @@ def kill(
 @app.command()
 def risk(
     level: Annotated[Level, typer.Argument(help="ACTIVE, REDUCING or HALTED.", case_sensitive=False)],
+    *,
     reason: ReasonOption,
     account: AccountOption = None,
     strategy: StrategyOption = None,
@@ -70,6 +72,7 @@ def risk(
 
 @app.command()
 def flatten(
+    *,
     reason: ReasonOption,
     account: AccountOption = None,
     strategy: StrategyOption = None,
@@ -89,8 +92,9 @@ def flatten(
 
 @app.command()
 def cancel(
-    reason: ReasonOption,
     order_id: Annotated[str | None, typer.Argument(help="An order's whole id.")] = None,
+    *,
+    reason: ReasonOption,
     every: Annotated[bool, typer.Option("--all", help="All open orders.")] = False,
     author: AuthorOption = None,
     wait: WaitOption = 5.0,

@@ -36,6 +36,7 @@ LimitOption = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At
 @app.command()
 def why(
     decision_id: Annotated[str, typer.Argument(help="A decision's or an order's id, or the beginning of one.")],
+    *,
     dsn: DsnOption = None,
     run: RunOption = None,
     as_json: JsonOption = False,
@@ -50,6 +51,7 @@ def why(
 
 @app.command(name="positions")
 def show_positions(
+    *,
     flat: Annotated[bool, typer.Option("--flat", help="Also positions that are closed.")] = False,
     dsn: DsnOption = None,
     run: RunOption = None,
@@ -62,7 +64,7 @@ def show_positions(
 
 
 @app.command(name="pnl")
-def show_pnl(dsn: DsnOption = None, run: RunOption = None, as_json: JsonOption = False) -> None:
+def show_pnl(*, dsn: DsnOption = None, run: RunOption = None, as_json: JsonOption = False) -> None:
     """Print equity and drawdown by account, and profit and loss by strategy and instrument."""
     found = answer(dsn, run, pnl)
     if as_json:
@@ -77,6 +79,7 @@ def show_pnl(dsn: DsnOption = None, run: RunOption = None, as_json: JsonOption =
 
 @app.command(name="orders")
 def show_orders(
+    *,
     account: AccountOption = None,
     strategy: StrategyOption = None,
     instrument: InstrumentOption = None,
@@ -95,6 +98,7 @@ def show_orders(
 
 @app.command(name="decisions")
 def show_decisions(
+    *,
     account: AccountOption = None,
     strategy: StrategyOption = None,
     instrument: InstrumentOption = None,
@@ -121,7 +125,7 @@ def show_decisions(
 
 @app.command(name="experts")
 def show_experts(
-    instrument: InstrumentOption = None, dsn: DsnOption = None, run: RunOption = None, as_json: JsonOption = False
+    *, instrument: InstrumentOption = None, dsn: DsnOption = None, run: RunOption = None, as_json: JsonOption = False
 ) -> None:
     """Print what each expert weighs, its skill, and its scores so far."""
     rows = answer(dsn, run, lambda record: experts(record, Selection(instrument=instrument)))
@@ -131,6 +135,7 @@ def show_experts(
 
 @dlq.command(name="ls")
 def list_dead_letters(
+    *,
     topic: Annotated[str | None, typer.Option(help="The topic that the record was on.")] = None,
     reason: Annotated[str | None, typer.Option(help="Why it was refused.")] = None,
     limit: LimitOption = 20,
