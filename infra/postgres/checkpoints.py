@@ -159,13 +159,19 @@ class ShardStore:
                 await self.close()
                 if asyncio.get_running_loop().time() > deadline:
                     raise DatabaseGone(f"Postgres did not answer for {RETRY_FOR_S:g} s: {error}.") from error
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, RETRY_MOST_S)
-            if await self._is_written(commit.batch):
+            # Whether the lost commit had arrived must be known before it is tried again.
+            written: bool | None = None
+            while written is None:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise DatabaseGone(f"Postgres did not answer for {RETRY_FOR_S:g} s.")
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, RETRY_MOST_S)
+                written = await self._is_written(commit.batch)
+            if written:
                 return
 
-    async def _is_written(self, batch: int) -> bool:
-        """Return whether a commit whose answer was lost had arrived. Raises ShardLost."""
+    async def _is_written(self, batch: int) -> bool | None:
+        """Return whether a commit whose answer was lost had arrived, None while nobody answers. Raises ShardLost."""
         try:
             connection = await self._connected()
             async with connection.transaction():
@@ -177,7 +183,7 @@ class ShardStore:
                 )
         except psycopg.OperationalError:
             await self.close()
-            return False
+            return None
         if row is None or int(row[0]) != self._epoch:
             raise ShardLost(f"{self._name.stage}/{self._name.shard} belongs to another worker now.")
         return int(row[1]) == batch

@@ -40,13 +40,23 @@ class HandlerShard:
         self._sender = sender
         self._queue: asyncio.Queue[list[RawRecord]] = asyncio.Queue(_QUEUE_CHUNKS)
         self.committed_offsets: dict[str, int] = {}
+        self._ended = False
 
     async def offer(self, records: list[RawRecord]) -> None:
-        """Hand over fetched records; waits while the shard is full."""
-        await self._queue.put(records)
+        """Hand over fetched records; waits while the shard is full. A shard that has ended takes none."""
+        if not self._ended:
+            await self._queue.put(records)
 
     async def run(self) -> None:
-        """Handle whatever has come, for ever."""
+        """Handle whatever has come, until cancelled."""
+        try:
+            await self._handle_all()
+        finally:
+            self._ended = True
+            while not self._queue.empty():  # Whoever waits to hand something over must not wait for ever.
+                self._queue.get_nowait()
+
+    async def _handle_all(self) -> None:
         while True:
             records = list(await self._queue.get())
             while not self._queue.empty():

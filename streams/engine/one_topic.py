@@ -29,19 +29,21 @@ class OneTopicShard:
         self._batch = 0
         self._written_at = time.monotonic()
         self._dirty = False
+        self._closed = False
+        self._cut_off = False
         self.committed_offsets: dict[str, int] = {}
 
-    async def open(self) -> Checkpoint:
-        """Claim the shard and take up its state."""
-        checkpoint = await self._store.claim(self._facts)
+    async def take_up(self, checkpoint: Checkpoint) -> None:
+        """Go on from a claimed checkpoint."""
         self.core.restore(checkpoint.progress, dict(checkpoint.state), checkpoint.generation)
         self._batch = checkpoint.batch
         self.committed_offsets = dict(self.core.progress.next_offsets)
-        return checkpoint
 
     async def offer(self, records: Sequence[RawRecord]) -> None:
         """Step records and wait until what follows from them is acknowledged."""
         async with self._lock:
+            if self._closed:
+                return
             for record in records:
                 self.core.take(record)
             await self._send_and_keep()
@@ -56,7 +58,7 @@ class OneTopicShard:
         assert not requests, f"{self.core.source} asks the venue for something, but only outbox stages may"
         await self._send(outgoing)
         self._dirty = True
-        if time.monotonic() - self._written_at >= self._interval_s:
+        if not self._closed and time.monotonic() - self._written_at >= self._interval_s:
             await self._write()
 
     async def _send(self, outgoing: Sequence[Outgoing]) -> None:
@@ -70,6 +72,15 @@ class OneTopicShard:
             if self._dirty or always:
                 await self._write()
 
+    async def close(self) -> None:
+        """Let go: what is under way is finished and kept, and nothing is stepped afterwards. Raises ShardLost."""
+        self._closed = True
+        async with self._lock:
+            # A write that was cut off has taken the touched keys with it: only the checkpoint before it is whole.
+            if self._dirty and not self._cut_off:
+                await self._write()
+        await self._store.close()
+
     async def _write(self) -> None:
         self._batch += 1
         offsets = dict(self.core.progress.next_offsets)
@@ -80,7 +91,9 @@ class OneTopicShard:
             generation=self.core.generation,
             reached_ns=self.core.reached_ns,
         )
+        self._cut_off = True
         await self._store.commit(commit, self._facts)
+        self._cut_off = False
         self.committed_offsets = offsets
         self.core.counters.checkpoints += 1
         self._written_at = time.monotonic()

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from infra.postgres.checkpoints import Commit, RunFacts, ShardStore
+from infra.postgres.checkpoints import Checkpoint, Commit, RunFacts, ShardStore
 from schemas.event import Event, Heartbeat, derive_id
 from schemas.orders import Claimed
 from schemas.values import NS_PER_MS
@@ -41,10 +41,10 @@ class OutboxShard:
         self._sent_through: int | None = None
         self.committed_offsets: dict[str, int] = {}
         self._companion: Companion | None = None
+        self._ended = False
 
-    async def open(self) -> None:
-        """Claim the shard, take up its state, send what a predecessor had committed but not sent."""
-        checkpoint = await self._store.claim(self._facts)
+    async def take_up(self, checkpoint: Checkpoint) -> None:
+        """Go on from a claimed checkpoint, and send what a predecessor had committed but not sent."""
         self.core.restore(checkpoint.progress, dict(checkpoint.state), checkpoint.generation)
         self._batch = checkpoint.batch
         for batch, messages in checkpoint.unsent:
@@ -57,8 +57,9 @@ class OutboxShard:
         await self._queue.put(event)
 
     async def offer(self, records: list[RawRecord]) -> None:
-        """Hand over fetched records; waits while the shard is full."""
-        await self._queue.put(records)
+        """Hand over fetched records; waits while the shard is full. A shard that has ended takes none."""
+        if not self._ended:
+            await self._queue.put(records)
 
     async def run(self) -> None:
         """Step, commit, perform, send, for ever. Ends by cancellation or by the exception that ends the worker."""
@@ -71,12 +72,16 @@ class OutboxShard:
             while True:
                 await self._run_batch(await self._next_items())
         finally:
+            self._ended = True
+            while not self._queue.empty():  # Whoever waits to hand something over must not wait for ever.
+                self._queue.get_nowait()
             if self._companion is not None:
                 await self._companion.stop()
             await self._store.close()
 
     def _first_inputs(self, epoch: int) -> list[Item]:
-        now_ns = time.time_ns()
+        # One clock per run: on a capture the shard goes on from the newest capture time that it has seen.
+        now_ns = time.time_ns() if self.core.hosting.wall_clock else max(self.core.reached_ns, 1)
         items: list[Item] = []
         if self.core.hosting.wall_clock:
             items.append(self._heartbeat(now_ns))

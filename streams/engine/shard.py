@@ -34,6 +34,7 @@ class Progress(msgspec.Struct):
     output_ends: dict[str, int] = {}
     seen: SeenPositions = msgspec.field(default_factory=SeenPositions)
     external: int = 0
+    reached_ns: int = 0
 
 
 @dataclass(slots=True)
@@ -69,7 +70,6 @@ class ShardCore:
         self.state = ShardState()
         self.progress = Progress()
         self.generation = 1
-        self.reached_ns = 0
         self.counters = Counters()
         self.outgoing: list[Outgoing] = []
         self.requests: list[Event] = []
@@ -122,7 +122,7 @@ class ShardCore:
             if not self.progress.seen.is_new(lane, event):
                 self.counters.duplicates += 1
                 return
-            self.reached_ns = max(self.reached_ns, event.available_at_ns)
+            self._reach(event.available_at_ns)
             _, outputs = run_step(self.stage, self.state, event)
         except BadRecord as refusal:
             self._refuse(topic, record, refusal)
@@ -145,10 +145,19 @@ class ShardCore:
         ``base`` is the first number of the outputs of a feed's record.
         """
         self.counters.external += 1
-        self.reached_ns = max(self.reached_ns, event.available_at_ns)
+        self._reach(event.available_at_ns)
         _, outputs = run_step(self.stage, self.state, event)
         self._emit(outputs, origin, base)
         return outputs
+
+    @property
+    def reached_ns(self) -> int:
+        """The newest time that was stepped, on the run's clock."""
+        return self.progress.reached_ns
+
+    def _reach(self, time_ns: int) -> None:
+        if time_ns > self.progress.reached_ns:
+            self.progress.reached_ns = time_ns
 
     def touched_state(self) -> dict[str, bytes | None]:
         """Return the encoded state of the keys touched since the last call; None for a deleted key."""

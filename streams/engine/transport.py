@@ -15,6 +15,8 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, Message
 from faust.types.tuples import ConsumerMessage
 
+from streams.engine.assignor import CopartitionAssignor
+
 SeekTargets = Callable[[frozenset[TP]], Awaitable[Mapping[TP, int]]]
 CommittedOffsets = Callable[[], Mapping[TP, int]]
 
@@ -53,6 +55,7 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"
+        consumer._partition_assignment_strategy = [CopartitionAssignor]
         consumer._fetch_max_wait_ms = checkpoints_of(self.app).fetch_wait_ms
         return consumer
 

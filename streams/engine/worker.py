@@ -18,13 +18,10 @@ from faust.contrib.asgi import faust_app_running
 from faust.types import TP
 
 from infra.kafka import BrokerUnreachable, cluster_id
-from infra.postgres.checkpoints import DatabaseGone, RunFacts, ShardLost, ShardName, ShardStore
-from streams.engine.handler import HandlerShard
-from streams.engine.one_topic import OneTopicShard
-from streams.engine.outbox import OutboxShard
+from infra.postgres.checkpoints import DatabaseGone, RunFacts, ShardLost
 from streams.engine.ports import EngineSettings, RawRecord, StageHosting, StageKind, WorkerFailed
 from streams.engine.sending import Sender
-from streams.engine.shard import ShardCore, lane_of
+from streams.engine.shards import Shard, Shards, hosted_partitions, shard_key
 from streams.engine.status import report_status
 from streams.engine.transport import Checkpoints, ChunkSchema, ChunkTransport, raw_records
 
@@ -32,8 +29,6 @@ LOG: Final = logging.getLogger("tradermind.worker")
 _SEEK_BOUND_S: Final = 20.0
 _STOP_GRACE_S: Final = 8.0
 _CRASH_WATCH_S: Final = 0.5
-
-Shard = OutboxShard | OneTopicShard | HandlerShard
 
 
 class Resident(Protocol):
@@ -52,14 +47,12 @@ class Worker:
         self.engine = engine
         self.hostings = {hosting.name: hosting for hosting in hostings}
         self.holder = engine.instance_id or f"{socket.gethostname()}-{os.getpid()}"
-        self.shards: dict[tuple[str, str], Shard] = {}
         self._residents = residents
         self._tasks: set[asyncio.Task[None]] = set()
-        self._shard_tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._shards = Shards(engine, hostings, self.holder, self._start)
+        self.shards = self._shards.running
         self._failure: asyncio.Future[WorkerFailed] | None = None
         self._hooks = Checkpoints()
-        self.facts: RunFacts
-        self.sender: Sender
         self.app = self._build_app()
 
     def _build_app(self) -> faust.App:
@@ -90,8 +83,9 @@ class Worker:
         )
         vars(app)["tradermind_checkpoints"] = self._hooks
         self._hooks.seek_targets = self._seek_targets
-        self._hooks.committed_offsets = self._committed_offsets
+        self._hooks.committed_offsets = self._shards.committed_offsets
         self._hooks.fetch_wait_ms = 5 if engine.embedded else 10
+        app.on_partitions_revoked.connect(self._hand_over)
         app.transport = ChunkTransport([app.conf.broker[0]], app)
         for hosting in self.hostings.values():
             if hosting.topics:
@@ -111,17 +105,15 @@ class Worker:
         if int(message.headers[0][1]) != self._hooks.assignment_number:
             # Fetched before the newest seek: the same records come again from the checkpoint.
             return
-        shard = self.shards[hosting.name, self._shard_key(hosting, message.topic, message.partition)]
+        shard = self.shards.get((hosting.name, shard_key(hosting, message.topic, message.partition)))
+        if shard is None:
+            # Fetched while the shard was being let go of: the same records come again, here or elsewhere.
+            return
         records = [
             RawRecord(r.topic, r.partition, r.offset, r.key, r.value, r.headers, r.timestamp)
             for r in raw_records(message.value)
         ]
         await shard.offer(records)
-
-    def _shard_key(self, hosting: StageHosting, topic: str, partition: int) -> str:
-        if hosting.kind is not StageKind.OUTBOX:
-            return lane_of(topic, partition)
-        return str(partition)
 
     async def _seek_targets(self, assignment: frozenset[TP]) -> Mapping[TP, int]:
         """Claim the shards of a new assignment and return where to read on; bounded, since Faust would hang."""
@@ -136,64 +128,31 @@ class Worker:
 
     async def _claim(self, assignment: frozenset[TP]) -> dict[TP, int]:
         self._hooks.assignment_number += 1
-        await self._drop_shards()
-        for hosting in self.hostings.values():
-            names = set(hosting.topic_names())
-            for tp in sorted(assignment):
-                key = self._shard_key(hosting, tp.topic, tp.partition)
-                if tp.topic in names and (hosting.name, key) not in self.shards:
-                    if hosting.kind is StageKind.HANDLER:
-                        await self._open_handler(hosting, tp)
-                    else:
-                        await self.open_shard(hosting, key, tp.partition)
+        await self._shards.let_go()
+        for hosting, tp in hosted_partitions(self.hostings, assignment):
+            key = shard_key(hosting, tp.topic, tp.partition)
+            if (hosting.name, key) in self.shards:
+                continue
+            if hosting.kind is StageKind.HANDLER:
+                consumer: Any = self.app.consumer
+                self._shards.open_handler(hosting, tp, await consumer.committed_offset(tp))
+            else:
+                await self.open_shard(hosting, key, tp.partition)
         if not assignment:
             return {}
         starts = await self.app.consumer.earliest_offsets(*assignment)
         ends = await self.app.consumer.highwaters(*assignment)
-        return {tp: self._target(tp, int(starts[tp]), int(ends[tp])) for tp in assignment}
+        return {tp: self._shards.target(tp, int(starts[tp]), int(ends[tp])) for tp in assignment}
 
-    def _target(self, tp: TP, start: int, end: int) -> int:
-        offsets = [
-            offset
-            for (name, _), shard in self.shards.items()
-            if name in self.hostings
-            and tp.topic in self.hostings[name].topic_names()
-            and (offset := shard.core.next_offset(tp.topic, tp.partition)) is not None
-        ]
-        target = min(offsets) if offsets else start
-        if not start <= target <= end:
-            raise WorkerFailed(
-                f"The checkpoint stands at offset {target} of {tp.topic}/{tp.partition}, but the log holds {start} to"
-                f" {end}: records are missing. Point the run at the right broker or begin anew with an empty database.",
-                2,
-            )
-        return target
+    async def _hand_over(self, app: Any, *revoked: Any, signal: Any, **named: Any) -> None:
+        """Let go of the shards before the group deals them out anew, so that no two workers hold one."""
+        del app, revoked, signal, named
+        self._hooks.assignment_number += 1
+        await self._guard(self._shards.let_go())
 
     async def open_shard(self, hosting: StageHosting, key: str, partition: int | None) -> Shard:
         """Claim a shard, check its checkpoint against this run, and start it."""
-        engine = self.engine
-        core = ShardCore(hosting, key, partition, engine.codec, engine.instrument_partitions)
-        durable = hosting.kind is StageKind.OUTBOX
-        store = ShardStore(engine.dsn, ShardName(hosting.name, key, self.holder), durable=durable)
-        shard: Shard
-        if durable:
-            shard = OutboxShard(core, store, self.facts, self.sender, engine.heartbeat_interval_ms)
-        else:
-            shard = OneTopicShard(core, store, self.facts, self.sender, engine.checkpoint_interval_s)
-        await shard.open()
-        self.shards[hosting.name, key] = shard
-        self._shard_tasks[hosting.name, key] = self._start(shard.run())
-        return shard
-
-    async def _open_handler(self, hosting: StageHosting, tp: TP) -> None:
-        """Start a handler where Kafka's committed offset stands: it moves only after the handler has returned."""
-        assert hosting.handle is not None
-        key = lane_of(tp.topic, tp.partition)
-        consumer: Any = self.app.consumer
-        committed = await consumer.committed_offset(tp)
-        shard = HandlerShard(hosting, key, committed, hosting.handle, self.sender)
-        self.shards[hosting.name, key] = shard
-        self._shard_tasks[hosting.name, key] = self._start(shard.run())
+        return await self._shards.open(hosting, key, partition)
 
     def _start(self, work: Awaitable[None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(self._guard(work))
@@ -225,26 +184,6 @@ class Worker:
         if not self._failure.done():
             self._failure.set_result(failure)
 
-    def _committed_offsets(self) -> Mapping[TP, int]:
-        lowest: dict[TP, int] = {}
-        for shard in self.shards.values():
-            for lane, offset in shard.committed_offsets.items():
-                topic, _, partition = lane.rpartition("/")
-                tp = TP(topic, int(partition))
-                lowest[tp] = min(offset, lowest.get(tp, offset))
-        return lowest
-
-    async def _drop_shards(self) -> None:
-        """Let go of every Kafka-fed shard: after a new assignment each is claimed and read again."""
-        fed = {name for name, hosting in self.hostings.items() if hosting.topics}
-        ended: list[asyncio.Task[None]] = []
-        for key in [key for key in self.shards if key[0] in fed]:
-            del self.shards[key]
-            task = self._shard_tasks.pop(key)
-            task.cancel()
-            ended.append(task)
-        await asyncio.gather(*ended, return_exceptions=True)
-
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT (0) or a failure (its exit code), whose sentence goes to stderr."""
         loop = asyncio.get_running_loop()
@@ -257,8 +196,8 @@ class Worker:
         except BrokerUnreachable as error:
             sys.stderr.write(f"{error}\n")
             return 2
-        self.facts = RunFacts(cluster, self.engine.code_version, self.engine.settings_hash)
-        self.sender = Sender(self.app)
+        self._shards.facts = RunFacts(cluster, self.engine.code_version, self.engine.settings_hash)
+        self._shards.sender = Sender(self.app)
         stop = asyncio.ensure_future(stopped.wait())
         async with faust_app_running(self.app, stop_timeout=_STOP_GRACE_S):
             await self._serve(stop)
@@ -294,9 +233,7 @@ class Worker:
         await self.open_shard(hosting, "0", None)
 
     async def _finish(self) -> None:
-        for shard in list(self.shards.values()):
-            if isinstance(shard, OneTopicShard):
-                await shard.checkpoint()
+        await self._shards.let_go(standalone=True)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,138 @@
+"""The shards that a worker holds: claimed, checked against this run, let go of in order."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
+
+from faust.types import TP
+
+from infra.postgres.checkpoints import Checkpoint, RunFacts, ShardName, ShardStore
+from streams.engine.handler import HandlerShard
+from streams.engine.one_topic import OneTopicShard
+from streams.engine.outbox import OutboxShard
+from streams.engine.ports import EngineSettings, StageHosting, StageKind, WorkerFailed
+from streams.engine.sending import Sender
+from streams.engine.shard import ShardCore, lane_of
+
+_CLOSE_S: Final = 5.0
+
+Shard = OutboxShard | OneTopicShard | HandlerShard
+Start = Callable[[Awaitable[None]], "asyncio.Task[None]"]
+
+
+def shard_key(hosting: StageHosting, topic: str, partition: int) -> str:
+    """Return the name of the shard that reads a topic partition."""
+    return str(partition) if hosting.kind is StageKind.OUTBOX else lane_of(topic, partition)
+
+
+class Shards:
+    """All shards of one worker. ``start`` runs a shard's work so that its failure ends the worker."""
+
+    def __init__(self, engine: EngineSettings, hostings: Sequence[StageHosting], holder: str, start: Start) -> None:
+        self.running: dict[tuple[str, str], Shard] = {}
+        self.facts: RunFacts
+        self.sender: Sender
+        self._engine = engine
+        self._hostings = {hosting.name: hosting for hosting in hostings}
+        self._holder = holder
+        self._start = start
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+
+    async def open(self, hosting: StageHosting, key: str, partition: int | None) -> Shard:
+        """Claim a shard, check its checkpoint against this run, and start it. Raises WorkerFailed."""
+        engine = self._engine
+        core = ShardCore(hosting, key, partition, engine.codec, engine.instrument_partitions)
+        durable = hosting.kind is StageKind.OUTBOX
+        store = ShardStore(engine.dsn, ShardName(hosting.name, key, self._holder), durable=durable)
+        checkpoint = await store.claim(self.facts)
+        _check_cluster(checkpoint, self.facts, core.source)
+        shard: Shard
+        if durable:
+            shard = OutboxShard(core, store, self.facts, self.sender, engine.heartbeat_interval_ms)
+        else:
+            shard = OneTopicShard(core, store, self.facts, self.sender, engine.checkpoint_interval_s)
+        await shard.take_up(checkpoint)
+        self._run(hosting, key, shard)
+        return shard
+
+    def open_handler(self, hosting: StageHosting, tp: TP, committed: int | None) -> None:
+        """Start a handler where Kafka's committed offset stands: it moves only after the handler has returned."""
+        assert hosting.handle is not None
+        key = lane_of(tp.topic, tp.partition)
+        self._run(hosting, key, HandlerShard(hosting, key, committed, hosting.handle, self.sender))
+
+    def _run(self, hosting: StageHosting, key: str, shard: Shard) -> None:
+        self.running[hosting.name, key] = shard
+        self._tasks[hosting.name, key] = self._start(shard.run())
+
+    async def let_go(self, *, standalone: bool = False) -> None:
+        """End every Kafka-fed shard (all with ``standalone``): what is under way is finished, or happens again.
+
+        A one-topic shard writes its last checkpoint; a database that is away costs only that. Raises ShardLost.
+        """
+        keys = [key for key in self.running if standalone or self._hostings_topics(key[0])]
+        closing = [self._close(self.running.pop(key), self._tasks.pop(key)) for key in keys]
+        await asyncio.gather(*closing)
+
+    def _hostings_topics(self, name: str) -> bool:
+        return name in self._hostings and bool(self._hostings[name].topics)
+
+    async def _close(self, shard: Shard, task: "asyncio.Task[None]") -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        if isinstance(shard, OneTopicShard):
+            try:
+                await asyncio.wait_for(shard.close(), _CLOSE_S)
+            except TimeoutError:
+                return
+
+    def committed_offsets(self) -> Mapping[TP, int]:
+        """Return what every checkpoint has passed, for Kafka's group offsets, which decide nothing."""
+        lowest: dict[TP, int] = {}
+        for shard in self.running.values():
+            for lane, offset in shard.committed_offsets.items():
+                topic, _, partition = lane.rpartition("/")
+                tp = TP(topic, int(partition))
+                lowest[tp] = min(offset, lowest.get(tp, offset))
+        return lowest
+
+    def target(self, tp: TP, start: int, end: int) -> int:
+        """Return where to read on: the lowest checkpoint of the stages on it. Raises WorkerFailed outside the log."""
+        offsets = [
+            shard.core.next_offset(tp.topic, tp.partition)
+            for (name, key), shard in self.running.items()
+            if self._reads(name, key, tp)
+        ]
+        # A stage that has read nothing of the topic yet begins with the log, however far its neighbours are.
+        target = min((start if offset is None else offset for offset in offsets), default=start)
+        if not start <= target <= end:
+            raise WorkerFailed(
+                f"The checkpoint stands at offset {target} of {tp.topic}/{tp.partition}, but the log holds {start} to"
+                f" {end}: records are missing. Point the run at the right broker or begin anew with an empty database.",
+                2,
+            )
+        return target
+
+    def _reads(self, name: str, key: str, tp: TP) -> bool:
+        hosting = self._hostings.get(name)
+        return (
+            hosting is not None
+            and tp.topic in hosting.topic_names()
+            and key == shard_key(hosting, tp.topic, tp.partition)
+        )
+
+
+def _check_cluster(checkpoint: Checkpoint, facts: RunFacts, source: str) -> None:
+    if not checkpoint.fresh and checkpoint.cluster_id != facts.cluster_id:
+        raise WorkerFailed(
+            f"The checkpoint of {source} was made on Kafka cluster {checkpoint.cluster_id}, but this broker is cluster"
+            f" {facts.cluster_id}: point the run at the right broker or begin anew with an empty database.",
+            2,
+        )
+
+
+def hosted_partitions(hostings: Mapping[str, StageHosting], assignment: frozenset[TP]) -> list[tuple[StageHosting, TP]]:
+    """Return (hosting, topic partition) for everything that an assignment gives to the stages, in a fixed order."""
+    return [
+        (hosting, tp) for hosting in hostings.values() for tp in sorted(assignment) if tp.topic in hosting.topic_names()
+    ]
