@@ -83,6 +83,9 @@ class ExchangeCore:
         self._ahead: FeedRecord | None = None
         self._ingestion, self._state = Ingestion(IngestionConfig(instruments=definitions)), ShardState()
         self.now_ns = now_ns if config.mode == "full" else restored.state.now_ns
+        for action in restored.state.actions:
+            # It arrives only now, after the outage, and is judged by the receive window as of now.
+            action.due_ns = max(action.due_ns, self.now_ns)
         engine = self._replay() if config.mode == "replay" else self._simulate(now_ns)
         terms = VenueTerms(
             instruments=definitions,

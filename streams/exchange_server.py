@@ -93,10 +93,7 @@ class ExchangeServer:
     async def run(self) -> None:
         """Keep time until cancelled. A replay moves only when it is told to."""
         while True:
-            if self._core.config.mode == "full":
-                self._advance(time.time_ns())
-            else:
-                self._advance(self._core.now_ns)
+            self._catch_up()
             due_ns = self._core.next_due_ns
             wait_s = _LONGEST_SLEEP_S
             if due_ns is not None and self._core.config.mode == "full":
@@ -104,6 +101,9 @@ class ExchangeServer:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), wait_s)
             self._wake.clear()
+
+    def _catch_up(self) -> None:
+        self._advance(time.time_ns() if self._core.config.mode == "full" else self._core.now_ns)
 
     def _advance(self, now_ns: int) -> None:
         reports, events = self._core.advance(now_ns)
@@ -132,6 +132,7 @@ class ExchangeServer:
 
     async def _submit(self, request: web.Request) -> web.StreamResponse:
         body = await _read(request, SubmitBody)
+        self._catch_up()
         self._core.submit(body)
         self._submits += 1
         self._wake.set()
@@ -143,12 +144,17 @@ class ExchangeServer:
         return _json({"received": True}, 202)
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
-        self._core.cancel(await _read(request, CancelBody))
+        body = await _read(request, CancelBody)
+        self._catch_up()
+        self._core.cancel(body)
         self._wake.set()
         return _json({"received": True}, 202)
 
     async def _query(self, request: web.Request) -> web.StreamResponse:
-        return _json(self._core.query(await _read(request, QueryBody)))
+        body = await _read(request, QueryBody)
+        # What is due comes before the answer: "not found" must not be said of a request that is about to be taken.
+        self._catch_up()
+        return _json(self._core.query(body))
 
     async def _orders(self, request: web.Request) -> web.StreamResponse:
         orders = self._core.orders()

@@ -1,7 +1,6 @@
 """The client of the simulated exchange: a venue port over HTTP and a WebSocket, with a time limit on everything."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ from schemas.orders import CancelRequested, QueryRequested, ReportKind, SubmitRe
 _QUEUE_MAX: Final = 10_000
 _BACKOFF_FIRST_S: Final = 0.05
 _BACKOFF_MAX_S: Final = 2.0
-_TROUBLE: Final = (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError)
+_TROUBLE: Final = (aiohttp.ClientError, TimeoutError, OSError)
 
 
 class VenueUnreachable(Exception):
@@ -39,12 +38,14 @@ class SimulatedExchangeClient:
         self._last_sequence: int | None = None
         self._streaming = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._failure: BaseException | None = None
         self.reconnects = 0
 
     async def start(self, limit_s: float = 10.0) -> None:
         """Connect to the report stream. Raises VenueUnreachable when that takes longer than ``limit_s``."""
         self._session = aiohttp.ClientSession(timeout=self._timeout)
         self._task = asyncio.create_task(self._follow_reports())
+        self._task.add_done_callback(self._end_reports)
         try:
             await asyncio.wait_for(self._streaming.wait(), limit_s)
         except TimeoutError:
@@ -82,22 +83,29 @@ class SimulatedExchangeClient:
         return msgspec.json.decode(answer) if answer else None
 
     async def reports(self) -> AsyncIterator[VenueReport]:
-        """Yield reports until ``close``."""
+        """Yield reports until ``close``. Raises msgspec.DecodeError when the exchange says what nobody understands."""
         while (report := await self._queue.get()) is not None:
             yield report
+        if self._failure is not None:
+            raise self._failure
 
     async def close(self) -> None:
         """Disconnect and end ``reports``."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         if self._session is not None:
             await self._session.close()
             self._session = None
-        with contextlib.suppress(asyncio.QueueFull):
-            self._queue.put_nowait(None)
+
+    def _end_reports(self, task: "asyncio.Task[None]") -> None:
+        """End ``reports``, with what ended the stream if it was not ``close``; a full queue gives up its oldest."""
+        if not task.cancelled():
+            self._failure = task.exception()
+        if self._queue.full():
+            self._queue.get_nowait()
+        self._queue.put_nowait(None)
 
     async def _call(self, method: str, path: str, body: msgspec.Struct | None) -> bytes | None:
         """Return the answer's bytes, or None when there was none in time or it was no success."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from captures import USDM_20240808
 from exchange_process import ROOT, ExchangeProcess, running_exchange
 from msgspec.structs import force_setattr
@@ -23,10 +24,12 @@ from agents.sim.instruments import SIM_INSTRUMENTS, START_PRICES
 from agents.sim.venue_state import Fault, FaultKind
 from infra.feeds.simulated import SimulatedFeed
 from infra.venues.simulated import SimulatedExchangeClient
+from infra.venues.wire import SubmitBody
 from schemas.event import Event, Heartbeat
 from schemas.market import BookSnapshot, DepthUpdate, InstrumentDefined, Quality, QualityKind, Quote, Trade
 from schemas.orders import CancelRequested, OrderStatus, QueryRequested, ReportKind, SubmitRequested, VenueReport
 from schemas.values import NS_PER_MS, NS_PER_S, OrderType, Side, TimeInForce, units
+from streams.exchange_core import ExchangeConfig, ExchangeCore, RecordDamaged
 
 BTC = "SIM:BTCUSD"
 LOT = units("0.01")
@@ -256,6 +259,47 @@ def test_a_request_that_is_too_old_is_not_sent_and_one_that_arrives_late_is_reje
 
     with running_exchange(tmp_path) as exchange:
         _run(scenario)
+
+
+def test_a_request_taken_before_an_outage_is_judged_by_the_time_it_gets_through(tmp_path: Path) -> None:
+    """Else it could be carried out after its absence had been reported, when nobody reckons with it any more."""
+    config = ExchangeConfig(
+        mode="full",
+        instruments=tuple(SIM_INSTRUMENTS.values()),
+        start_prices=START_PRICES,
+        record=str(tmp_path / "record"),
+    )
+    start_ns = 1_700_000_000 * NS_PER_S
+    for number, outage_ns in enumerate((NS_PER_S, 10 * NS_PER_S)):
+        request = SubmitRequested(
+            key="main",
+            event_time_ns=start_ns,
+            available_at_ns=start_ns,
+            order_id=f"o{number}",
+            instrument=BTC,
+            side=Side.BUY,
+            order_type=OrderType.LIMIT,
+            time_in_force=TimeInForce.IOC,
+            limit_price=START_PRICES[BTC] + units("100"),
+            quantity=LOT,
+            not_after_ns=start_ns + NS_PER_S,
+        )
+        before = ExchangeCore(config, start_ns)
+        before.submit(SubmitBody(request, 1, start_ns))
+        before.close()
+        with (tmp_path / "record").open("ab") as record:
+            record.write(b'{"type":"queued","half a li')
+        start_ns += outage_ns
+        after = ExchangeCore(config, start_ns)
+        after.advance(start_ns + NS_PER_S)
+        order = after.venue.state.orders[request.order_id]
+        after.close()
+        expected = OrderStatus.FILLED if outage_ns < config.receive_window_ns else OrderStatus.REJECTED
+        assert order.status is expected
+        start_ns += NS_PER_S
+    (tmp_path / "record").write_bytes(b"nonsense\n")
+    with pytest.raises(RecordDamaged, match="damaged"):
+        ExchangeCore(config, start_ns)
 
 
 def test_nobody_there_is_a_time_out_and_never_a_rejection(tmp_path: Path) -> None:
