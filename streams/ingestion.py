@@ -23,6 +23,7 @@ from schemas.values import NS_PER_MS, NS_PER_S
 from streams.composition import Run, build_stage
 from streams.engine.one_topic import OneTopicShard
 from streams.engine.ports import RawRecord, StageHosting, StageKind
+from streams.engine.shard import ShardCore
 from streams.engine.worker import Worker
 
 MONEY_STAGES: Final = ("decider", "risk", "execution", "feedback")
@@ -73,6 +74,70 @@ def _envelope(record: RawRecord, decoded: Any) -> Event:
     )
 
 
+class FeedSteps:
+    """How a feed's records are stepped and numbered: the same in a worker and in the recomputation of a capture."""
+
+    def __init__(self, core: ShardCore, instrument: str, *, live: bool) -> None:
+        self._core = core
+        self._instrument = instrument
+        self._live = live
+
+    def take(self, record: FeedRecord, number: int, now_ns: int) -> list[str]:
+        """Step one record as the ``number``-th of its generation; return the instruments that need a whole book."""
+        core = self._core
+        events = record.events
+        if record.refused is not None:
+            events = (*events, self._refusal(record, now_ns))
+            core.counters.feed_refused += 1
+        base = number * ORDINALS_PER_OFFSET
+        cause = f"{core.source}/{core.generation}/{record.position}"
+        asked: list[str] = []
+        for ordinal, event in enumerate(events):
+            force_setattr(event, "event_id", derive_id(cause, "feed", ordinal))
+            outputs = core.take_event(event, now_ns, base)
+            base += len(outputs)
+            for output in outputs:
+                if type(output) is Quality and output.kind is QualityKind.SNAPSHOT_REQUESTED:
+                    asked.append(output.key)
+        core.counters.feed_records += 1
+        core.progress.external = record.position + 1
+        return asked
+
+    def beat(self, now_ns: int, clock: str, number: int) -> None:
+        """Step the time itself, as the ``number``-th record of its generation."""
+        core = self._core
+        cause = f"{core.source}/{core.generation}/beat/{now_ns}"
+        beat = Heartbeat(
+            key=_HEARTBEAT_KEY,
+            event_time_ns=now_ns,
+            available_at_ns=now_ns,
+            event_id=derive_id(cause, "feed", 0),
+            clock=clock,
+        )
+        core.take_event(beat, 0, number * ORDINALS_PER_OFFSET)
+
+    def close(self) -> None:
+        """Step the end of a capture: nothing more comes."""
+        self.beat(max(self._core.reached_ns, 1), "closing", self._core.progress.external)
+
+    def _refusal(self, record: FeedRecord, now_ns: int) -> Quality:
+        at_ns = record.events[-1].available_at_ns if record.events else max(self._core.reached_ns, 1)
+        return Quality(
+            key=self._instrument,
+            event_time_ns=at_ns,
+            available_at_ns=now_ns if self._live else at_ns,
+            kind=QualityKind.REFUSED,
+            detail=f"message {record.position}: {record.refused}",
+        )
+
+
+def feed_hosting(run: Run) -> StageHosting:
+    """Return how the shard of a feed is hosted: its input is no topic."""
+    return StageHosting(
+        make_stage=lambda: build_stage(run, "ingestion"), name="ingestion", topics=(), kind=StageKind.ONE_TOPIC
+    )
+
+
 class FeedResident:
     """Lives in the ingestion worker: reads the feed, steps the stage, sends in batches, keeps the place."""
 
@@ -83,21 +148,17 @@ class FeedResident:
         self._live = not isinstance(feed, PacedCapture)
         self._pending: asyncio.Queue[FeedRecord | None] = asyncio.Queue(_PENDING_RECORDS)
         self._shard: OneTopicShard
+        self._steps: FeedSteps
         self._live_numbers = 0
         self._generation_base = 0
         self._beat_at = 0.0
 
     async def run(self, worker: Worker) -> None:
         """Feed until the capture ends, or for ever."""
-        hosting = StageHosting(
-            make_stage=lambda: build_stage(self._run, "ingestion"),
-            name="ingestion",
-            topics=(),
-            kind=StageKind.ONE_TOPIC,
-        )
-        shard = await worker.open_shard(hosting, self._name, None)
+        shard = await worker.open_shard(feed_hosting(self._run), self._name, None)
         assert isinstance(shard, OneTopicShard)
         self._shard = shard
+        self._steps = FeedSteps(shard.core, next(iter(self._run.instruments)), live=self._live)
         self._generation_base = shard.core.generation
         if self._live:
             await self._new_generation(1)
@@ -143,27 +204,10 @@ class FeedResident:
         feed = self._feed
         if not isinstance(feed, PacedCapture) and self._generation_base + feed.generation != core.generation:
             await self._new_generation(feed.generation)
-        origin = time.time_ns()
-        events = record.events
-        if record.refused is not None:
-            events = (*events, self._refusal(record, origin))
-            core.counters.feed_refused += 1
-        base = (self._live_numbers if self._live else record.position) * ORDINALS_PER_OFFSET
+        asked = self._steps.take(record, self._live_numbers if self._live else record.position, time.time_ns())
         self._live_numbers += 1
-        cause = f"{core.source}/{core.generation}/{record.position}"
-        for ordinal, event in enumerate(events):
-            outputs = self._step(event, cause, ordinal, base, origin)
-            base += len(outputs)
-        core.counters.feed_records += 1
-        core.progress.external = record.position + 1
-
-    def _step(self, event: Event, cause: str, ordinal: int, base: int, origin: int) -> tuple[Event, ...]:
-        named = _identified(event, derive_id(cause, "feed", ordinal))
-        outputs = tuple(self._shard.core.take_event(named, origin, base))
-        for output in outputs:
-            if type(output) is Quality and output.kind is QualityKind.SNAPSHOT_REQUESTED:
-                self._ask_snapshot(output.key)
-        return outputs
+        for instrument in asked:
+            self._ask_snapshot(instrument)
 
     def _ask_snapshot(self, instrument: str) -> None:
         feed = self._feed
@@ -171,28 +215,12 @@ class FeedResident:
             # Not awaited: the answer comes as a record of the feed, and the tick must not wait for the question.
             self._asking = asyncio.ensure_future(feed.request_snapshot(instrument))
 
-    def _refusal(self, record: FeedRecord, now_ns: int) -> Quality:
-        at_ns = record.events[-1].available_at_ns if record.events else max(self._shard.core.reached_ns, 1)
-        return Quality(
-            key=next(iter(self._run.instruments)),
-            event_time_ns=at_ns,
-            available_at_ns=at_ns if not self._live else now_ns,
-            kind=QualityKind.REFUSED,
-            detail=f"message {record.position}: {record.refused}",
-        )
-
     def _beat(self) -> None:
         now_s = time.monotonic()
         if now_s - self._beat_at >= _HEARTBEAT_S:
             self._beat_at = now_s
-            self._heartbeat(time.time_ns(), "wall")
-
-    def _heartbeat(self, now_ns: int, clock: str) -> None:
-        core = self._shard.core
-        beat = Heartbeat(key=_HEARTBEAT_KEY, event_time_ns=now_ns, available_at_ns=now_ns, clock=clock)
-        base = self._live_numbers * ORDINALS_PER_OFFSET
-        self._live_numbers += 1
-        self._step(beat, f"{core.source}/{core.generation}/beat/{now_ns}", 0, base, 0)
+            self._steps.beat(time.time_ns(), "wall", self._live_numbers)
+            self._live_numbers += 1
 
     async def _new_generation(self, connection: int) -> None:
         """Begin a connection: its generation is on disk before anything carries it."""
@@ -203,18 +231,10 @@ class FeedResident:
 
     async def _close_capture(self) -> None:
         """Tell the stage that nothing more comes, send what is left, and say so."""
-        core = self._shard.core
-        now_ns = max(core.reached_ns, 1)
-        self._live_numbers = core.progress.external
-        self._heartbeat(now_ns, "closing")
-        core.counters.feed_finished = True
+        self._steps.close()
+        self._shard.core.counters.feed_finished = True
         await self._shard.flush()
         await self._shard.checkpoint(always=True)
-
-
-def _identified(event: Event, identity: str) -> Event:
-    force_setattr(event, "event_id", identity)
-    return event
 
 
 def hold_for(run: Run, dsn: str) -> Hold:
