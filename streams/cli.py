@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from infra.settings import load_settings
+from streams import cli_commands, cli_reads
 from streams.cli_backtest import backtest
 from streams.composition import compose
 from streams.processes import read_run_file, settings_of_run
@@ -132,6 +133,8 @@ def config(settings: SettingsOption = None, as_json: JsonOption = False) -> None
 
 
 app.command()(backtest)
+app.add_typer(cli_reads.app)
+app.add_typer(cli_commands.app)
 
 
 def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
