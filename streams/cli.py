@@ -17,6 +17,7 @@ from rich.console import Console
 from infra.settings import load_settings
 from streams import cli_commands, cli_reads
 from streams.cli_backtest import backtest
+from streams.cli_replay import replay
 from streams.composition import compose
 from streams.processes import read_run_file, settings_of_run
 from streams.sentences import one_sentence
@@ -133,6 +134,7 @@ def config(settings: SettingsOption = None, as_json: JsonOption = False) -> None
 
 
 app.command()(backtest)
+app.command()(replay)
 app.add_typer(cli_reads.app)
 app.add_typer(cli_commands.app)
 

@@ -68,17 +68,18 @@ def build_worker(run: Run, engine: EngineSettings, stages: Sequence[str]) -> Wor
         elif name == "sinks":
             hostings.append(_sinks(run.settings, engine))
         elif name in WORKERS:
-            hostings.append(_stage_hosting(run, engine, name))
+            hostings.append(stage_hosting(run, engine.dsn, name))
         else:
             raise SettingsError(f"{name!r} is not a worker; the workers are {', '.join(WORKERS)}.")
     return Worker(engine, hostings, residents)
 
 
-def _stage_hosting(run: Run, engine: EngineSettings, name: str) -> StageHosting:
+def stage_hosting(run: Run, dsn: str, name: str) -> StageHosting:
+    """Return how a stage that decides is hosted, in a worker or in a recomputation. Raises KeyError."""
     if name == "execution":
-        return execution.hosting(run, partial(_open_venue, run), engine.dsn)
+        return execution.hosting(run, partial(_open_venue, run), dsn)
     if name == "control":
-        return control.hosting(run, engine.dsn)
+        return control.hosting(run, dsn)
     return _PLAIN[name](run)
 
 

@@ -15,12 +15,23 @@ def python_module(module: str) -> list[str]:
     return [sys.executable, "-m", module]
 
 
-def start_worker(stages: Sequence[str], run_file: Path, settings_file: Path | None, directory: Path) -> ChildProcess:
-    """Start a worker process that hosts ``stages``; its output goes to ``logs/<stages>.log``."""
+def start_worker(
+    stages: Sequence[str],
+    run_file: Path,
+    settings_file: Path | None,
+    directory: Path,
+    instance: str | None = None,
+) -> ChildProcess:
+    """Start a worker process that hosts ``stages``; its output goes to ``logs/<stages>.log``.
+
+    With ``instance`` it is a static member of its consumer group: restarted, it has its partitions back at once.
+    """
     name = "-".join(stages)
     command = [*python_module("streams.cli"), "worker", *stages, "--run-file", str(run_file)]
     if settings_file is not None:
         command += ["--settings", str(settings_file)]
+    if instance is not None:
+        command += ["--instance", instance]
     return start_process(Launch(f"The worker {name}", command, directory / "logs" / f"{name}.log"))
 
 
