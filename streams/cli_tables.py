@@ -27,7 +27,8 @@ def table_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], title: s
     """Return a table of the named columns; numbers to the right, what is absent as a dash."""
     table = Table(box=None, pad_edge=False, title=Text(title) if title else None, title_justify="left")
     for name in columns:
-        numeric = any(_is_number(row.get(name)) for row in rows)
+        given = [row[name] for row in rows if row.get(name) is not None]
+        numeric = bool(given) and all(_is_number(value) for value in given)
         table.add_column(Text(name.replace("_", " ")), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(shown(name, row.get(name))) for name in columns))
@@ -42,6 +43,8 @@ def shown(name: str, value: Any) -> str:
         return value[:_ID_SHOWN]
     if name in _MONEY and isinstance(value, str):
         return _money(value)
+    if name == "drawdown" and isinstance(value, str):
+        return format(Decimal(value), ".4%")
     if name == "time" and isinstance(value, str):
         return value[:23].replace("T", " ")
     if isinstance(value, bool):

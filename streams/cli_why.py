@@ -29,7 +29,7 @@ def print_chain(chain: Chain, console: Console) -> None:
     ):
         console.print(Rule(Text(heading, style="bold"), align="left", style="dim"))
         for part in parts:
-            console.print(Padding(part, (0, 0, 0, 2)))
+            console.print(Padding(part, (0, 0, 0, 2), expand=False))
 
 
 def _said(*parts: str) -> Text:

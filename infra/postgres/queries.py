@@ -110,7 +110,7 @@ def _ready(value: Any) -> Any:
     if isinstance(value, Decimal):
         text = format(value, "f")
         return text.rstrip("0").rstrip(".") if "." in text else text
-    return value.isoformat() if isinstance(value, datetime) else value
+    return value.isoformat(timespec="microseconds") if isinstance(value, datetime) else value
 
 
 def _ids(connection: Connection, query: str, values: Sequence[Any]) -> list[str]:
