@@ -152,6 +152,7 @@ def test_orders_fill_rest_and_are_cancelled_over_loopback(tmp_path: Path) -> Non
         assert exchange.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_lost_answer_and_lost_reports_end_in_one_order_by_asking(tmp_path: Path) -> None:
     faults = (
         Fault(kind=FaultKind.DROP_RESPONSE, order_number=1),
@@ -185,6 +186,7 @@ def test_a_lost_answer_and_lost_reports_end_in_one_order_by_asking(tmp_path: Pat
         _run(scenario)
 
 
+@pytest.mark.slow
 def test_a_killed_exchange_comes_back_with_every_order(tmp_path: Path) -> None:
     async def scenario() -> None:
         desk = await _desk(exchange.url)
@@ -302,6 +304,7 @@ def test_a_request_taken_before_an_outage_is_judged_by_the_time_it_gets_through(
         ExchangeCore(config, start_ns)
 
 
+@pytest.mark.slow
 def test_nobody_there_is_a_time_out_and_never_a_rejection(tmp_path: Path) -> None:
     async def scenario() -> None:
         desk = await _desk(exchange.url, timeout_s=0.3)

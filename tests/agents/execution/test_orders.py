@@ -132,7 +132,6 @@ def test_every_sequence_of_up_to_three_reports_keeps_the_law(time_in_force: Time
             _check_laws(desk)
 
 
-@pytest.mark.slow
 def test_every_sequence_of_four_reports_keeps_the_law() -> None:
     short = [word for word in WORDS if word not in ("not-sent", "rest", "expired", "status-canceled")]
     for words in itertools.product(short, repeat=4):
@@ -267,3 +266,65 @@ def test_a_report_on_an_unknown_order_is_refused_and_finished_orders_are_forgott
     assert "order/o1" in desk.state
     desk.beat(desk.config.retention_ns // 1_000_000 + 121_000)
     assert not [key for key in desk.state if key.startswith(("order/", "finished/"))]
+
+
+def _canceled(desk: Desk) -> None:
+    desk.approve("o1", time_in_force=TimeInForce.GTC)
+    desk.report("o1", ReportKind.ACCEPTED, venue_order_id="v1")
+    desk.report("o1", ReportKind.CANCELED)
+
+
+def test_a_fill_after_the_cancel_is_legal_and_a_completing_one_makes_it_filled() -> None:
+    desk = Desk()
+    _canceled(desk)
+    late = desk.trade("o1", "f1", 4 * TENTH)[0]
+    assert isinstance(late, OrderEvent)
+    assert (late.status, late.final, late.reason) == (OrderStatus.CANCELED, True, None)
+    full = desk.trade("o1", "f2", 6 * TENTH)[0]
+    assert isinstance(full, OrderEvent)
+    assert (full.status, full.reason, full.position_after) == (OrderStatus.FILLED, None, ONE)
+    assert desk.order("o1").anomalies == 0
+
+
+def test_too_much_is_booked_and_recorded() -> None:
+    desk = Desk()
+    desk.approve("o1")
+    desk.trade("o1", "f1", ONE)
+    over = desk.trade("o1", "f2", TENTH)[0]
+    assert isinstance(over, OrderEvent)
+    assert (over.status, over.reason, over.filled_quantity) == (OrderStatus.FILLED, "OVERFILL", ONE + TENTH)
+    assert over.position_after == ONE + TENTH
+    assert desk.order("o1").anomalies == 1
+
+
+def test_a_cancel_without_an_answer_is_asked_about_and_sent_again_when_the_order_still_works() -> None:
+    desk = Desk()
+    desk.approve("o1", time_in_force=TimeInForce.GTC)
+    desk.report("o1", ReportKind.ACCEPTED, venue_order_id="v1")
+    desk.approve("c1", quantity=0, cancels=("o1",))
+    doubt, query = desk.beat(1_100)
+    assert isinstance(doubt, OrderEvent)
+    assert doubt.status is OrderStatus.UNKNOWN
+    assert isinstance(query, QueryRequested)
+    outputs = desk.report("o1", ReportKind.STATUS, status=OrderStatus.NEW, filled_quantity=0, venue_order_id="v1")
+    assert [event.status for event in outputs if isinstance(event, OrderEvent)] == ["NEW", "PENDING_CANCEL"]
+    assert isinstance(outputs[-1], CancelRequested)
+
+
+def test_a_status_brings_the_fills_that_were_missed() -> None:
+    desk = Desk()
+    desk.approve("o1")
+    desk.beat(1_100)
+    outputs = desk.report("o1", ReportKind.STATUS, **{k: v for k, v in WORDS["status-done"].items() if k != "kind"})
+    assert [event.fill_id for event in outputs if isinstance(event, Fill)] == ["f1", "f2"]
+    assert desk.order("o1").status is OrderStatus.FILLED
+    assert desk.beat(60_000) == [], "nothing more is asked"
+
+
+def test_a_taking_order_that_stays_open_is_asked_about() -> None:
+    desk = Desk()
+    desk.approve("o1")
+    desk.report("o1", ReportKind.ACCEPTED, venue_order_id="v1")
+    (query,) = desk.beat(1_100)
+    assert isinstance(query, QueryRequested)
+    assert desk.order("o1").status is OrderStatus.NEW

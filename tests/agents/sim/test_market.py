@@ -115,6 +115,7 @@ _STATED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regime", list(Regime))
 def test_each_regime_has_the_signal_and_the_noise_that_are_stated(regime: Regime) -> None:
     found = _signals(regime, seed=2)
