@@ -44,11 +44,11 @@ def current_revision(dsn: str) -> str | None:
 
 
 def row_counts(dsn: str) -> dict[str, int]:
-    """Return table -> number of rows for every table of ours, for the summary of a run."""
+    """Return table -> number of rows for every table and view of ours, for the summary of a run."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         names = connection.execute(
             "SELECT relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace"
-            " WHERE nspname = 'public' AND relkind IN ('r', 'p') AND NOT relispartition"
+            " WHERE nspname = 'public' AND relkind IN ('r', 'p', 'v') AND NOT relispartition"
             " AND relname <> 'alembic_version' ORDER BY relname"
         ).fetchall()
         counts: dict[str, int] = {}
