@@ -85,8 +85,11 @@ class Worker:
         self._hooks.seek_targets = self._seek_targets
         self._hooks.committed_offsets = self._shards.committed_offsets
         self._hooks.fetch_wait_ms = 5 if engine.embedded else 10
-        app.on_partitions_revoked.connect(self._hand_over)
+        revoked: Any = app.on_partitions_revoked
+        revoked.connect(self._hand_over)
         app.transport = ChunkTransport([app.conf.broker[0]], app)
+        # A worker that reads no topic has nothing to subscribe to, and Faust would crash on trying.
+        app.producer_only = not any(hosting.topics for hosting in self.hostings.values())
         for hosting in self.hostings.values():
             if hosting.topics:
                 self._add_agent(app, hosting)

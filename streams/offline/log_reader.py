@@ -1,5 +1,6 @@
 """Kafka read forward once, for what is done offline: a partition's records, and those that a stage has written."""
 
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from schemas.codec import Codec
 from streams.engine.ports import RawRecord
 
 _CHUNK: Final = 1000
+_WAIT_S: Final = 0.05
 _SILENCE_S: Final = 30.0
 
 Lane = tuple[str, int]
@@ -33,6 +35,7 @@ class LogReader:
             "enable.partition.eof": True,
             "auto.offset.reset": "error",
             "isolation.level": "read_committed",
+            "fetch.wait.max.ms": 20,
         }
         self._consumer = Consumer({**client_settings(bootstrap), **settings})
         self._consumer.assign([TopicPartition(*lane, OFFSET_BEGINNING)])
@@ -40,10 +43,13 @@ class LogReader:
 
     def _read(self) -> Iterator[RawRecord]:
         # A log whose last records are markers of a transaction ends by its EOF, not by a record below its end.
-        position = self.start
+        position, heard_at = self.start, time.monotonic()
         while position < self.end:
-            messages = self._consumer.consume(_CHUNK, timeout=_SILENCE_S)
-            if not messages:
+            # The client waits for a whole chunk or the time-out, so the time-out must be short.
+            messages = self._consumer.consume(_CHUNK, timeout=_WAIT_S)
+            if messages:
+                heard_at = time.monotonic()
+            elif time.monotonic() - heard_at > _SILENCE_S:
                 raise RecomputeImpossible(f"{self.lane} was silent for {_SILENCE_S:g} s at offset {position}.")
             for message in messages:
                 error, offset = message.error(), message.offset()

@@ -1,0 +1,170 @@
+"""A run of toy workers on real servers, for tests: start, feed, kill, wait, and look at what they have done."""
+
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import engine_toys
+import msgspec
+import psycopg
+from confluent_kafka import Producer
+
+from infra.servers import ChildProcess, Launch, start_process
+from schemas.event import Event, derive_id
+from schemas.market import Trade
+from schemas.partition import partition_of
+from schemas.topics import MARKET_EVENT
+
+ROOT = Path(__file__).resolve().parents[1]
+CODEC = engine_toys.toy_codec()
+
+
+@dataclass(slots=True)
+class ToyRun:
+    """Workers as processes, by the name of what each hosts (``decider+feedback`` hosts two)."""
+
+    bootstrap: str
+    dsn: str
+    directory: Path
+    settings: dict[str, Any]
+    instances: bool = False
+    workers: dict[str, ChildProcess] = field(default_factory=dict)
+    lives: int = 0
+
+    def start(self, name: str, *, slot: str | None = None, **settings: Any) -> ChildProcess:
+        """Start a worker; ``slot`` tells two of the same stages apart."""
+        slot = slot or name
+        self.lives += 1
+        arguments = {"stages": name.split("+"), "bootstrap": self.bootstrap, "dsn": self.dsn, **self.settings}
+        if self.instances:
+            arguments["instance_id"] = slot
+        program = engine_toys.command(arguments | settings)
+        log = self.directory / "logs" / f"{slot}.{self.lives}.log"
+        child = start_process(Launch(slot, program, log, {"PYTHONPATH": str(ROOT)}))
+        self.workers[slot] = child
+        return child
+
+    def stop_all(self) -> dict[str, int]:
+        """SIGTERM to all at once; return the exit codes."""
+        for child in self.workers.values():
+            child.send(15)
+        codes = {slot: _wait(child, 20) for slot, child in self.workers.items()}
+        self.workers.clear()
+        return codes
+
+    def kill_all(self) -> None:
+        """SIGKILL to all."""
+        for child in self.workers.values():
+            child.send(9)
+        for child in self.workers.values():
+            child.kill()
+        self.workers.clear()
+
+    def logs(self) -> str:
+        """Return what all workers wrote."""
+        return "\n".join(
+            f"== {path.name}\n{path.read_text()[-3000:]}" for path in sorted((self.directory / "logs").glob("*.log"))
+        )
+
+
+def _wait(child: ChildProcess, timeout_s: float) -> int:
+    try:
+        return child.popen.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        raise AssertionError(f"{child.name} did not end within {timeout_s:g} s: {child.last_lines(5)}") from None
+
+
+def exit_code(child: ChildProcess, timeout_s: float = 60.0) -> int:
+    """Wait for a worker that must end by itself, and return its exit code."""
+    return _wait(child, timeout_s)
+
+
+def eventually(what: str, holds: Callable[[], bool], run: ToyRun, timeout_s: float = 60.0) -> float:
+    """Wait until something holds; return the seconds it took. A worker that has ended by itself fails at once."""
+    started = time.monotonic()
+    while not holds():
+        gone = [slot for slot, child in run.workers.items() if not child.alive()]
+        assert not gone, f"{gone} ended while waiting for {what}\n{run.logs()}"
+        assert time.monotonic() - started < timeout_s, f"no {what} after {timeout_s:g} s\n{run.logs()}"
+        time.sleep(0.1)
+    return time.monotonic() - started
+
+
+class Feed:
+    """Writes numbered trades of some instruments to ``market.event``, as a feed does."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 1})
+        self.sent = 0
+
+    def trades(self, count: int) -> None:
+        """Write the next trades and wait until the broker has them."""
+        for number in range(self.sent, self.sent + count):
+            self.put(trade(number))
+        self.sent += count
+        assert self._producer.flush(30) == 0
+
+    def put(self, event: Event) -> None:
+        """Write one event of ``market.event`` where it belongs."""
+        value = CODEC.encode(MARKET_EVENT.name, event)
+        self.raw(MARKET_EVENT.name, value, partition_of(event.key, engine_toys.PARTITIONS), event.key.encode())
+
+    def raw(
+        self, topic: str, value: bytes | None, partition: int, key: bytes = b"", headers: Sequence[Any] = ()
+    ) -> None:
+        """Write any record; ``flush`` waits for the broker."""
+        self._producer.produce(topic, value, key=key, partition=partition, headers=list(headers))
+        self._producer.poll(0)
+
+    def flush(self) -> None:
+        """Wait until the broker has everything."""
+        assert self._producer.flush(30) == 0
+
+
+def trade(number: int) -> Trade:
+    """Return trade ``number``; its price is its number."""
+    return Trade(
+        key=f"TOY:I{number % 7}",
+        event_time_ns=number,
+        available_at_ns=number,
+        trade_id=str(number),
+        price=number,
+        quantity=1,
+        aggressor=None,
+        event_id=derive_id("toy", "feed", number),
+        source="feed/TOY/0",
+        generation=1,
+        seq=number,
+    )
+
+
+def effects(dsn: str) -> dict[str, int]:
+    """Return what the last stage's checkpoint says: input -> how often it took effect."""
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute("SELECT key, value FROM shard_state WHERE stage = 'feedback'").fetchall()
+    return {key: msgspec.msgpack.decode(bytes(value), type=engine_toys.Tally).count for key, value in rows}
+
+
+def effect_count(dsn: str) -> int:
+    """Return how many different inputs have taken effect in the last stage."""
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM shard_state WHERE stage = 'feedback' AND key LIKE 'Decision:%'"
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def is_holder(dsn: str, stage: str) -> set[tuple[str, int]]:
+    """Return (holder, epoch) of a stage's shards."""
+    with psycopg.connect(dsn) as connection:
+        return set(connection.execute("SELECT holder, epoch FROM shard WHERE stage = %s", (stage,)).fetchall())
+
+
+def text_of(child: ChildProcess) -> str:
+    """Return all that a worker wrote."""
+    return child.log_file.read_text()
