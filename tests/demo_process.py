@@ -17,10 +17,9 @@ import psycopg
 ROOT = Path(__file__).resolve().parents[1]
 START_LIMIT_S = 90.0
 STOP_LIMIT_S = 30.0
-STAGES = frozenset(
-    "sinks decider risk execution feedback control voting experts ingestion ingress.trade ingress.quote ingress.depth"
-    " ingress.vote ingress.request ingress.outcome".split()
-)
+PUBLIC = ("trade", "quote", "depth", "vote", "request", "outcome")
+OWN = ("sinks", "decider", "risk", "execution", "feedback", "control", "voting", "experts", "ingestion")
+STAGES = frozenset(OWN) | {f"ingress.{name}" for name in PUBLIC}
 
 
 class DemoProcess:

@@ -20,9 +20,9 @@ def topic_of(short: str) -> str:
 
 
 class Outsider:
-    """Writes records, waits for the broker to take each, and reads topics back from their start."""
+    """Writes records, waits for the broker to take each, and reads one back."""
 
-    def __init__(self, bootstrap: str, registry: str) -> None:
+    def __init__(self, bootstrap: str, registry: str, **settings: Any) -> None:
         self._registry = registry
         self._bootstrap = bootstrap
         self._schemas: dict[str, tuple[int, Any]] = {}
@@ -32,6 +32,7 @@ class Outsider:
                 "partitioner": "murmur2_random",
                 "message.max.bytes": LARGEST,
                 "linger.ms": 0,
+                **{name.replace("_", "."): value for name, value in settings.items()},
             }
         )
 
@@ -84,27 +85,25 @@ class Outsider:
         assert not failed, failed[0]
         return sorted(taken, key=lambda message: message.offset() or 0)
 
-    def read(self, topic: str, partition: int, wanted: int, limit_s: float = 60.0) -> list[Message]:
-        """Return at least ``wanted`` records of a partition, from the first one kept."""
+    def at(self, topic: str, partition: int, offset: int, limit_s: float = 60.0) -> Message:
+        """Return one record of a topic."""
         consumer = Consumer(
             {
                 "bootstrap.servers": self._bootstrap,
                 "group.id": "outsider",
                 "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
+                "auto.offset.reset": "error",
                 "fetch.message.max.bytes": LARGEST,
+                "fetch.max.bytes": LARGEST,
                 "receive.message.max.bytes": 2 * LARGEST,
             }
         )
-        found: list[Message] = []
         try:
-            consumer.assign([TopicPartition(topic, partition, 0)])
-            limit = time.monotonic() + limit_s
-            while len(found) < wanted:
-                assert time.monotonic() < limit, f"{len(found)} of {wanted} records on {topic}/{partition}"
-                message = consumer.poll(0.2)
-                if message is not None and message.error() is None:
-                    found.append(message)
+            consumer.assign([TopicPartition(topic, partition, offset)])
+            message = consumer.poll(limit_s)
+            assert message is not None, f"nothing at offset {offset} of {topic}/{partition}"
+            assert message.error() is None, message.error()
+            assert message.offset() == offset
+            return message
         finally:
             consumer.close()
-        return found

@@ -7,7 +7,7 @@ take less than a minute; on the default grid of one second they take more than e
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -63,7 +63,7 @@ def _weight(platform: DemoProcess, expert: str) -> tuple[float, int] | None:
 @pytest.mark.embedded
 @pytest.mark.slow
 def test_after_500_ballots_an_informative_one_weighs_more_than_its_share_and_a_uniform_one_less(
-    platform: DemoProcess,
+    platform: DemoProcess, record_property: Callable[[str, object], None]
 ) -> None:
     scripts = [
         subprocess.Popen(
@@ -81,7 +81,8 @@ def test_after_500_ballots_an_informative_one_weighs_more_than_its_share_and_a_u
             script.terminate()
             _, said = script.communicate(timeout=10)
             assert b"Traceback" not in said, said
-    print(f"weight in ballot {BALLOTS}: informative {informative:.3f} of {voters}, uniform {uniform:.3f}")
+    record_property("informative", informative)
+    record_property("uniform", uniform)
     assert informative > 1 / voters
     assert uniform < 1 / voters_then
     assert not platform.rows("SELECT reason, detail FROM dead_letters"), "each of their votes was taken"
