@@ -121,8 +121,9 @@ class Demo:
                         raise ServerFailed(f"After {_READY_S:g} s these workers have not reported: {missing}.")
                 live.update(live_table(snapshot, self._headline(ready_at)))
                 if ready_at is not None and self._is_over(snapshot, ready_at):
-                    return True
+                    break
                 await self._pause(_REFRESH_S)
+        self._console.print()
         return ready_at is not None
 
     def _headline(self, ready_at: float | None) -> str:

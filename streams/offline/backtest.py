@@ -18,7 +18,7 @@ from agents.sim.population_engine import PopulationEngine
 from agents.sim.regimes import Regime
 from agents.sim.replay_engine import ReplayEngine
 from agents.sim.venue import SimulatedVenue
-from agents.sim.venue_state import VenueTerms
+from agents.sim.venue_state import Fault, VenueTerms
 from infra.settings import SettingsError
 from schemas.event import Event, Heartbeat, derive_id
 from schemas.feed import FeedRecord
@@ -34,12 +34,16 @@ STAGES_IN_PROCESS: Final = ("ingestion", "experts", "voting", "decider", "risk",
 
 
 class Backtest:
-    """One run of all stages in this process. ``pipeline`` and ``venue`` may be looked at afterwards."""
+    """One run of all stages in this process. ``pipeline`` and ``venue`` may be looked at afterwards.
 
-    def __init__(self, run: Run, observe: Observe | None = None) -> None:
+    ``faults`` are what the venue does wrong on purpose.
+    """
+
+    def __init__(self, run: Run, observe: Observe | None = None, faults: tuple[Fault, ...] = ()) -> None:
         self.report = BacktestReport()
         self._run = run
         self._simulated: PopulationEngine | None = None
+        self._faults = faults
         self.venue = SimulatedVenue(self._venue_terms(), self._engine())
         self._loopback = Loopback(self.venue)
         self.pipeline = Pipeline(
@@ -68,6 +72,7 @@ class Backtest:
             seed=settings.run.seed,
             latency_ns=settings.venue.latency_ms * NS_PER_MS,
             receive_window_ns=settings.venue.receive_window_ms * NS_PER_MS,
+            faults=self._faults,
         )
 
     def _engine(self) -> Engine:
