@@ -45,10 +45,10 @@ demo: setup ## run the whole platform: DURATION= BROKER=kafka|host:port FEED=pat
 test: setup-dev test-fast test-integration ## run the whole suite
 
 test-fast: setup-dev ## unit, contract, property, simulation and architecture tests
-	@$(BIN)/python -m pytest -q -n 2 -m "not embedded and not kafka" --cov --cov-report=term:skip-covered --cov-fail-under=90
+	@$(BIN)/python -m pytest -q -n 2 -m "not embedded and not kafka and not slow" --cov --cov-report=term:skip-covered --cov-fail-under=90
 
-test-integration: setup-dev ## the same platform on the embedded servers, and on real Kafka where java and mvn exist
-	@$(BIN)/python -m pytest -q -m "embedded or kafka"
+test-integration: setup-dev ## what takes longer, and the platform on the embedded servers and on real Kafka (java, mvn)
+	@$(BIN)/python -m pytest -q -m "embedded or kafka or slow"
 
 check: setup-dev ## format, lint, types, layout
 	@$(BIN)/ruff format --check --quiet schemas agents infra streams tests benchmarks

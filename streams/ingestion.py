@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 from msgspec.structs import force_setattr
 
+from infra.feeds import FeedFailed
 from infra.feeds.capture import first_records
 from infra.feeds.pacing import Hold, PacedCapture
 from infra.postgres.checkpoints import reached_times_ns
@@ -22,7 +23,7 @@ from schemas.topics import TOPICS
 from schemas.values import NS_PER_MS, NS_PER_S
 from streams.composition import Run, build_stage
 from streams.engine.one_topic import OneTopicShard
-from streams.engine.ports import RawRecord, StageHosting, StageKind
+from streams.engine.ports import RawRecord, StageHosting, StageKind, WorkerFailed
 from streams.engine.shard import ShardCore
 from streams.engine.worker import Worker
 
@@ -150,7 +151,6 @@ class FeedResident:
         self._shard: OneTopicShard
         self._steps: FeedSteps
         self._live_numbers = 0
-        self._generation_base = 0
         self._beat_at = 0.0
 
     async def run(self, worker: Worker) -> None:
@@ -159,9 +159,8 @@ class FeedResident:
         assert isinstance(shard, OneTopicShard)
         self._shard = shard
         self._steps = FeedSteps(shard.core, next(iter(self._run.instruments)), live=self._live)
-        self._generation_base = shard.core.generation
         if self._live:
-            await self._new_generation(1)
+            await self._new_generation()
         pump = asyncio.ensure_future(self._pump(shard.core.progress.external))
         try:
             await self._consume(pump)
@@ -172,8 +171,11 @@ class FeedResident:
     async def _pump(self, start: int) -> None:
         feed = self._feed
         records = feed.records(start) if isinstance(feed, PacedCapture) else feed.records()
-        async for record in records:
-            await self._pending.put(record)
+        try:
+            async for record in records:
+                await self._pending.put(record)
+        except FeedFailed as error:
+            raise WorkerFailed(str(error), 2) from error
         await self._pending.put(None)
 
     async def _consume(self, pump: "asyncio.Future[None]") -> None:
@@ -200,10 +202,9 @@ class FeedResident:
         return batch
 
     async def _take(self, record: FeedRecord) -> None:
-        core = self._shard.core
-        feed = self._feed
-        if not isinstance(feed, PacedCapture) and self._generation_base + feed.generation != core.generation:
-            await self._new_generation(feed.generation)
+        # The record itself tells where a connection begins: the feed may be a connection ahead of what waits here.
+        if self._live and any(type(event) is Quality and event.kind is QualityKind.RESYNC for event in record.events):
+            await self._new_generation()
         asked = self._steps.take(record, self._live_numbers if self._live else record.position, time.time_ns())
         self._live_numbers += 1
         for instrument in asked:
@@ -222,10 +223,10 @@ class FeedResident:
             self._steps.beat(time.time_ns(), "wall", self._live_numbers)
             self._live_numbers += 1
 
-    async def _new_generation(self, connection: int) -> None:
+    async def _new_generation(self) -> None:
         """Begin a connection: its generation is on disk before anything carries it."""
         await self._shard.flush()
-        self._shard.core.generation = self._generation_base + connection
+        self._shard.core.generation += 1
         self._live_numbers = 0
         await self._shard.checkpoint(always=True)
 
