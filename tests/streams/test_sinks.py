@@ -84,8 +84,9 @@ def test_a_record_of_every_type_becomes_rows_however_often_it_comes(records: str
         outcomes.append(await sink.handle(batch))
 
     sink_to(records, work)
-    counts = {table: count for table, count in row_counts(records).items() if count}
-    assert set(counts) == {projection.table for listed in PROJECTIONS.values() for projection in listed}
+    tables = {projection.table for listed in PROJECTIONS.values() for projection in listed}
+    counts = {table: count for table, count in row_counts(records).items() if table in tables}
+    assert all(counts.values()), "every table has got a row"
     assert outcomes[0].rows == sum(counts.values())
     assert outcomes[1].rows < outcomes[0].rows / 2, "only the newest rows are renewed"
     assert [(outcome.skipped, outcome.refused) for outcome in outcomes] == [(0, []), (0, [])]

@@ -25,6 +25,7 @@ from schemas.values import NS_PER_S, Side
 
 pytestmark = pytest.mark.embedded
 DAY_NS = 86_400 * NS_PER_S
+TABLES = {projection.table for projections in PROJECTIONS.values() for projection in projections}
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_every_event_type_is_written_once_however_often_it_comes(records: str, r
     assert first >= len({projection.table for projection in PROJECTIONS[record] if not projection.lateral})
     assert again == sum(1 for projection in PROJECTIONS[record] if projection.newest_of), "only the newest are renewed"
     counts = row_counts(records)
-    assert sum(counts.values()) == first
+    assert sum(counts[table] for table in TABLES) == first
 
 
 def test_a_heartbeat_leaves_no_row(records: str) -> None:
