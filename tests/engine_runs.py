@@ -11,7 +11,9 @@ import engine_toys
 import msgspec
 import psycopg
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 
+from infra.kafka import TopicSpec, apply_topics, client_settings, topic_partitions
 from infra.servers import ChildProcess, Launch, start_process
 from schemas.event import Event, derive_id
 from schemas.market import Trade
@@ -98,7 +100,7 @@ class Feed:
     """Writes numbered trades of some instruments to ``market.event``, as a feed does."""
 
     def __init__(self, bootstrap: str) -> None:
-        self._producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 1})
+        self._producer = Producer({**client_settings(bootstrap), "enable.idempotence": True, "linger.ms": 1})
         self.sent = 0
 
     def trades(self, count: int) -> None:
@@ -157,6 +159,28 @@ def effect_count(dsn: str) -> int:
         ).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def unsent_batches(dsn: str) -> int:
+    """Return how many batches are not known to be sent; with a heartbeat every 100 ms a sent one goes at once."""
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute("SELECT count(*) FROM shard_outbox").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def remake_topics(bootstrap: str) -> None:
+    """Make the platform's topics on a real broker, empty."""
+    wanted = engine_toys.topic_partitions()
+    there = wanted.keys() & topic_partitions(bootstrap).keys()
+    if there:
+        for deleted in AdminClient(client_settings(bootstrap)).delete_topics(sorted(there)).values():
+            deleted.result(timeout=30)
+    deadline = time.monotonic() + 30
+    while wanted.keys() & topic_partitions(bootstrap).keys():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    apply_topics(bootstrap, [TopicSpec(name, count) for name, count in wanted.items()])
 
 
 def is_holder(dsn: str, stage: str) -> set[tuple[str, int]]:

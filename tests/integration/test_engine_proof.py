@@ -15,11 +15,10 @@ from pathlib import Path
 
 import engine_toys
 import pytest
-from engine_runs import CODEC, Feed, ToyRun, effect_count, effects, eventually
+from engine_runs import CODEC, Feed, ToyRun, effect_count, effects, eventually, remake_topics, unsent_batches
 
-from infra.kafka import TopicSpec, apply_topics
 from infra.postgres.migrate import migrate
-from infra.servers import EmbeddedBroker, RealKafka, start_kafka
+from infra.servers import EmbeddedBroker, RealKafka
 from schemas.topics import DECISION, FEATURE_SNAPSHOT, FEEDBACK_SCORE, MARKET_MARK
 from streams.offline.log_reader import LogReader
 from streams.offline.recompute import Recomputed, recompute_shard
@@ -48,17 +47,11 @@ def runs(tmp_path: Path, database: str) -> Iterator[Callable[..., ToyRun]]:
         run.kill_all()
 
 
-@pytest.fixture(scope="module")
-def own_kafka(tmp_path_factory: pytest.TempPathFactory, real_kafka: RealKafka) -> Iterator[RealKafka]:
-    """A Kafka that no other test writes to, since the topics' names are the platform's."""
-    del real_kafka  # It says whether Kafka can run here at all.
-    server = start_kafka(tmp_path_factory.mktemp("own"))
-    yield server
-    server.stop()
-
-
-def make_topics(bootstrap: str) -> None:
-    apply_topics(bootstrap, [TopicSpec(name, count) for name, count in engine_toys.topic_partitions().items()])
+@pytest.fixture
+def kafka(real_kafka: RealKafka) -> RealKafka:
+    """Real Kafka with the platform's topics, empty: what a test before has written is deleted."""
+    remake_topics(real_kafka.bootstrap)
+    return real_kafka
 
 
 def recompute(run: ToyRun, stage: str, shard: str) -> Recomputed:
@@ -135,19 +128,19 @@ def feed_slowly(feed: Feed, count: int, per_second: int) -> threading.Thread:
 
 @pytest.mark.kafka
 def test_kills_lose_nothing_and_double_nothing_on_kafka(
-    own_kafka: RealKafka, runs: Callable[..., ToyRun], record_property: Callable[[str, object], None]
+    kafka: RealKafka, runs: Callable[..., ToyRun], record_property: Callable[[str, object], None]
 ) -> None:
-    make_topics(own_kafka.bootstrap)
-    run = runs(own_kafka.bootstrap, instances=True)
+    run = runs(kafka.bootstrap, instances=True)
     for name in ("experts", "decider", "feedback"):
         run.start(name)
-    feed = Feed(own_kafka.bootstrap)
+    feed = Feed(kafka.bootstrap)
     count = 6000
     feeding = feed_slowly(feed, count, 300)
     eventually("first effect", lambda: effect_count(run.dsn) > 0, run)
     died = kill_at_random(run, 12, (0.2, 2.0), seed=3)
     feeding.join(60)
     recovery_s = eventually("last effect", lambda: effect_count(run.dsn) >= count, run)
+    eventually("empty outbox", lambda: unsent_batches(run.dsn) == 0, run)
     record_property("kills", died)
     record_property("recovery_s", round(recovery_s, 2))
     assert run.stop_all() == {"experts": 0, "decider": 0, "feedback": 0}, run.logs()
@@ -173,5 +166,6 @@ def test_kills_lose_nothing_and_double_nothing_on_the_embedded_broker(
         run.start(name)
     feeding.join(60)
     eventually("last effect", lambda: effect_count(run.dsn) >= count, run)
+    eventually("empty outbox", lambda: unsent_batches(run.dsn) == 0, run)
     assert set(run.stop_all().values()) == {0}, run.logs()
     assert_exactly_once(run, count)
