@@ -7,7 +7,7 @@ worker, in replay, in a backtest and in the training environment; only who calls
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from schemas.event import Event, stamp_identity
+from schemas.event import Event, Heartbeat, derive_id, stamp_identity, stamp_identity_as
 
 NO_EVENTS: tuple[Event, ...] = ()
 
@@ -53,8 +53,24 @@ class Stage(Protocol):
 
 
 def run_step(stage: Stage, state: ShardState, event: Event) -> tuple[ShardState, Sequence[Event]]:
-    """Call ``step`` and give each output its identity. Every caller of a stage goes through here."""
+    """Call ``step`` and give each output its identity. Every caller of a stage goes through here.
+
+    A Heartbeat reaches every partition under one id, so what follows from it is told apart by its key, too: an
+    instrument's outputs have the same ids however the instruments are spread over shards.
+    """
     state, outputs = stage.step(state, event)
+    if type(event) is Heartbeat:
+        _stamp_by_key(stage.name, event, outputs)
+        return state, outputs
     for ordinal, output in enumerate(outputs):
         stamp_identity(output, event.event_id, stage.name, ordinal)
     return state, outputs
+
+
+def _stamp_by_key(stage: str, heartbeat: Event, outputs: Sequence[Event]) -> None:
+    counts: dict[str, int] = {}
+    for output in outputs:
+        ordinal = counts.get(output.key, 0)
+        counts[output.key] = ordinal + 1
+        identity = derive_id(f"{heartbeat.event_id}|{output.key}", stage, ordinal)
+        stamp_identity_as(output, heartbeat.event_id, identity)

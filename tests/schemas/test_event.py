@@ -32,6 +32,31 @@ def test_outputs_get_ids_from_their_cause() -> None:
     assert state.touched == {"count"}
 
 
+class _PerInstrument:
+    name = "per-instrument"
+
+    def __init__(self, *instruments: str) -> None:
+        self.instruments = instruments
+
+    def state_type(self, key: str) -> type:
+        return int
+
+    def step(self, state: ShardState, event: Event) -> tuple[ShardState, list[Event]]:
+        keys = [key for key in self.instruments for _ in range(2)]
+        return state, [Heartbeat(key=key, event_time_ns=1, available_at_ns=1) for key in keys]
+
+
+def test_what_follows_from_a_heartbeat_has_the_same_ids_however_instruments_are_spread() -> None:
+    """One Heartbeat reaches every shard; two instruments must never get one id, nor one instrument two."""
+    beat = Heartbeat(key="market.event", event_time_ns=1, available_at_ns=1, event_id="c" * 32)
+    _, together = run_step(_PerInstrument("A:B", "C:D"), ShardState(), beat)
+    _, first = run_step(_PerInstrument("A:B"), ShardState(), beat)
+    _, second = run_step(_PerInstrument("C:D"), ShardState(), beat)
+    assert [event.event_id for event in together] == [event.event_id for event in (*first, *second)]
+    assert len({event.event_id for event in together}) == 4
+    assert {event.cause_id for event in together} == {beat.event_id}
+
+
 def test_restored_and_deleted_keys_of_a_shard() -> None:
     state = ShardState()
     state.restore("a", 1)
@@ -58,6 +83,6 @@ def test_what_does_not_fit_is_refused(value: str) -> None:
 
 def test_money_is_exact() -> None:
     assert notional(units("61837.63"), -units("0.02")) == Decimal("-1236.7526")
-    assert notional(2**62, 2**62) == Decimal(2**124).scaleb(-16)
+    assert notional(2**62, 2**62) == Decimal(f"{2**124}e-16")
     assert money("1.5").as_tuple().exponent == MONEY_QUANTUM.as_tuple().exponent
     assert (Side.BUY.sign, Side.SELL.sign) == (1, -1)
