@@ -205,6 +205,8 @@ def limit_sets(run: Run) -> dict[str, LimitSet]:
                 key: cap.position_value_max for key, cap in caps.items() if cap.position_value_max
             },
         }
+        staleness = settings.staleness
+        values |= {"reference_age_max_ms": staleness.mark_ms, "data_age_max_ms": staleness.market_ms}
         numbers = {**settings.limits.global_, **settings.limits.account.get(name, {})}
         values.update({key: _whole_or_decimal(value) for key, value in numbers.items()})
         sets[name] = LimitSet.from_mapping(values)

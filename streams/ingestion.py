@@ -239,7 +239,7 @@ class FeedResident:
 
 
 def hold_for(run: Run, dsn: str) -> Hold:
-    """Return what holds a capture at most half the staleness limit ahead of the slowest money stage."""
+    """Return what holds a capture at most half the tightest staleness limit ahead of the slowest money stage."""
     assert run.capture is not None
     first = first_records(run.capture, 1)
     # Before its first mark a stage has no time at all; a head start of one second brings the first marks to all.
@@ -249,4 +249,6 @@ def hold_for(run: Run, dsn: str) -> Hold:
         reached = await reached_times_ns(dsn, MONEY_STAGES)
         return max(start_ns, min(reached.get(stage, 0) for stage in MONEY_STAGES))
 
-    return Hold(slowest, run.settings.staleness.market_ms * NS_PER_MS // 2)
+    staleness = run.settings.staleness
+    tightest_ms = min(staleness.mark_ms, staleness.market_ms, staleness.decision_ms)
+    return Hold(slowest, tightest_ms * NS_PER_MS // 2)

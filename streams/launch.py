@@ -1,5 +1,6 @@
 """From settings and the names of stages to a running worker: the last step of composition."""
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Sequence
@@ -123,10 +124,15 @@ def _sinks(settings: Settings, engine: EngineSettings) -> StageHosting:
         target = InfluxServer(influx.url, read_secret(influx.token_file), influx.org, influx.bucket, influx.timeout_ms)
     else:
         target = LineFiles(influx.directory or settings.run.directory / "influx")
-    sink = Sink(engine.dsn, engine.codec, InfluxWriter(target))
+    writer = InfluxWriter(target, queue_events=influx.queue_events)
+    sink = Sink(engine.dsn, engine.codec, writer)
 
     async def handle(records: Sequence[RawRecord]) -> Sequence[tuple[RawRecord, BadRecord]]:
         return (await sink.handle(records)).refused
+
+    async def close() -> None:
+        await asyncio.to_thread(writer.close)
+        await sink.close()
 
     return StageHosting(
         name="sinks",
@@ -134,4 +140,5 @@ def _sinks(settings: Settings, engine: EngineSettings) -> StageHosting:
         kind=StageKind.HANDLER,
         handle=handle,
         dead_letter_topics=True,
+        close=close,
     )

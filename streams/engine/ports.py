@@ -71,7 +71,8 @@ class StageHosting:
     ``topics`` are its inputs; a stage without any is one shard that lives on injected inputs. ``event_types`` are
     what may be injected (and read back from the journal). ``wall_clock`` journals wall Heartbeats into it.
     ``wrap`` makes an event of a public record. A HANDLER has no stage but ``handle``, which writes a batch and
-    returns the records it refuses; with ``dead_letter_topics`` it reads the dead letters of every topic, too.
+    returns the records it refuses; with ``dead_letter_topics`` it reads every dead letter, too. ``close`` is awaited when the
+    worker ends in order.
     """
 
     name: str
@@ -84,6 +85,7 @@ class StageHosting:
     wrap: Wrap | None = None
     handle: Handle | None = None
     dead_letter_topics: bool = False
+    close: Callable[[], Awaitable[None]] | None = None
 
     def topic_names(self) -> tuple[str, ...]:
         """Return the names of all topics it reads."""

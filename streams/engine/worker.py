@@ -237,6 +237,9 @@ class Worker:
 
     async def _finish(self) -> None:
         await self._shards.let_go(standalone=True)
+        for hosting in self.hostings.values():
+            if hosting.close is not None:
+                await hosting.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
