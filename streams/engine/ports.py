@@ -71,8 +71,8 @@ class StageHosting:
     ``topics`` are its inputs; a stage without any is one shard that lives on injected inputs. ``event_types`` are
     what may be injected (and read back from the journal). ``wall_clock`` journals wall Heartbeats into it.
     ``wrap`` makes an event of a public record. A HANDLER has no stage but ``handle``, which writes a batch and
-    returns the records it refuses; with ``dead_letter_topics`` it reads every dead letter, too. ``close`` is awaited when the
-    worker ends in order.
+    returns the records it refuses; with ``dead_letter_topics`` it reads every dead letter, too. ``close`` is
+    awaited when the worker ends in order.
     """
 
     name: str
