@@ -10,6 +10,15 @@ from schemas.values import NS_PER_MS, to_decimal
 _TRADABLE = (MarkQuality.GOOD, MarkQuality.TOP_ONLY)
 
 
+def _ms(time_ns: int) -> str:
+    return f"{time_ns / NS_PER_MS:g} ms"
+
+
+def _plain(units: object) -> str:
+    """Return units of 1e-8 as people write them, and what is no number as it came."""
+    return format(to_decimal(units).normalize(), "f") if isinstance(units, int) else str(units)
+
+
 def permitted(case: Case) -> CheckResult:
     """What a strategy is not expressly allowed to trade it may not trade."""
     order = case.order
@@ -27,7 +36,8 @@ def numbers_valid(case: Case) -> CheckResult:
     """Quantity and price (of a market order: its protection price) are positive 64-bit integers of 1e-8."""
     order = case.order
     passed = positive_units(order.quantity) and positive_units(order.limit_price)
-    return result(DenyReason.INVALID_NUMBER, passed, f"{order.quantity} at {order.limit_price}", "above 0, 64 bits")
+    observed = f"{_plain(order.quantity)} at {_plain(order.limit_price)}"
+    return result(DenyReason.INVALID_NUMBER, passed, observed, "above 0, 64 bits")
 
 
 def data_fresh(case: Case) -> CheckResult:
@@ -35,22 +45,23 @@ def data_fresh(case: Case) -> CheckResult:
     limit_ns = case.limits.data_age_max_ms * NS_PER_MS
     overdue_ns = case.now_ns - case.order.expires_at_ns
     if overdue_ns > 0:
-        return result(DenyReason.DATA_STALE, False, f"expired {overdue_ns} ns ago", "not expired")
+        return result(DenyReason.DATA_STALE, False, f"expired {_ms(overdue_ns)} ago", "not expired")
     if case.mark is None:
-        return result(DenyReason.DATA_STALE, False, "no mark", f"{limit_ns} ns")
+        return result(DenyReason.DATA_STALE, False, "no mark", _ms(limit_ns))
     age_ns = case.now_ns - case.mark.newest_time_ns
-    return result(DenyReason.DATA_STALE, age_ns <= limit_ns, f"{age_ns} ns", f"{limit_ns} ns")
+    return result(DenyReason.DATA_STALE, age_ns <= limit_ns, _ms(age_ns), _ms(limit_ns))
 
 
 def reference_fresh(case: Case) -> CheckResult:
     """The mark that the collar is laid around must exist, be tradable, be a number, and be new."""
     limit_ns = case.limits.reference_age_max_ms * NS_PER_MS
-    limit = f"{limit_ns} ns, {' or '.join(_TRADABLE)}"
+    limit = f"{_ms(limit_ns)}, {' or '.join(_TRADABLE)}"
     if case.mark is None:
         return result(DenyReason.REF_PRICE_STALE, False, "no mark", limit)
     age_ns = case.now_ns - case.mark.available_at_ns
     passed = age_ns <= limit_ns and case.mark.quality in _TRADABLE and case.mid is not None
-    return result(DenyReason.REF_PRICE_STALE, passed, f"{age_ns} ns, {case.mark.quality}, mid {case.mid}", limit)
+    mid = "no mid" if case.mid is None else f"mid {_plain(case.mid)}"
+    return result(DenyReason.REF_PRICE_STALE, passed, f"{_ms(age_ns)}, {case.mark.quality}, {mid}", limit)
 
 
 def price_collar(case: Case) -> CheckResult:
