@@ -107,7 +107,8 @@ def _tagged(point: Point, event: Any) -> Point:
             point.tag(name, value.replace("\\", "_") if "\\" in value else value)
     if (horizon_ns := getattr(event, "horizon_ns", None)) is not None:
         point.tag("horizon_s", format(horizon_ns / NS_PER_S, "g"))
-    return point.time(event.available_at_ns // 1000 * 1000 + event.seq % 1000, WritePrecision.NS)
+    point.time(event.available_at_ns // 1000 * 1000 + event.seq % 1000, WritePrecision.NS)
+    return point
 
 
 def _put_units(point: Point, name: str, value: int) -> None:

@@ -34,6 +34,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for program
 
 @app.command()
 def demo(
+    *,
     duration: Annotated[
         float | None, typer.Option(min=1, help="Seconds; a capture runs to its end by default.")
     ] = None,

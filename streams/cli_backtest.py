@@ -20,6 +20,7 @@ _REFRESH_EVERY: Final = 2_000
 
 
 def backtest(
+    *,
     feed: Annotated[str, typer.Argument(help="simulated, or paths of captures, comma-separated.")] = "simulated",
     policy: Annotated[str, typer.Option(help="baseline, null or probe.")] = "baseline",
     seconds: Annotated[float, typer.Option(min=1, help="How long the simulated market lasts.")] = 60.0,

@@ -67,7 +67,7 @@ class ShardRow:
 
 
 async def recompute_shard(
-    dsn: str, bootstrap: str, hosting: StageHosting, shard: str, codec: Codec, partitions: int
+    dsn: str, bootstrap: str, hosting: StageHosting, shard: str, codec: Codec, *, partitions: int
 ) -> Recomputed:
     """Step a shard again from its beginning to its newest checkpoint and compare. The worker may be running.
 

@@ -71,7 +71,7 @@ async def verify_run(run: Run, observe: Callable[[StageVerdict], None] | None = 
         verdict = StageVerdict(hosting.name)
         for shard in shards.get(hosting.name, ()):
             partitions = run.settings.kafka.instrument_partitions
-            verdict.add(shard, await recompute_shard(dsn, bootstrap, hosting, shard, codec, partitions))
+            verdict.add(shard, await recompute_shard(dsn, bootstrap, hosting, shard, codec, partitions=partitions))
         _tell(verdicts, verdict, observe)
     return verdicts
 
