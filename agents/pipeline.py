@@ -8,13 +8,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+import msgspec
+
 from agents.stage import ShardState, Stage, run_step
 from schemas.event import Event, Heartbeat
-from schemas.routing import PERFORMED, topic_of
+from schemas.routing import PERFORMED
 from schemas.topics import ROUTES, TOPICS, Topic
 
 Perform = Callable[[Event], Iterable[Event]]
 Observe = Callable[[Event], None]
+_Reader = tuple[Stage, ShardState]
 _HEARTBEAT_KEYS: Final = ("market.event", "feature.snapshot", "expert.vote")
 
 
@@ -29,11 +32,14 @@ class Pipeline:
         self._stages = {stage.name: (stage, ShardState()) for stage in stages}
         self._perform = perform
         self._observe = observe
-        self._readers = {record: self._consumers(topic) for record, topic in ROUTES.items()}
-        self._clock_readers = {key: self._consumers(TOPICS[f"tradermind.{key}.v1"]) for key in _HEARTBEAT_KEYS}
-        self._queue: deque[tuple[Stage, ShardState, Event]] = deque()
+        self._readers: dict[type[msgspec.Struct], tuple[_Reader, ...]] = {
+            record: self._consumers(topic) for record, topic in ROUTES.items()
+        }
+        self._on_clock = {key: self._consumers(TOPICS[f"tradermind.{key}.v1"]) for key in _HEARTBEAT_KEYS}
+        self._on_market = self._on_clock["market.event"]
+        self._queue: deque[tuple[_Reader, Event]] = deque()
 
-    def _consumers(self, topic: Topic) -> tuple[tuple[Stage, ShardState], ...]:
+    def _consumers(self, topic: Topic) -> tuple[_Reader, ...]:
         return tuple(self._stages[name] for name in topic.consumers if name in self._stages)
 
     def state(self, stage: str) -> ShardState:
@@ -42,36 +48,33 @@ class Pipeline:
 
     def feed(self, stage: str, event: Event) -> None:
         """Give one event with an identity to one stage, as a feed or a venue does, and follow all that comes of it."""
-        owner, state = self._stages[stage]
-        self._run(owner, state, event)
-        queue = self._queue
-        while queue:
-            self._run(*queue.popleft())
+        self._run(self._stages[stage], event)
+        self._come_to_rest()
 
     def publish(self, event: Event) -> None:
         """Put one event with an identity on its topic, as another system or a person does, and follow it."""
         self._route(event)
+        self._come_to_rest()
+
+    def _come_to_rest(self) -> None:
         queue = self._queue
         while queue:
             self._run(*queue.popleft())
 
-    def _run(self, stage: Stage, state: ShardState, event: Event) -> None:
+    def _run(self, reader: _Reader, event: Event) -> None:
+        stage, state = reader
         _, outputs = run_step(stage, state, event)
         for output in outputs:
             if type(output) in PERFORMED:
                 for report in self._perform(output):
-                    self._queue.append((stage, state, report))
+                    self._queue.append((reader, report))
             else:
                 self._route(output)
 
     def _route(self, event: Event) -> None:
         if self._observe is not None:
             self._observe(event)
-        if type(event) is Heartbeat:
-            topic = topic_of(event)
-            assert topic is not None
-            readers = self._clock_readers[topic.name.removeprefix("tradermind.").removesuffix(".v1")]
-        else:
-            readers = self._readers[type(event)]
-        for stage, state in readers:
-            self._queue.append((stage, state, event))
+        kind = type(event)
+        readers = self._readers[kind] if kind is not Heartbeat else self._on_clock.get(event.key, self._on_market)
+        for reader in readers:
+            self._queue.append((reader, event))

@@ -4,7 +4,7 @@ Time, randomness, ids and outside answers enter only as events or as functions o
 worker, in replay, in a backtest and in the training environment; only who calls ``step`` differs (DESIGN 2).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from schemas.event import Event, Heartbeat, derive_id, stamp_identity, stamp_identity_as
@@ -32,6 +32,10 @@ class ShardState(dict[str, Any]):
     def __delitem__(self, key: str) -> None:
         self.touched.add(key)
         super().__delitem__(key)
+
+    def touch(self, keys: Iterable[str]) -> None:
+        """Mark keys whose values were changed in place: what assigning each of them again does, in one call."""
+        self.touched.update(keys)
 
     def restore(self, key: str, value: Any) -> None:
         """Put back a value read from a checkpoint, without marking it as touched."""
@@ -62,8 +66,10 @@ def run_step(stage: Stage, state: ShardState, event: Event) -> tuple[ShardState,
     if type(event) is Heartbeat:
         _stamp_by_key(stage.name, event, outputs)
         return state, outputs
-    for ordinal, output in enumerate(outputs):
-        stamp_identity(output, event.event_id, stage.name, ordinal)
+    if outputs:
+        cause_id, name = event.event_id, stage.name
+        for ordinal, output in enumerate(outputs):
+            stamp_identity(output, cause_id, name, ordinal)
     return state, outputs
 
 

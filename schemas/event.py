@@ -45,7 +45,8 @@ def derive_id(cause_id: str, stage: str, ordinal: int) -> str:
 
 def stamp_identity(event: Event, cause_id: str, stage: str, ordinal: int) -> None:
     """Give a newly built event its identity; the last step of its construction, done once, by its only owner."""
-    stamp_identity_as(event, cause_id, derive_id(cause_id, stage, ordinal))
+    force_setattr(event, "cause_id", cause_id)
+    force_setattr(event, "event_id", derive_id(cause_id, stage, ordinal))
 
 
 def stamp_identity_as(event: Event, cause_id: str, event_id: str) -> None:

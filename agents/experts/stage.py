@@ -20,7 +20,7 @@ from agents.features.engine import apply, current_mid, due_grid_time
 from agents.features.snapshot import mark, snapshot
 from agents.features.state import FeatureConfig, FeatureState, new_state
 from agents.market import bars
-from agents.stage import ShardState
+from agents.stage import NO_EVENTS, ShardState
 from schemas.event import Event, Heartbeat
 from schemas.market import InstrumentDefined
 from schemas.opinions import AnomalyAlert, FeatureSnapshot, Vote
@@ -48,11 +48,13 @@ class ExpertsConfig:
         return self.features.instruments
 
 
-class _Keys(msgspec.Struct, frozen=True):
-    """The state keys of one instrument, made once: they are needed for every event."""
+class _Keys(msgspec.Struct, frozen=True, kw_only=True):
+    """The state keys of one instrument and the step of its grid, made once: they are needed for every event."""
 
     features: str
     bars: str
+    each_event: tuple[str, str]
+    grid_ns: int
     experts: tuple[tuple[str, Expert], ...]
 
 
@@ -70,11 +72,13 @@ class Experts:
         self._experts = load(config.package, config.names)
         self._keys = {
             instrument: _Keys(
-                f"{instrument}/features",
-                f"{instrument}/bars",
-                tuple((f"{instrument}/expert/{name}", expert) for name, expert in self._experts.items()),
+                features=f"{instrument}/features",
+                bars=f"{instrument}/bars",
+                each_event=(f"{instrument}/features", f"{instrument}/bars"),
+                grid_ns=definition.grid_ns,
+                experts=tuple((f"{instrument}/expert/{name}", expert) for name, expert in self._experts.items()),
             )
-            for instrument in config.instruments
+            for instrument, definition in config.instruments.items()
         }
 
     @property
@@ -99,14 +103,13 @@ class Experts:
         if features is None:
             features = new_state(instrument, self._config.features)
             state[keys.bars] = bars.BarState(instrument=instrument, interval_ns=self._config.bar_interval_ns)
+            state[keys.features] = features
         built: bars.BarState = state[keys.bars]
         outputs = self._close_grid(state, keys, features, event.available_at_ns)
         apply(features, event)
-        mid = None if built.trades_seen else current_mid(features)
-        outputs += bars.apply(built, event, mid)
-        state[keys.features] = features
-        state[keys.bars] = built
-        return state, outputs
+        finished = bars.apply(built, event, None if built.trades_seen else current_mid(features))
+        state.touch(keys.each_event)
+        return state, [*outputs, *finished] if outputs or finished else NO_EVENTS
 
     def _on_heartbeat(self, state: ShardState, heartbeat: Heartbeat) -> list[Event]:
         now_ns = heartbeat.available_at_ns
@@ -119,22 +122,20 @@ class Experts:
             outputs += self._close_grid(state, keys, features, now_ns)
             outputs += bars.advance(built, now_ns)
             outputs.append(mark(features, self._config.features, now_ns))
-            state[keys.features] = features
-            state[keys.bars] = built
+            state.touch(keys.each_event)
         for key in HEARTBEAT_KEYS:
             outputs.append(
                 Heartbeat(key=key, event_time_ns=heartbeat.event_time_ns, available_at_ns=now_ns, clock=heartbeat.clock)
             )
         return outputs
 
-    def _close_grid(self, state: ShardState, keys: _Keys, features: FeatureState, now_ns: int) -> list[Event]:
+    def _close_grid(self, state: ShardState, keys: _Keys, features: FeatureState, now_ns: int) -> Sequence[Event]:
         """Return what a grid time that ``now_ns`` has reached makes of the state, or nothing."""
-        grid_ns = self._config.features.instruments[features.instrument].grid_ns
-        if now_ns < features.grid_time_ns + grid_ns:
-            return []
-        grid_time_ns = due_grid_time(features, now_ns, grid_ns)
+        if now_ns < features.grid_time_ns + keys.grid_ns:
+            return NO_EVENTS
+        grid_time_ns = due_grid_time(features, now_ns, keys.grid_ns)
         if grid_time_ns is None:
-            return []
+            return NO_EVENTS
         taken = snapshot(features, grid_time_ns, self._config.features)
         outputs: list[Event] = [taken]
         alerts: list[Event] = []

@@ -89,7 +89,8 @@ class SimulatedVenue:
         """Move time on to ``now_ns`` and return the reports that have come back by then, numbered and in order."""
         state = self.state
         self._run_until(now_ns)
-        state.now_ns = max(state.now_ns, now_ns)
+        if now_ns > state.now_ns:
+            state.now_ns = now_ns
         arrived: list[VenueReport] = []
         while self._outgoing and self._outgoing[0][0] <= now_ns:
             _, _, outgoing = heappop(self._outgoing)
@@ -139,7 +140,8 @@ class SimulatedVenue:
                 self._perform(heappop(actions)[2])
             else:
                 break
-        self._charge_funding(now_ns)
+        if now_ns >= self._funding_due_ns:
+            self._charge_funding(now_ns)
 
     def _perform(self, action: Action) -> None:
         self.state.now_ns = max(self.state.now_ns, action.due_ns)

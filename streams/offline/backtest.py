@@ -122,10 +122,10 @@ class Backtest:
         """Follow one record of the feed to quiescence."""
         for ordinal, event in enumerate(record.events):
             force_setattr(event, "event_id", derive_id(f"{self._source}/{record.position}", "feed", ordinal))
-            now_ns = max(self._newest_ns, event.available_at_ns)
-            self._newest_ns = now_ns
+            if event.available_at_ns > self._newest_ns:
+                self._newest_ns = event.available_at_ns
             if self._simulated is None:
-                self._report(self._loopback.advance(now_ns))
+                self._report(self._loopback.advance(self._newest_ns))
                 if type(event) is not Heartbeat:
                     self._loopback.on_market(event)
             self.pipeline.feed("ingestion", event)

@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from schemas.decisions import Decision, OrderDenied
 from schemas.event import Event
 from schemas.feedback import TradeFeedback
 from schemas.orders import AccountMark, ExecType, Fill, OrderEvent
 from schemas.values import ZERO
+
+_REPORTED: Final = frozenset((Decision, OrderDenied, AccountMark, OrderEvent, Fill, TradeFeedback))
 
 
 @dataclass(slots=True)
@@ -31,6 +33,8 @@ class BacktestReport:
 
     def observe(self, event: Event) -> None:
         """Take note of one event of the run."""
+        if type(event) not in _REPORTED:  # Nearly all are market data, and every one passes here.
+            return
         if isinstance(event, Decision):
             name = event.outcome.value if event.reason is None else f"{event.outcome} {event.reason}"
             self.decisions[name] = self.decisions.get(name, 0) + 1
