@@ -2,7 +2,8 @@
 
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,12 +81,12 @@ def _wait(child: ChildProcess, timeout_s: float) -> int:
         raise AssertionError(f"{child.name} did not end within {timeout_s:g} s: {child.last_lines(5)}") from None
 
 
-def exit_code(child: ChildProcess, timeout_s: float = 60.0) -> int:
+def exit_code(child: ChildProcess, timeout_s: float = 120.0) -> int:
     """Wait for a worker that must end by itself, and return its exit code."""
     return _wait(child, timeout_s)
 
 
-def eventually(what: str, holds: Callable[[], bool], run: ToyRun, timeout_s: float = 60.0) -> float:
+def eventually(what: str, holds: Callable[[], bool], run: ToyRun, timeout_s: float = 150.0) -> float:
     """Wait until something holds; return the seconds it took. A worker that has ended by itself fails at once."""
     started = time.monotonic()
     while not holds():
@@ -169,21 +170,27 @@ def unsent_batches(dsn: str) -> int:
     return int(row[0])
 
 
-def remake_topics(bootstrap: str) -> None:
-    """Make the platform's topics on a real broker, empty."""
-    wanted = engine_toys.topic_partitions()
-    there = wanted.keys() & topic_partitions(bootstrap).keys()
-    if there:
+@contextmanager
+def fresh_topics(bootstrap: str) -> Iterator[None]:
+    """Make the platform's topics on a real broker, empty, and leave none behind."""
+    _delete_topics(bootstrap)
+    apply_topics(bootstrap, [TopicSpec(name, count) for name, count in engine_toys.topic_partitions().items()])
+    yield
+    _delete_topics(bootstrap)
+
+
+def _delete_topics(bootstrap: str) -> None:
+    ours = engine_toys.topic_partitions().keys()
+    if there := ours & topic_partitions(bootstrap).keys():
         for deleted in AdminClient(client_settings(bootstrap)).delete_topics(sorted(there)).values():
             deleted.result(timeout=30)
     deadline = time.monotonic() + 30
-    while wanted.keys() & topic_partitions(bootstrap).keys():
+    while ours & topic_partitions(bootstrap).keys():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    apply_topics(bootstrap, [TopicSpec(name, count) for name, count in wanted.items()])
 
 
-def is_holder(dsn: str, stage: str) -> set[tuple[str, int]]:
+def holders(dsn: str, stage: str) -> set[tuple[str, int]]:
     """Return (holder, epoch) of a stage's shards."""
     with psycopg.connect(dsn) as connection:
         return set(connection.execute("SELECT holder, epoch FROM shard WHERE stage = %s", (stage,)).fetchall())

@@ -16,6 +16,7 @@ from psycopg.conninfo import make_conninfo
 RETRY_FIRST_S: Final = 0.05
 RETRY_MOST_S: Final = 2.0
 RETRY_FOR_S: Final = 60.0
+CLAIM_FOR_S: Final = 12.0
 _SESSION: Final = "-c idle_in_transaction_session_timeout=5s -c lock_timeout=10s -c statement_timeout=30s"
 
 
@@ -97,8 +98,23 @@ class ShardStore:
     async def claim(self, facts: RunFacts) -> Checkpoint:
         """Take the shard over, ending the former holder's session, and return its checkpoint.
 
-        The row keeps the cluster, code and settings of the checkpoint it holds until the next commit.
+        The row keeps the cluster, code and settings of the checkpoint it holds until the next commit. Raises
+        DatabaseGone when nobody answers within the time that an assignment may take.
         """
+        deadline = asyncio.get_running_loop().time() + CLAIM_FOR_S
+        while True:
+            try:
+                return await self._claim(facts)
+            except psycopg.OperationalError as error:
+                # A claim that had arrived after all is simply claimed again, under the next epoch.
+                await self.close()
+                if asyncio.get_running_loop().time() > deadline:
+                    raise DatabaseGone(
+                        f"Postgres did not answer for {CLAIM_FOR_S:g} s: {_first_line(error)}."
+                    ) from error
+            await asyncio.sleep(RETRY_MOST_S / 4)
+
+    async def _claim(self, facts: RunFacts) -> Checkpoint:
         connection = await self._connected()
         name = self._name
         async with connection.transaction():
@@ -158,7 +174,9 @@ class ShardStore:
             except psycopg.OperationalError as error:
                 await self.close()
                 if asyncio.get_running_loop().time() > deadline:
-                    raise DatabaseGone(f"Postgres did not answer for {RETRY_FOR_S:g} s: {error}.") from error
+                    raise DatabaseGone(
+                        f"Postgres did not answer for {RETRY_FOR_S:g} s: {_first_line(error)}."
+                    ) from error
             # Whether the lost commit had arrived must be known before it is tried again.
             written: bool | None = None
             while written is None:
@@ -242,6 +260,10 @@ class ShardStore:
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await connection.close()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 async def reached_times_ns(dsn: str, stages: tuple[str, ...]) -> dict[str, int]:

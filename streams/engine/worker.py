@@ -191,6 +191,8 @@ class Worker:
         """Run until SIGTERM or SIGINT (0) or a failure (its exit code), whose sentence goes to stderr."""
         loop = asyncio.get_running_loop()
         self._failure = loop.create_future()
+        # Watched from here on: a failure at the first assignment comes while Faust is still starting.
+        self._failure.add_done_callback(_end_process)
         stopped = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
@@ -204,12 +206,10 @@ class Worker:
         stop = asyncio.ensure_future(stopped.wait())
         async with faust_app_running(self.app, stop_timeout=_STOP_GRACE_S):
             await self._serve(stop)
-            if not self._failure.done():
-                await self._finish()
+            await self._finish()
         return 0
 
     async def _serve(self, stop: "asyncio.Future[Any]") -> None:
-        assert self._failure is not None
         for hosting in self.hostings.values():
             if not hosting.topics:
                 await self._guard(self._open_standalone(hosting))
@@ -217,13 +217,7 @@ class Worker:
             self._start(resident.run(self))
         self._start(report_status(self))
         self._start(self._watch_faust())
-        await asyncio.wait({stop, self._failure}, return_when=asyncio.FIRST_COMPLETED)
-        if self._failure.done():
-            failure = self._failure.result()
-            sys.stderr.write(f"{failure}\n")
-            sys.stderr.flush()
-            # Nothing is flushed and nothing acknowledged: what was not checkpointed happens again.
-            os._exit(failure.exit_code)
+        await stop
 
     async def _watch_faust(self) -> None:
         """Faust that has crashed inside leaves its process up and still; nobody would notice."""
@@ -243,3 +237,11 @@ class Worker:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _end_process(failed: "asyncio.Future[WorkerFailed]") -> None:
+    failure = failed.result()
+    sys.stderr.write(f"{failure}\n")
+    sys.stderr.flush()
+    # Nothing is flushed and nothing acknowledged: what was not checkpointed happens again.
+    os._exit(failure.exit_code)

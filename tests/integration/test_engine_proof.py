@@ -15,7 +15,7 @@ from pathlib import Path
 
 import engine_toys
 import pytest
-from engine_runs import CODEC, Feed, ToyRun, effect_count, effects, eventually, remake_topics, unsent_batches
+from engine_runs import CODEC, Feed, ToyRun, effect_count, effects, eventually, fresh_topics, unsent_batches
 
 from infra.postgres.migrate import migrate
 from infra.servers import EmbeddedBroker, RealKafka
@@ -48,16 +48,18 @@ def runs(tmp_path: Path, database: str) -> Iterator[Callable[..., ToyRun]]:
 
 
 @pytest.fixture
-def kafka(real_kafka: RealKafka) -> RealKafka:
-    """Real Kafka with the platform's topics, empty: what a test before has written is deleted."""
-    remake_topics(real_kafka.bootstrap)
-    return real_kafka
+def kafka(real_kafka: RealKafka) -> Iterator[RealKafka]:
+    """Real Kafka with the platform's topics, empty."""
+    with fresh_topics(real_kafka.bootstrap):
+        yield real_kafka
 
 
 def recompute(run: ToyRun, stage: str, shard: str) -> Recomputed:
     """Compare a shard's outputs with a recomputation."""
     hosting = engine_toys.HOSTINGS[stage]
-    return asyncio.run(recompute_shard(run.dsn, run.bootstrap, hosting, shard, CODEC, engine_toys.PARTITIONS))
+    return asyncio.run(
+        recompute_shard(run.dsn, run.bootstrap, hosting, shard, CODEC, partitions=engine_toys.PARTITIONS)
+    )
 
 
 def sequences(bootstrap: str, topic: str, partition: int) -> dict[str, list[int]]:
@@ -134,10 +136,10 @@ def test_kills_lose_nothing_and_double_nothing_on_kafka(
     for name in ("experts", "decider", "feedback"):
         run.start(name)
     feed = Feed(kafka.bootstrap)
-    count = 6000
+    count = 4000
     feeding = feed_slowly(feed, count, 300)
     eventually("first effect", lambda: effect_count(run.dsn) > 0, run)
-    died = kill_at_random(run, 12, (0.2, 2.0), seed=3)
+    died = kill_at_random(run, 10, (0.2, 2.0), seed=3)
     feeding.join(60)
     recovery_s = eventually("last effect", lambda: effect_count(run.dsn) >= count, run)
     eventually("empty outbox", lambda: unsent_batches(run.dsn) == 0, run)
