@@ -128,10 +128,16 @@ class Platform:
         LOG.info("%s after %.1f s", what, time.monotonic() - began)
 
     def standing(self) -> str:
-        """Return how far every worker is, for a failure's message."""
-        counters = self.rows("SELECT stage, shard, counters->>'records', updated_at FROM worker_status ORDER BY 1, 2")
+        """Return how far every worker is and what has become of orders, for a failure's message."""
+        questions = (
+            "SELECT stage, sum((counters->>'records')::int)::int, max(updated_at)::text FROM worker_status GROUP BY 1",
+            "SELECT outcome, reason, count(*) FROM decisions GROUP BY 1, 2",
+            "SELECT reasons::text, count(*), max(available_at_ns) FROM order_verdicts GROUP BY 1",
+            "SELECT status, reason, count(*) FROM orders GROUP BY 1, 2",
+            "SELECT level, kind, count(*) FROM alerts GROUP BY 1, 2",
+        )
         logs = {name: worker.last_lines(2) for name, worker in self.workers.items()}
-        return json.dumps([[str(item) for item in row] for row in counters]) + f" logs: {logs}"
+        return "\n".join([*(json.dumps(self.rows(question)) for question in questions), f"logs: {logs}"])
 
     def log_ends(self) -> dict[tuple[str, int], int]:
         """Return how far each topic partition of the platform goes."""

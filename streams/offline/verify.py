@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 import psycopg
 
 from infra.settings import SettingsError
 from schemas.codec import Codec
 from schemas.schema_table import SchemaTable
 from streams.composition import Run
-from streams.engine.ports import StageHosting
+from streams.engine.ports import StageHosting, StageKind
+from streams.engine.shard import Progress
 from streams.ingestion import ingress_hostings
 from streams.launch import WORKERS, stage_hosting
 from streams.offline.recompute import Recomputed, recompute_shard
@@ -70,8 +72,7 @@ async def verify_run(run: Run, observe: Callable[[StageVerdict], None] | None = 
     for hosting in hostings_of(run, dsn):
         verdict = StageVerdict(hosting.name)
         for shard in shards.get(hosting.name, ()):
-            partitions = run.settings.kafka.instrument_partitions
-            verdict.add(shard, await recompute_shard(dsn, bootstrap, hosting, shard, codec, partitions=partitions))
+            verdict.add(shard, await _recomputed(run, hosting, shard, codec, read=shards[hosting.name][shard]))
         _tell(verdicts, verdict, observe)
     return verdicts
 
@@ -90,11 +91,22 @@ def _tell(verdicts: list[StageVerdict], verdict: StageVerdict, observe: Callable
         observe(verdict)
 
 
-def _claimed_shards(dsn: str) -> dict[str, list[str]]:
-    """Return stage -> its shards that have a checkpoint."""
+async def _recomputed(run: Run, hosting: StageHosting, shard: str, codec: Codec, *, read: bool) -> Recomputed:
+    if hosting.kind is StageKind.ONE_TOPIC and not read:
+        # Up to a checkpoint that has nothing behind it there is nothing to step, and nothing that could follow.
+        return Recomputed(0, 0, 0, None)
+    dsn, bootstrap = run.settings.postgres.conninfo(), run.settings.kafka.bootstrap
+    assert dsn is not None and bootstrap is not None
+    partitions = run.settings.kafka.instrument_partitions
+    return await recompute_shard(dsn, bootstrap, hosting, shard, codec, partitions=partitions)
+
+
+def _claimed_shards(dsn: str) -> dict[str, dict[str, bool]]:
+    """Return stage -> its shards that have a checkpoint, and whether that has any record behind it."""
+    found: dict[str, dict[str, bool]] = {}
     with psycopg.connect(dsn) as connection:
-        rows = connection.execute("SELECT stage, shard FROM shard WHERE progress <> '' ORDER BY stage, shard")
-        found: dict[str, list[str]] = {}
-        for stage, shard in rows:
-            found.setdefault(str(stage), []).append(str(shard))
+        rows = connection.execute("SELECT stage, shard, progress FROM shard WHERE progress <> '' ORDER BY stage, shard")
+        for stage, shard, progress in rows:
+            offsets = msgspec.msgpack.decode(bytes(progress), type=Progress).next_offsets
+            found.setdefault(str(stage), {})[str(shard)] = any(offsets.values())
     return found
