@@ -182,7 +182,8 @@ def fresh_topics(bootstrap: str) -> Iterator[None]:
 def _delete_topics(bootstrap: str) -> None:
     ours = engine_toys.topic_partitions().keys()
     if there := ours & topic_partitions(bootstrap).keys():
-        for deleted in AdminClient(client_settings(bootstrap)).delete_topics(sorted(there)).values():
+        admin = AdminClient(client_settings(bootstrap))  # Its answers die with it.
+        for deleted in admin.delete_topics(sorted(there)).values():
             deleted.result(timeout=30)
     deadline = time.monotonic() + 30
     while ours & topic_partitions(bootstrap).keys():

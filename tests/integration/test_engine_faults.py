@@ -226,7 +226,9 @@ def test_a_worker_that_slept_through_its_replacement_doubles_nothing(
     older.kill()
     run.kill_all()
     result = asyncio.run(
-        recompute_shard(run.dsn, run.bootstrap, engine_toys.HOSTINGS["decider"], "0", CODEC, engine_toys.PARTITIONS)
+        recompute_shard(
+            run.dsn, run.bootstrap, engine_toys.HOSTINGS["decider"], "0", CODEC, partitions=engine_toys.PARTITIONS
+        )
     )
     assert result.first_difference is None
     assert result.matched == 150
@@ -252,7 +254,8 @@ def test_a_trimmed_log_ends_with_2_and_one_sentence(kafka: RealKafka, runs: Make
     feed.trades(100)
     ends = log_ends(run.bootstrap, [(MARKET_EVENT.name, number) for number in range(engine_toys.PARTITIONS)])
     cut = [TopicPartition(topic, number, end - 1) for (topic, number), end in ends.items()]
-    for trimmed in AdminClient(client_settings(run.bootstrap)).delete_records(cut).values():
+    admin = AdminClient(client_settings(run.bootstrap))  # Its answers die with it.
+    for trimmed in admin.delete_records(cut).values():
         trimmed.result(timeout=30)
     again = run.start("experts", instance_id="experts")
     assert exit_code(again) == 2

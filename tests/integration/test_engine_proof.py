@@ -18,7 +18,7 @@ import pytest
 from engine_runs import CODEC, Feed, ToyRun, effect_count, effects, eventually, fresh_topics, unsent_batches
 
 from infra.postgres.migrate import migrate
-from infra.servers import EmbeddedBroker, RealKafka
+from infra.servers import EmbeddedBroker, RealKafka, start_postgres
 from schemas.topics import DECISION, FEATURE_SNAPSHOT, FEEDBACK_SCORE, MARKET_MARK
 from streams.offline.log_reader import LogReader
 from streams.offline.recompute import Recomputed, recompute_shard
@@ -171,3 +171,35 @@ def test_kills_lose_nothing_and_double_nothing_on_the_embedded_broker(
     eventually("empty outbox", lambda: unsent_batches(run.dsn) == 0, run)
     assert set(run.stop_all().values()) == {0}, run.logs()
     assert_exactly_once(run, count)
+
+
+@pytest.mark.embedded
+def test_a_database_that_is_killed_and_comes_back_costs_nothing(
+    embedded_broker: Callable[..., EmbeddedBroker], tmp_path: Path
+) -> None:
+    """The power cut comes while batches are committed; the workers wait, find out what had arrived, and go on."""
+    broker = embedded_broker(engine_toys.topic_partitions())
+    server = start_postgres(tmp_path / "own")
+    try:
+        migrate(server.dsn)
+        run = ToyRun(broker.bootstrap, server.dsn, tmp_path, {"embedded": True})
+        for name in ("experts", "decider+feedback"):
+            run.start(name)
+        feed = Feed(broker.bootstrap)
+        count = 1200
+        feeding = feed_slowly(feed, count, 150)
+        eventually("first effect", lambda: effect_count(run.dsn) > 0, run)
+        for _ in range(2):
+            time.sleep(1.0)
+            server.kill()
+            time.sleep(1.0)
+            server.restart()
+        feeding.join(60)
+        eventually("last effect", lambda: effect_count(run.dsn) >= count, run)
+        eventually("empty outbox", lambda: unsent_batches(run.dsn) == 0, run)
+        assert set(run.stop_all().values()) == {0}, run.logs()
+        assert run.lives == 2, "no worker was started again"
+        assert_exactly_once(run, count)
+        run.kill_all()
+    finally:
+        server.stop()
