@@ -138,7 +138,7 @@ def _decider(run: Run) -> Stage:
             account=strategy.account,
             instruments=traded(run, strategy),
             horizon_ns=strategy.horizon_s * NS_PER_S,
-            policy=_policy(strategy),
+            policy=_policy(name, strategy),
         )
         for name, strategy in sorted(run.settings.strategies.items())
     )
@@ -153,17 +153,19 @@ def _decider(run: Run) -> Stage:
     )
 
 
-def _policy(strategy: StrategySettings) -> Policy:
-    numbers: dict[str, Any] = {name: float(value) for name, value in strategy.parameters.items()}
+def _policy(name: str, strategy: StrategySettings) -> Policy:
+    numbers: dict[str, Any] = {key: float(value) for key, value in strategy.parameters.items()}
     try:
         if strategy.policy == "baseline":
             return BaselinePolicy(**numbers)
         if strategy.policy == "probe":
-            return ProbePolicy(**{name: int(value) if name == "every" else value for name, value in numbers.items()})
+            return ProbePolicy(**{key: int(value) if key == "every" else value for key, value in numbers.items()})
         return NullPolicy(**numbers)
     except TypeError as error:
-        sentence = f"policy {strategy.policy!r} does not have a parameter among {', '.join(sorted(numbers))}"
+        sentence = f"policy {strategy.policy!r} of strategy {name} lacks a parameter among {', '.join(sorted(numbers))}"
         raise ValueError(sentence) from error
+    except ValueError as error:
+        raise ValueError(f"strategy {name}: {error}") from error
 
 
 def traded(run: Run, strategy: StrategySettings) -> tuple[str, ...]:
