@@ -30,6 +30,7 @@ from schemas.codec import Codec
 from schemas.schema_table import SchemaTable
 from streams.demo.plan import WORKER_GROUPS, DemoPlan
 from streams.demo.run import Demo
+from streams.demo.status import read_snapshot
 
 AIM_MS: Final = 20.0
 _CHAIN_RECORDS: Final = 200
@@ -46,6 +47,7 @@ class MeasuredDemo(Demo):
         super().__init__(plan, Console(quiet=True))
         self.tick_to_order_ns: dict[str, int] = {}
         self.cpu_s: dict[str, float] = {}
+        self.stages: dict[str, dict[str, int]] = {}
         self.took_s = 0.0
 
     async def _watch(self, connection: psycopg.Connection[Any]) -> bool:
@@ -57,6 +59,7 @@ class MeasuredDemo(Demo):
 
     def _sum_up(self) -> dict[str, Any]:
         with psycopg.connect(self._dsn) as connection:
+            self.stages = read_snapshot(connection).stages
             rows = connection.execute("SELECT order_id, tick_to_order_ns FROM order_latencies").fetchall()
         self.tick_to_order_ns = {str(order_id): int(latency_ns) for order_id, latency_ns in rows}
         return super()._sum_up()
@@ -87,6 +90,14 @@ def _report(demo: MeasuredDemo, chains: Sequence[Sequence[float]], bootstrap: st
     print("\nwhere it goes (from a stage's input in Kafka's hands to its output there):")
     for stage, values in hops.items():
         print(_line(f"  {stage}", values))
+    print(f"\nper second, over {demo.took_s:.0f} s: {'records in':>22} {'batches':>10} {'records out':>12}")
+    for name, counters in sorted(demo.stages.items()):
+        if counters.get("records", 0) + counters.get("external", 0):
+            taken = (counters["records"] + counters["external"]) / demo.took_s
+            print(
+                f"  {name:32} {taken:15.1f} {counters['batches'] / demo.took_s:10.1f}"
+                f" {counters['events_out'] / demo.took_s:12.1f}"
+            )
     print(f"\nCPU seconds per process over {demo.took_s:.0f} s:")
     for name, used_s in demo.cpu_s.items():
         print(f"  {name:60} {used_s:6.1f}  {100 * used_s / demo.took_s:4.0f} %")
@@ -98,9 +109,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--money-apart", action="store_true", help="each money stage a process of its own")
     options = parser.parse_args(arguments)
-    groups = [group if len(group) == 1 else None for group in WORKER_GROUPS]
     apart = [(stage,) for group in WORKER_GROUPS for stage in group]
-    del groups
     with tempfile.TemporaryDirectory(prefix="tradermind-bench-") as folder, ExitStack() as stack:
         directory = Path(folder)
         directory.chmod(0o755)
