@@ -27,7 +27,10 @@ _BAD_SHARE_MAX: Final = 0.1
 
 
 class Progress(msgspec.Struct):
-    """How far a shard has come: next offset per input lane, next number per output lane, what it has seen."""
+    """How far a shard has come: next offset per input lane, next number per output lane, what it has seen.
+
+    ``silent`` says per output lane up to which input offset another version of the code has sent what followed.
+    """
 
     next_offsets: dict[str, int] = {}
     numbers: dict[str, int] = {}
@@ -35,6 +38,7 @@ class Progress(msgspec.Struct):
     seen: SeenPositions = msgspec.field(default_factory=SeenPositions)
     external: int = 0
     reached_ns: int = 0
+    silent: dict[str, int] = {}
 
 
 @dataclass(slots=True)
@@ -53,6 +57,18 @@ class Counters:
     feed_records: int = 0
     feed_refused: int = 0
     feed_finished: bool = False
+
+
+def output_lanes(hosting: StageHosting, partition: int, instrument_partitions: int) -> list[tuple[str, int]]:
+    """Return the topic partitions that a one-topic shard may write: all of its stage's, its own where it keeps keys."""
+    name = "ingestion" if hosting.wrap is not None else hosting.name
+    return [
+        (topic.name, number)
+        for topic in TOPICS.values()
+        if name in topic.producers
+        for number in range(topic.partitions(instrument_partitions))
+        if number == partition or hosting.wrap is not None or topic.spread is Spread.SINGLE
+    ]
 
 
 def lane_of(topic: str, partition: int) -> str:
@@ -188,6 +204,7 @@ class ShardCore:
 
     def _emit(self, outputs: Sequence[Event], origin: int, base: int | None) -> None:
         headers = ((ORIGIN_HEADER, str(origin).encode()),) if origin else ()
+        silent = self.progress.silent
         for ordinal, event in enumerate(outputs):
             places = targets(event, self._partitions, self._partition)
             if not places:
@@ -195,6 +212,8 @@ class ShardCore:
                 self.request_origins.append(origin)
             for topic, partition in places:
                 seq = self._number(topic, partition) if base is None else base + ordinal
+                if silent and seq // ORDINALS_PER_OFFSET <= silent.get(lane_of(topic, partition), -1):
+                    continue
                 stamp_position(event, self._source, self.generation, seq)
                 value = self._codec.encode(topic, event)
                 self.outgoing.append(Outgoing(topic, partition, event.key.encode(), value, headers))

@@ -7,6 +7,7 @@ from typing import Final
 from faust.types import TP
 
 from infra.postgres.checkpoints import Checkpoint, RunFacts, ShardName, ShardStore
+from streams.engine.former_version import is_other_version, silence_former_outputs, tell_change
 from streams.engine.handler import HandlerShard
 from streams.engine.one_topic import OneTopicShard
 from streams.engine.outbox import OutboxShard
@@ -52,6 +53,10 @@ class Shards:
         else:
             shard = OneTopicShard(core, store, self.facts, self.sender, engine.checkpoint_interval_s)
         await shard.take_up(checkpoint)
+        if not durable and partition is not None and is_other_version(checkpoint, self.facts):
+            scan = (core, partition, engine.bootstrap, engine.codec, engine.instrument_partitions)
+            await asyncio.to_thread(silence_former_outputs, *scan)
+            tell_change(core, checkpoint, self.facts)
         self._run(hosting, key, shard)
         return shard
 

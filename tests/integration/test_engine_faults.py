@@ -108,6 +108,28 @@ def test_sigterm_writes_a_checkpoint_and_another_cluster_is_refused(embedded_bro
 
 
 @pytest.mark.embedded
+@pytest.mark.parametrize(("version", "written"), [("1", 200), ("2", 100)])
+def test_another_version_does_not_send_again_what_the_former_had_sent(
+    embedded_broker: MakeBroker, runs: MakeRun, version: str, written: int
+) -> None:
+    """The same version repeats itself, since it can do so to the byte; another one keeps silent instead."""
+    broker = embedded_broker(engine_toys.topic_partitions())
+    run = runs(broker.bootstrap, embedded=True, checkpoint_interval_s=3600.0)
+    run.start("experts")
+    feed = Feed(broker.bootstrap)
+    feed.trades(100)
+    eventually("all marks", lambda: marks(run) == 100, run)
+    run.kill_all()
+    feed.trades(50)
+    child = run.start("experts", code_version=version)
+    eventually("the new marks", lambda: marks(run) >= written + 50, run)
+    assert run.stop_all() == {"experts": 0}
+    assert marks(run) == written + 50
+    assert stepped(run) == 150, "its state saw all of them"
+    assert ("goes on with code 2" in text_of(child)) == (version == "2")
+
+
+@pytest.mark.embedded
 def test_bad_records_become_dead_letters_until_the_line_stops(embedded_broker: MakeBroker, runs: MakeRun) -> None:
     broker = embedded_broker(engine_toys.topic_partitions())
     run = runs(broker.bootstrap, embedded=True)
