@@ -83,7 +83,7 @@ class Platform:
             worker.send(15)
         for name, worker in ending.items():
             began = time.monotonic()
-            code = worker.terminate(_STOP_S)
+            code = worker.popen.wait(_STOP_S)
             LOG.info("%s ended with %d after %.1f s", name, code, time.monotonic() - began)
             assert code == 0, f"{name} ended with {code}: {worker.last_lines(20)}"
 
