@@ -11,7 +11,6 @@ from typing import Final
 
 from infra.feeds.pacing import PacedCapture
 from infra.feeds.simulated import SimulatedFeed
-from infra.influx import InfluxServer, InfluxWriter, LineFiles
 from infra.settings import Settings, SettingsError
 from infra.settings_sections import read_secret
 from infra.venues import VenuePort
@@ -25,7 +24,6 @@ from streams.composition import Run
 from streams.engine.ports import EngineSettings, RawRecord, StageHosting, StageKind
 from streams.engine.worker import Resident, Worker
 from streams.ingestion import FeedResident, LiveFeed, hold_for, ingress_hostings
-from streams.sinks import Sink
 
 WORKERS: Final = ("ingestion", "experts", "voting", "decider", "risk", "execution", "feedback", "control", "sinks")
 """Every worker, in the order of the flow."""
@@ -118,6 +116,10 @@ def _feed(run: Run, engine: EngineSettings) -> tuple[PacedCapture | LiveFeed, st
 
 
 def _sinks(settings: Settings, engine: EngineSettings) -> StageHosting:
+    # The client is half of what a worker imports; only this one needs it, and the others come up sooner.
+    from infra.influx import InfluxServer, InfluxWriter, LineFiles
+    from streams.sinks import Sink
+
     influx = settings.influx
     target: InfluxServer | LineFiles
     if influx.url is not None and influx.token_file is not None:
