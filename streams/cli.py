@@ -4,13 +4,15 @@ A user's mistake is one sentence on stderr, never a traceback.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
+import psycopg
 import typer
 from rich.console import Console
 
@@ -28,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+_DATABASE_S: Final = 5.0
 SettingsOption = Annotated[Path | None, typer.Option("--settings", help="The settings file (default tradermind.toml).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -63,7 +66,9 @@ def demo(
         duration_s=duration,
     )
     console = Console(stderr=as_json)
-    with one_sentence():
+    summary = None
+    # Before Demo has put its handlers in place, Ctrl-C is this exception, and nothing has begun.
+    with one_sentence(), contextlib.suppress(KeyboardInterrupt):
         summary = asyncio.run(Demo(plan, console).run())
     if summary is None:
         console.print("Ended before the workers were ready; nothing is left running.")
@@ -94,6 +99,7 @@ def worker(
         run = compose(settings_of_run(run_file, settings))
         engine = engine_settings(run.settings, embedded=bool(described.get("embedded")), instance_id=instance)
         process = build_worker(run, engine, stages)
+        _await_database(engine.dsn)
     raise typer.Exit(asyncio.run(process.run()))
 
 
@@ -138,6 +144,20 @@ app.command()(backtest)
 app.command()(replay)
 app.add_typer(cli_reads.app)
 app.add_typer(cli_commands.app)
+
+
+def _await_database(dsn: str) -> None:
+    """Return when the database answers: it may be starting, too. Raises psycopg.OperationalError after a while."""
+    deadline = time.monotonic() + _DATABASE_S
+    while True:
+        try:
+            psycopg.connect(dsn, connect_timeout=5).close()
+        except psycopg.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            return
 
 
 def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:

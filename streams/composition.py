@@ -79,7 +79,7 @@ def compose(settings: Settings) -> Run:
         try:
             build_stage(run, name)
         except ValueError as error:
-            raise SettingsError(f"{name}: {error}") from error
+            raise SettingsError(f"{name}: {str(error).rstrip('.')}.") from error
     return run
 
 

@@ -30,12 +30,18 @@ class DemoProcess:
         self.run = folder / "run"
         settings = folder / "tradermind.toml"
         settings.write_text(changed_settings(changes))
-        command = [sys.executable, "-m", "streams.cli", "demo", "--duration", "3600"]
+        command = [sys.executable, "-m", "streams.entry", "demo", "--duration", "3600"]
         command += ["--settings", str(settings), "--directory", str(self.run), *flags]
+        self._began = time.monotonic()
         with (folder / "demo.log").open("wb") as log:
             self.process = subprocess.Popen(
                 command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
             )
+
+    @property
+    def age_s(self) -> float:
+        """How long ago it was started."""
+        return time.monotonic() - self._began
 
     def wait_until_ready(self) -> None:
         """Return when every worker has reported; the demo must live that long."""
@@ -80,7 +86,7 @@ class DemoProcess:
         limit = time.monotonic() + limit_s
         while not (answer := holds()):
             assert self.process.poll() is None, self.told()
-            assert time.monotonic() < limit, f"not within {limit_s:g} s"
+            assert time.monotonic() < limit, f"not within {limit_s:g} s; {self.stages()}"
             time.sleep(0.1)
         return answer
 

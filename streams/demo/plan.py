@@ -49,6 +49,7 @@ class DemoPlan:
 
     def overrides(self) -> dict[str, Any]:
         """Return the settings that the flags stand for. Raises SettingsError."""
+        speed = self._speed()
         values: dict[str, Any] = {
             "run.directory": str(self.directory),
             "run.seed": self.seed,
@@ -58,16 +59,21 @@ class DemoPlan:
             values |= {
                 "run.clock": "capture",
                 "feed.paths": [str(Path(part).resolve()) for part in self.feed.split(",")],
-                "feed.speed": self._speed(),
+                "feed.speed": speed,
             }
         if self.policy != "baseline":
             values["strategies.committee.policy"] = self.policy
         return values | dict(self.more)
 
     def _speed(self) -> float | str:
-        if self.speed == "max":
+        if self.speed == "max" and self.on_capture:
             return "max"
         try:
-            return float(self.speed)
+            speed = float(self.speed)
         except ValueError as error:
-            raise SettingsError(f"SPEED is a number or max, not {self.speed!r}.") from error
+            if self.speed != "max":
+                raise SettingsError(f"SPEED is a number or max, not {self.speed!r}.") from error
+            speed = 0.0
+        if not self.on_capture and speed != 1:
+            raise SettingsError(f"SPEED={self.speed} is for captures: the feed {self.feed} goes by the wall clock.")
+        return speed
