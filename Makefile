@@ -45,7 +45,7 @@ demo: setup ## run the whole platform: DURATION= BROKER=kafka|host:port FEED=pat
 test: setup-dev test-fast test-integration ## run the whole suite
 
 test-fast: setup-dev ## unit, contract, property, simulation and architecture tests
-	@$(BIN)/python -m pytest -q -n 2 -m "not embedded and not kafka and not slow" --cov --cov-report=term:skip-covered --cov-fail-under=90
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not embedded and not kafka and not slow" --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 test-integration: setup-dev ## what takes longer, and the platform on the embedded servers and on real Kafka (java, mvn)
 	@$(BIN)/python -m pytest -q -m "embedded or kafka or slow"

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 import psycopg
+import pytest
 from captures import USDM_20240808
 
 from infra.kafka import TopicSpec, apply_topics
@@ -24,6 +24,7 @@ from schemas.topics import TOPICS
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 60.0
+pytestmark = pytest.mark.slow  # each test starts the command line anew
 
 
 @dataclass(frozen=True)

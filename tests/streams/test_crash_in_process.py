@@ -36,7 +36,10 @@ def _run(capture: Path) -> Run:
 @pytest.mark.parametrize(
     ("capture", "order_events"),
     # What cannot be sold short trades once and then waits.
-    [pytest.param(USDM_20240808, 20, id="perpetual"), pytest.param(SPOT_20240808, 5, id="spot")],
+    [
+        pytest.param(USDM_20240808, 20, id="perpetual"),
+        pytest.param(SPOT_20240808, 5, id="spot", marks=pytest.mark.slow),
+    ],
 )
 def test_crashes_change_no_byte(capture: Path, order_events: int) -> None:
     run = _run(capture)

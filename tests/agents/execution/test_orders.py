@@ -132,6 +132,7 @@ def test_every_sequence_of_up_to_three_reports_keeps_the_law(time_in_force: Time
             _check_laws(desk)
 
 
+@pytest.mark.slow
 def test_every_sequence_of_four_reports_keeps_the_law() -> None:
     short = [word for word in WORDS if word not in ("not-sent", "rest", "expired", "status-canceled")]
     for words in itertools.product(short, repeat=4):
