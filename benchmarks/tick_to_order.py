@@ -28,12 +28,13 @@ from infra.servers.process import ServerFailed
 from infra.settings import load_settings
 from schemas.codec import Codec
 from schemas.schema_table import SchemaTable
-from streams.demo.plan import WORKER_GROUPS, DemoPlan
+from streams.demo.plan import DemoPlan
 from streams.demo.run import Demo
 from streams.demo.status import read_snapshot
 
 AIM_MS: Final = 20.0
 _CHAIN_RECORDS: Final = 200
+_CHAIN_PER_S: Final = 10
 _PROBES: Final[tuple[tuple[str, Any], ...]] = (
     ("strategies.pulse.parameters", {"every": 1, "size": 0.5}),
     ("strategies.committee.policy", "null"),
@@ -89,7 +90,8 @@ def _report(demo: MeasuredDemo, chains: Sequence[Sequence[float]], bootstrap: st
     print(f"\naim p50 <= {AIM_MS:g} ms: {'reached' if p50 <= AIM_MS else 'NOT reached'}")
     print("\nwhere it goes (from a stage's input in Kafka's hands to its output there):")
     for stage, values in hops.items():
-        print(_line(f"  {stage}", values))
+        if values:
+            print(_line(f"  {stage}", values))
     print(f"\nper second, over {demo.took_s:.0f} s: {'records in':>22} {'batches':>10} {'records out':>12}")
     for name, counters in sorted(demo.stages.items()):
         if counters.get("records", 0) + counters.get("external", 0):
@@ -103,37 +105,38 @@ def _report(demo: MeasuredDemo, chains: Sequence[Sequence[float]], bootstrap: st
         print(f"  {name:60} {used_s:6.1f}  {100 * used_s / demo.took_s:4.0f} %")
 
 
+def measure(directory: Path, seconds: float) -> bool:
+    """Run chain, platform and chain on one broker and print; False when there was nothing to print.
+
+    Raises ServerFailed when a server or a worker cannot be started.
+    """
+    with ExitStack() as stack:
+        kafka = start_kafka(directory / "kafka")
+        stack.callback(kafka.stop)
+        chains = [_bare_chain(kafka.bootstrap, "before", _CHAIN_PER_S)]
+        plan = DemoPlan(directory=directory / "run", broker=kafka.bootstrap, duration_s=seconds, more=_PROBES)
+        demo = MeasuredDemo(plan)
+        if asyncio.run(demo.run()) is None or not demo.tick_to_order_ns:
+            sys.stderr.write("The run ended without an order whose latency is known.\n")
+            return False
+        chains.append(_bare_chain(kafka.bootstrap, "after", _CHAIN_PER_S))
+        _report(demo, chains, kafka.bootstrap)
+        return True
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Measure and print; 2 when real Kafka cannot be started here."""
+    """Measure and print; 2 when real Kafka or the platform cannot be started here."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--money-apart", action="store_true", help="each money stage a process of its own")
     options = parser.parse_args(arguments)
-    apart = [(stage,) for group in WORKER_GROUPS for stage in group]
-    with tempfile.TemporaryDirectory(prefix="tradermind-bench-") as folder, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix="tradermind-bench-") as folder:
         directory = Path(folder)
-        directory.chmod(0o755)
+        directory.chmod(0o755)  # The database runs as another user, who must reach its folder.
         try:
-            kafka = start_kafka(directory / "kafka")
+            return 0 if measure(directory, options.seconds) else 1
         except ServerFailed as error:
             sys.stderr.write(f"{error}\n")
             return 2
-        stack.callback(kafka.stop)
-        plan = DemoPlan(
-            directory=directory / "run",
-            broker=kafka.bootstrap,
-            duration_s=options.seconds,
-            groups=tuple(apart) if options.money_apart else WORKER_GROUPS,
-            more=_PROBES,
-        )
-        chains = [_bare_chain(kafka.bootstrap, "before", 10)]
-        demo = MeasuredDemo(plan)
-        if asyncio.run(demo.run()) is None:
-            sys.stderr.write("The run was ended before its workers were ready.\n")
-            return 1
-        chains.append(_bare_chain(kafka.bootstrap, "after", 10))
-        _report(demo, chains, kafka.bootstrap)
-    return 0
 
 
 if __name__ == "__main__":
