@@ -16,6 +16,7 @@ import psycopg
 import typer
 from rich.console import Console
 
+from infra.kafka import topic_partitions
 from infra.settings import load_settings
 from streams import cli_commands, cli_reads
 from streams.cli_backtest import backtest
@@ -99,6 +100,7 @@ def worker(
         run = compose(settings_of_run(run_file, settings))
         engine = engine_settings(run.settings, embedded=bool(described.get("embedded")), instance_id=instance)
         process = build_worker(run, engine, stages)
+        topic_partitions(engine.bootstrap)
         _await_database(engine.dsn)
     raise typer.Exit(asyncio.run(process.run()))
 

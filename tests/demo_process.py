@@ -15,8 +15,8 @@ from typing import Any
 import psycopg
 
 ROOT = Path(__file__).resolve().parents[1]
-START_LIMIT_S = 90.0
-STOP_LIMIT_S = 30.0
+START_LIMIT_S = 180.0
+STOP_LIMIT_S = 60.0
 PUBLIC = ("trade", "quote", "depth", "vote", "request", "outcome")
 OWN = ("sinks", "decider", "risk", "execution", "feedback", "control", "voting", "experts", "ingestion")
 STAGES = frozenset(OWN) | {f"ingress.{name}" for name in PUBLIC}
@@ -104,6 +104,12 @@ class DemoProcess:
             self.process.send_signal(signal.SIGINT)
         return self.process.wait(STOP_LIMIT_S)
 
+    def kill(self) -> None:
+        """End it whatever it does; its children end with it."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(STOP_LIMIT_S)
+
 
 @contextlib.contextmanager
 def running_demo(
@@ -116,8 +122,7 @@ def running_demo(
         yield demo
         assert demo.interrupt() == 0, demo.told()
     finally:
-        if demo.process.poll() is None:
-            demo.interrupt()
+        demo.kill()
 
 
 def changed_settings(changes: Sequence[tuple[str, str]]) -> str:

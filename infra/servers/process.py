@@ -187,6 +187,21 @@ def run_to_end(launch: Launch, deadline_s: float) -> None:
         raise ServerFailed(f"{launch.name} failed with code {code}: {child.last_lines()} (log: {launch.log_file}).")
 
 
+def end_descendants(grace_s: float) -> None:
+    """Ask every process below this one to end at once, wait ``grace_s`` for them, then kill what is left."""
+    asked: set[int] = set()
+    end = time.monotonic() + grace_s
+    while pids := _descendants(os.getpid()):
+        late = time.monotonic() > end
+        for pid in pids:
+            if late or pid not in asked:
+                with contextlib.suppress(ProcessLookupError):
+                    # Of PostgreSQL this is the fast shutdown; the polite signal would wait for its clients.
+                    os.kill(pid, signal.SIGKILL if late else signal.SIGINT)
+        asked.update(pids)
+        time.sleep(_POLL_S)
+
+
 def _running() -> dict[int, int]:
     """Return pid -> parent's pid of every process on the machine, zombies left out."""
     parents: dict[int, int] = {}

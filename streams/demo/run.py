@@ -21,6 +21,7 @@ from streams.composition import Run, compose
 from streams.demo.book_check import check_book
 from streams.demo.plan import DemoPlan
 from streams.demo.servers import start_broker, start_database, start_exchange, start_registry, write_overrides
+from streams.demo.starting import StartInterrupted, unless_stopped
 from streams.demo.status import Snapshot, read_snapshot
 from streams.demo.summary import summarise
 from streams.demo.table import live_table
@@ -55,17 +56,24 @@ class Demo:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stop.set)
-        async with AsyncExitStack() as outer:
-            stack = outer.enter_context(ExitStack())
-            stack.callback(self._end_workers)
-            run_file = await self._start(stack, outer)
-            self._start_workers(stack, run_file)
-            with psycopg.connect(self._dsn, autocommit=True) as connection:
-                if not await self._watch(connection):
-                    return None
-                await self._come_to_rest(connection)
-            self._end_workers()
-            return self._sum_up()
+        try:
+            async with AsyncExitStack() as outer:
+                return await self._run(outer)
+        except StartInterrupted:
+            return None
+
+    async def _run(self, outer: AsyncExitStack) -> dict[str, Any] | None:
+        stack = outer.enter_context(ExitStack())
+        run_file = await self._start(stack, outer)
+        # Before any server of theirs: a worker whose broker has gone takes its time to notice that it is to end.
+        stack.callback(self._end_workers)
+        self._start_workers(run_file)
+        with psycopg.connect(self._dsn, autocommit=True) as connection:
+            if not await self._watch(connection):
+                return None
+            await self._come_to_rest(connection)
+        self._end_workers()
+        return self._sum_up()
 
     async def _start(self, stack: ExitStack, outer: AsyncExitStack) -> Path:
         plan = self.plan
@@ -74,16 +82,16 @@ class Demo:
         run = compose(load_settings(plan.settings_file, overrides))
         self._instruments = tuple(run.instruments)
         self._partitions = run.settings.kafka.instrument_partitions
-        self._bootstrap, embedded = await asyncio.to_thread(
-            start_broker, stack, plan.broker, run.settings, plan.directory
+        self._bootstrap, embedded = await unless_stopped(
+            self._stop, start_broker, stack, plan.broker, run.settings, plan.directory
         )
-        self._dsn = await asyncio.to_thread(start_database, stack, plan.directory)
+        self._dsn = await unless_stopped(self._stop, start_database, stack, plan.directory)
         runner, self._registry = await start_registry()
         outer.push_async_callback(runner.cleanup)
         overrides |= {
             "kafka.bootstrap": self._bootstrap,
             "postgres.dsn": self._dsn,
-            **self._exchange(stack, run),
+            **await unless_stopped(self._stop, self._exchange, stack, run),
         }
         run_file = write_overrides(plan.directory, overrides, plan.groups)
         described = json.loads(run_file.read_text()) | {"embedded": embedded, "registry": self._registry}
@@ -97,8 +105,7 @@ class Demo:
         url, _ = start_exchange(stack, run, self.plan.directory)
         return {"venue.url": url}
 
-    def _start_workers(self, stack: ExitStack, run_file: Path) -> None:
-        del stack
+    def _start_workers(self, run_file: Path) -> None:
         for group in self.plan.groups:
             if not self._stop.is_set():
                 self._workers.append(start_worker(group, run_file, self.plan.settings_file, self.plan.directory))
@@ -178,7 +185,9 @@ class Demo:
 
     def _sum_up(self) -> dict[str, Any]:
         summary = summarise(self._dsn, self._bootstrap, self._partitions)
-        summary["book_against_venue"] = {name: check_book(self._dsn, name) for name in self._instruments}
+        # Of a long run this reads for many seconds; who has pressed Ctrl-C does not wait for it.
+        checked = () if self._stop.is_set() else self._instruments
+        summary["book_against_venue"] = {name: check_book(self._dsn, name) for name in checked}
         return summary
 
 

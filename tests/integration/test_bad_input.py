@@ -58,12 +58,6 @@ def _depth(outsider: Outsider, **fields: Any) -> bytes:
     return outsider.public("depth", **good | sides | fields)
 
 
-def _bomb(number: int, of_depth: bytes, levels: bytes) -> bytes:
-    """Return a depth record whose array of bid prices says that it has ``number`` levels."""
-    assert of_depth.count(levels) == 1
-    return of_depth.replace(levels, _zigzag(number))
-
-
 def _zigzag(number: int) -> bytes:
     value, out = (number << 1) ^ (number >> 63), bytearray()
     while value > 0x7F:
@@ -256,19 +250,7 @@ def _is_heard(platform: DemoProcess, outsider: Outsider) -> None:
     """After all of it, a good trade arrives and ballots are still tallied."""
     name = f"good-{time.time_ns()}"
     outsider.write(topic_of("trade"), _trade(outsider, trade_id=name))
-    try:
-        platform.until(lambda: platform.rows("SELECT 1 FROM market_data WHERE trade_id = %s", name))
-    except AssertionError:
-        print(
-            platform.rows(
-                "select source,max(seq),max(generation),count(*) from market_data where instrument='EXT:DEMO' group by 1"
-            )
-        )
-        print(platform.rows('select topic,reason,detail,count(*),max("offset") from dead_letters group by 1,2,3'))
-        print(
-            platform.rows("select stage,shard,counters from worker_status where stage in ('ingress.trade','experts')")
-        )
-        raise
+    platform.until(lambda: platform.rows("SELECT 1 FROM market_data WHERE trade_id = %s", name))
     began = time.time_ns()
     platform.until(lambda: platform.rows("SELECT 1 FROM tallies WHERE grid_time_ns > %s LIMIT 1", began))
 

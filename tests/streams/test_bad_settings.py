@@ -183,8 +183,10 @@ def test_a_worker_of_an_unknown_name(tmp_path: Path) -> None:
     is_one_sentence(_worker(tmp_path, "127.0.0.1:9", "host=127.0.0.1 port=9", "nosuch"), "'nosuch' is not a worker")
 
 
-def test_a_worker_without_a_broker(tmp_path: Path) -> None:
-    is_one_sentence(_worker(tmp_path, "127.0.0.1:9", "host=127.0.0.1 port=9", "voting"), "127.0.0.1:9")
+@pytest.mark.embedded
+def test_a_worker_without_a_broker(tmp_path: Path, database: str) -> None:
+    migrate(database)
+    is_one_sentence(_worker(tmp_path, "127.0.0.1:9", database, "voting"), "127.0.0.1:9")
 
 
 @pytest.mark.embedded

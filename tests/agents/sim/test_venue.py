@@ -150,6 +150,7 @@ def _trade(trading: Trading, steps: int) -> None:
         trading.pass_time(50)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("faults", [(), FAULTS], ids=["sound", "faulty"])
 def test_after_thousands_of_steps_in_the_population_both_sides_keep_the_same_books(faults: tuple[Fault, ...]) -> None:
     trading = _simulated(3, faults)

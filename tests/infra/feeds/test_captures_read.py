@@ -107,6 +107,7 @@ def test_a_reader_that_starts_later_sees_what_the_first_one_saw(start: int) -> N
     assert tuple(open_capture([USDM_20240808]).records(start)) == _usdm_records()[start:]
 
 
+@pytest.mark.slow
 def test_two_files_are_merged_by_time_of_receipt_and_always_the_same() -> None:
     merged = open_capture([USDM_20240808, SPOT_20240808])
     assert merged.instruments == ("BINANCE:BTCUSDT", "BINANCE_USDM:BTCUSDT")
