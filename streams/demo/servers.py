@@ -25,7 +25,9 @@ from streams.demo.plan import EMBEDDED, REAL
 from streams.exchange_core import ExchangeConfig
 from streams.processes import python_module
 
-_RECORD_BYTES_MAX: Final = 12 * 1024 * 1024
+_OWN_BYTES_MAX: Final = 2 * 1024 * 1024
+_PUBLIC_BYTES_MAX: Final = 8 * 1024 * 1024
+_LETTER_BYTES_MAX: Final = 12 * 1024 * 1024
 _EXCHANGE_READY_S: Final = 30.0
 
 
@@ -35,11 +37,13 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     specs: list[TopicSpec] = []
     for topic in TOPICS.values():
         hours = {"retention.ms": str(topic.retention_hours * 3_600_000)}
-        # What the public may write is judged by us, with a reason; the broker's limit would hide it.
-        size = {"max.message.bytes": str(_RECORD_BYTES_MAX)} if topic.public else {}
+        # What the public may write is judged by us, with a reason; the broker's limit would hide it. What is judged
+        # so must fit into its dead letter, and what we encode (up to 1 MiB) into its topic with key and headers.
+        size = {"max.message.bytes": str(_PUBLIC_BYTES_MAX if topic.public else _OWN_BYTES_MAX)}
+        letters = {"max.message.bytes": str(_LETTER_BYTES_MAX)}
         clock = {"message.timestamp.type": "LogAppendTime"} if topic.public else {}
         specs.append(TopicSpec(topic.name, topic.partitions(partitions), {**hours, **size, **clock}))
-        specs.append(TopicSpec(topic.dead_letters, topic.partitions(partitions), {**hours, **size}))
+        specs.append(TopicSpec(topic.dead_letters, topic.partitions(partitions), {**hours, **letters}))
     return specs
 
 

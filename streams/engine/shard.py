@@ -4,6 +4,7 @@ The live shards and the recomputation from the journal run this same code, so th
 for the other. No I/O and no clock here.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -24,6 +25,9 @@ ORIGIN_HEADER: Final = "tradermind-origin-ns"
 _BAD_IN_A_ROW_MAX: Final = 20
 _BAD_SHARE_WINDOW: Final = 1000
 _BAD_SHARE_MAX: Final = 0.1
+LETTER_VALUE_BYTES_MAX: Final = 9 * 1024 * 1024
+LETTER_AROUND_BYTES_MAX: Final = 2 * 1024 * 1024
+"""What a dead letter carries at most of a record's value, and of its key and headers: within what its topic takes."""
 
 
 class Progress(msgspec.Struct):
@@ -244,7 +248,10 @@ class ShardCore:
 
 
 def dead_letter(topic: Topic, record: RawRecord, refusal: BadRecord, stage: str) -> Outgoing:
-    """Return the dead letter of a record: its own bytes and headers, and why, where and by whom it was refused."""
+    """Return the dead letter of a record: its own bytes and headers, and why, where and by whom it was refused.
+
+    Of a record that no topic takes back (small on the way here, since it was compressed) the beginning is kept.
+    """
     facts = {
         "reason": refusal.reason.value,
         "exception.message": refusal.detail[:500],
@@ -254,8 +261,16 @@ def dead_letter(topic: Topic, record: RawRecord, refusal: BadRecord, stage: str)
         "timestamp": str(record.timestamp_ms),
         "stage": stage,
     }
-    headers = (*record.headers, *((f"__tradermind.errors.{name}", value.encode()) for name, value in facts.items()))
-    return Outgoing(topic.dead_letters, record.partition, record.key, record.value, headers)
+    own, key, value = tuple(record.headers), record.key, record.value
+    if value is not None and len(value) > LETTER_VALUE_BYTES_MAX:
+        facts |= {"value.bytes": str(len(value)), "value.sha256": hashlib.sha256(value).hexdigest()}
+        value = value[:LETTER_VALUE_BYTES_MAX]
+    around = len(key or b"") + sum(len(name) + len(content or b"") for name, content in own)
+    if around > LETTER_AROUND_BYTES_MAX:
+        facts |= {"key.and.headers.bytes": str(around)}
+        own, key = (), (key or b"")[:LETTER_AROUND_BYTES_MAX]
+    headers = (*own, *((f"__tradermind.errors.{name}", content.encode()) for name, content in facts.items()))
+    return Outgoing(topic.dead_letters, record.partition, key, value, headers)
 
 
 def _origin(headers: Iterable[tuple[str, bytes]]) -> int:
