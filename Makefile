@@ -16,7 +16,7 @@ DEMO_FLAGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo setup setup-dev test test-fast test-integration check format bench schemas lock clean
+.PHONY: help demo setup setup-dev test test-fast test-integration test-campaign check format bench schemas lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -45,10 +45,14 @@ demo: setup ## run the whole platform: DURATION= BROKER=kafka|host:port FEED=pat
 test: setup-dev test-fast test-integration ## run the whole suite
 
 test-fast: setup-dev ## unit, contract, property, simulation and architecture tests
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not embedded and not kafka and not slow" --cov --cov-report=term:skip-covered --cov-fail-under=90
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not embedded and not kafka and not slow and not campaign" --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 test-integration: setup-dev ## what takes longer, and the platform on the embedded servers and on real Kafka (java, mvn)
-	@$(BIN)/python -m pytest -q -m "embedded or kafka or slow"
+	@$(BIN)/python -m pytest -q -m "(embedded or kafka or slow) and not campaign"
+	@echo "not run here: the campaigns (kill every worker of the platform; a foreign expert over 500 ballots): make test-campaign"
+
+test-campaign: setup-dev ## kill every worker in turn on real Kafka; a foreign expert over 500 ballots
+	@$(BIN)/python -m pytest -q -m "campaign"
 
 check: setup-dev ## format, lint, types, layout
 	@$(BIN)/ruff format --check --quiet schemas agents infra streams tests benchmarks

@@ -34,6 +34,7 @@ from streams.launch import WORKERS
 from streams.offline.log_reader import LogReader
 from streams.offline.verify import StageVerdict, verify_run
 
+pytestmark = pytest.mark.campaign
 SEED = 20_240_808
 CODEC = Codec(SchemaTable.committed())
 EXACT = Decimal("1e-9")

@@ -60,6 +60,7 @@ def _weight(platform: DemoProcess, expert: str) -> tuple[float, int] | None:
     return float(weight), int(voters)
 
 
+@pytest.mark.campaign
 @pytest.mark.embedded
 @pytest.mark.slow
 def test_after_500_ballots_an_informative_one_weighs_more_than_its_share_and_a_uniform_one_less(
