@@ -110,8 +110,11 @@ def _run_java(launch: Launch) -> None:
 
 
 def _uuid() -> str:
-    """Return a fresh cluster id in Kafka's form: 22 characters of URL-safe base64."""
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    """Return a fresh cluster id in Kafka's form: 22 characters of URL-safe base64.
+
+    One id in 64 would begin with a dash, which Kafka's own command line takes for an option: the letter k stands first.
+    """
+    return "k" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
 
 
 def _run(directory: Path, port: int) -> ChildProcess:
