@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final
+from contextlib import suppress
+from typing import Final
 
 import psycopg
 
 from infra.postgres.commands import read_commands
+from infra.postgres.session import KeptSession
 from schemas.control import ControlCommand
 from schemas.event import Event
 from streams.composition import Run, build_stage
@@ -19,7 +21,7 @@ class CommandReader:
     """Polls the table of commands and injects each row; the stage drops what it has passed on before."""
 
     def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
+        self._database = KeptSession(dsn)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, inlet: Inlet, epoch: int) -> None:
@@ -40,20 +42,16 @@ class CommandReader:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        await self._database.close()
 
     async def _read(self, inlet: Inlet) -> None:
-        connection: psycopg.AsyncConnection[Any] | None = None
         newest = 0
         while True:
-            try:
-                if connection is None or connection.closed:
-                    connection = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, connect_timeout=5)
-                for command in await read_commands(connection, newest):
+            # While the database is away people cannot write commands either. The shard's own store gives up first.
+            with suppress(psycopg.OperationalError):
+                for command in await read_commands(await self._database.connection(), newest):
                     await inlet.inject(command.event)
                     newest = command.ordinal
-            except psycopg.OperationalError:
-                # The database is away: people cannot write commands now either. The shard's own store gives up first.
-                connection = None
             await asyncio.sleep(_POLL_S)
 
 

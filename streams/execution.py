@@ -13,6 +13,7 @@ from typing import Final
 import psycopg
 
 from infra.postgres.latencies import record_latencies
+from infra.postgres.session import KeptSession
 from infra.venues import VenuePort
 from schemas.event import Event
 from schemas.orders import CancelRequested, Claimed, QueryRequested, SubmitRequested, VenueReport
@@ -34,7 +35,7 @@ class VenueCompanion:
 
     def __init__(self, open_venue: OpenVenue, dsn: str, *, on_capture: bool) -> None:
         self._open_venue = open_venue
-        self._dsn = dsn
+        self._database = KeptSession(dsn)
         self._on_capture = on_capture
         self._venue: VenuePort
         self._epoch = 0
@@ -69,6 +70,7 @@ class VenueCompanion:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._database.close()
         if self._tasks:
             await self._venue.close()
 
@@ -99,7 +101,7 @@ class VenueCompanion:
             rows = list(self._latencies)
             if rows:
                 try:
-                    await record_latencies(self._dsn, rows)
+                    await record_latencies(self._database, rows)
                 except psycopg.OperationalError:
                     continue
                 for _ in rows:

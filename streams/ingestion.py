@@ -15,6 +15,7 @@ from infra.feeds import FeedFailed
 from infra.feeds.capture import first_records
 from infra.feeds.pacing import Hold, PacedCapture
 from infra.postgres.checkpoints import reached_times_ns
+from infra.postgres.session import KeptSession
 from schemas.event import ORDINALS_PER_OFFSET, Event, Heartbeat, derive_id
 from schemas.feed import FeedRecord
 from schemas.ingress import IngressEnvelope, IngressRecord
@@ -245,8 +246,10 @@ def hold_for(run: Run, dsn: str) -> Hold:
     # Before its first mark a stage has no time at all; a head start of one second brings the first marks to all.
     start_ns = (first[0].events[-1].available_at_ns if first and first[0].events else 0) + NS_PER_S
 
+    session = KeptSession(dsn)
+
     async def slowest() -> int:
-        reached = await reached_times_ns(dsn, MONEY_STAGES)
+        reached = await reached_times_ns(session, MONEY_STAGES)
         return max(start_ns, min(reached.get(stage, 0) for stage in MONEY_STAGES))
 
     staleness = run.settings.staleness

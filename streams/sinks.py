@@ -29,6 +29,8 @@ SINK_TOPICS: Final[tuple[str, ...]] = (
 )
 """What a sink reads: every internal topic, and the dead letters of all."""
 _RETRY_PAUSES_S: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+_GATHER_S: Final = 0.05
+"""How long a writer waits for what else is on its way: nobody trades on these rows, and commits cost everybody."""
 _OF_THE_DATA: Final = (psycopg.DataError, psycopg.IntegrityError)
 
 
@@ -100,6 +102,7 @@ class Sink:
         self._waiting.append(work)
         async with self._writing:
             if not work.done.done():
+                await asyncio.sleep(_GATHER_S)
                 await self._write_waiting()
         await work.done
         if self._influx is not None and work.events:

@@ -10,14 +10,47 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import psycopg
-from psycopg import AsyncConnection, sql
+from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
+
+from infra.postgres.session import KeptSession
 
 RETRY_FIRST_S: Final = 0.05
 RETRY_MOST_S: Final = 2.0
 RETRY_FOR_S: Final = 60.0
 CLAIM_FOR_S: Final = 12.0
 _SESSION: Final = "-c idle_in_transaction_session_timeout=5s -c lock_timeout=10s -c statement_timeout=30s"
+
+# One statement, hence one transaction and one round trip: a batch's commit lies on the way of every order. Where the
+# shard has a newer epoch, ``held`` is empty and nothing at all is written.
+_COMMIT: Final = """
+    WITH held AS (
+        UPDATE shard SET batch = %s, progress = %s, cluster_id = %s, code_version = %s, settings_hash = %s,
+            generation = coalesce(%s, generation), reached_ns = %s, updated_at = now()
+        WHERE stage = %s AND shard = %s AND epoch = %s
+        RETURNING stage, shard, batch
+    ), kept AS (
+        INSERT INTO shard_state (stage, shard, key, value)
+        SELECT held.stage, held.shard, item.key, item.value
+        FROM held, unnest(%s::text[], %s::bytea[]) AS item (key, value)
+        ON CONFLICT (stage, shard, key) DO UPDATE SET value = excluded.value
+    ), forgotten AS (
+        DELETE FROM shard_state AS state USING held
+        WHERE (state.stage, state.shard) = (held.stage, held.shard) AND state.key = ANY (%s::text[])
+    ), sent AS (
+        DELETE FROM shard_outbox AS sent USING held
+        WHERE (sent.stage, sent.shard) = (held.stage, held.shard) AND sent.batch <= %s::bigint
+    ), journaled AS (
+        INSERT INTO shard_journal (stage, shard, batch, inputs)
+        SELECT stage, shard, batch, given.inputs
+        FROM held, (SELECT %s::bytea AS inputs) AS given WHERE given.inputs IS NOT NULL
+    ), queued AS (
+        INSERT INTO shard_outbox (stage, shard, batch, messages)
+        SELECT stage, shard, batch, given.messages
+        FROM held, (SELECT %s::bytea AS messages) AS given WHERE given.messages IS NOT NULL
+    )
+    SELECT batch FROM held
+"""
 
 
 class ShardLost(Exception):
@@ -208,47 +241,20 @@ class ShardStore:
 
     async def _write(self, commit: Commit, facts: RunFacts) -> None:
         connection = await self._connected()
-        key = (self._name.stage, self._name.shard)
-        async with connection.transaction():
-            async with connection.pipeline():
-                held = await connection.execute(
-                    "UPDATE shard SET batch = %s, progress = %s, cluster_id = %s, code_version = %s,"
-                    " settings_hash = %s, generation = coalesce(%s, generation), reached_ns = %s, updated_at = now()"
-                    " WHERE stage = %s AND shard = %s AND epoch = %s",
-                    (
-                        *(commit.batch, commit.progress, facts.cluster_id, facts.code_version, facts.settings_hash),
-                        *(commit.generation, commit.reached_ns, *key, self._epoch),
-                    ),
-                )
-                await self._write_rows(connection, key, commit)
-            if held.rowcount != 1:
-                raise ShardLost(f"{self._name.stage}/{self._name.shard} belongs to another worker now.")
-
-    async def _write_rows(self, connection: AsyncConnection[Any], key: tuple[str, str], commit: Commit) -> None:
-        for name, value in commit.state.items():
-            if value is None:
-                await connection.execute(
-                    "DELETE FROM shard_state WHERE stage = %s AND shard = %s AND key = %s", (*key, name)
-                )
-            else:
-                await connection.execute(
-                    "INSERT INTO shard_state (stage, shard, key, value) VALUES (%s, %s, %s, %s)"
-                    " ON CONFLICT (stage, shard, key) DO UPDATE SET value = excluded.value",
-                    (*key, name, value),
-                )
-        if commit.sent_through is not None:
-            await connection.execute(
-                "DELETE FROM shard_outbox WHERE stage = %s AND shard = %s AND batch <= %s", (*key, commit.sent_through)
-            )
-        for table, column, content in (
-            ("shard_journal", "inputs", commit.journal),
-            ("shard_outbox", "messages", commit.outbox),
-        ):
-            if content is not None:
-                query = sql.SQL("INSERT INTO {} (stage, shard, batch, {}) VALUES (%s, %s, %s, %s)")
-                await connection.execute(
-                    query.format(sql.Identifier(table), sql.Identifier(column)), (*key, commit.batch, content)
-                )
+        kept = {key: value for key, value in commit.state.items() if value is not None}
+        forgotten = [key for key, value in commit.state.items() if value is None]
+        cursor = await connection.execute(
+            _COMMIT,
+            (
+                *(commit.batch, commit.progress, facts.cluster_id, facts.code_version, facts.settings_hash),
+                *(commit.generation, commit.reached_ns, self._name.stage, self._name.shard, self._epoch),
+                *(list(kept), list(kept.values()), forgotten, commit.sent_through, commit.journal, commit.outbox),
+            ),
+            prepare=True,
+            binary=True,
+        )
+        if await cursor.fetchone() is None:
+            raise ShardLost(f"{self._name.stage}/{self._name.shard} belongs to another worker now.")
 
     async def _connected(self) -> AsyncConnection[Any]:
         if self._connection is None or self._connection.closed:
@@ -266,18 +272,17 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
-async def reached_times_ns(dsn: str, stages: tuple[str, ...]) -> dict[str, int]:
+async def reached_times_ns(session: KeptSession, stages: tuple[str, ...]) -> dict[str, int]:
     """Return stage -> the newest time (ns) that it has stepped and committed; the least of its shards."""
-    async with await AsyncConnection.connect(dsn, connect_timeout=5) as connection:
-        cursor = await connection.execute(
-            "SELECT stage, min(reached_ns) FROM shard WHERE stage = ANY(%s) GROUP BY stage", (list(stages),)
-        )
-        return {str(stage): int(reached) for stage, reached in await cursor.fetchall()}
+    cursor = await (await session.connection()).execute(
+        "SELECT stage, min(reached_ns) FROM shard WHERE stage = ANY(%s) GROUP BY stage", (list(stages),)
+    )
+    return {str(stage): int(reached) for stage, reached in await cursor.fetchall()}
 
 
-async def write_status(dsn: str, rows: list[tuple[str, str, str, str]]) -> None:
+async def write_status(session: KeptSession, rows: list[tuple[str, str, str, str]]) -> None:
     """Keep the newest counters of shards: (stage, shard, worker, JSON). Raises psycopg.Error."""
-    async with await AsyncConnection.connect(dsn, connect_timeout=5) as connection, connection.cursor() as cursor:
+    async with (await session.connection()).cursor() as cursor:
         await cursor.executemany(
             "INSERT INTO worker_status (stage, shard, worker, counters) VALUES (%s, %s, %s, %s)"
             " ON CONFLICT (stage, shard) DO UPDATE SET worker = excluded.worker, counters = excluded.counters,"

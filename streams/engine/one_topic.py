@@ -1,4 +1,4 @@
-"""A running one-topic shard: step, send, await, and checkpoint about every second.
+"""A running one-topic shard: step, send, and about every second await what was sent and checkpoint.
 
 After a crash the records since the checkpoint are stepped again and give the same bytes under the same numbers;
 readers drop what they have seen. With other code or settings, what the former version had sent is not sent again.
@@ -7,13 +7,16 @@ readers drop what they have seen. With other code or settings, what the former v
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
 from infra.postgres.checkpoints import Checkpoint, Commit, RunFacts, ShardStore
-from streams.engine.ports import Outgoing, RawRecord
-from streams.engine.sending import Sender
+from streams.engine.ports import RawRecord
+from streams.engine.sending import Acknowledgements, Sender
 from streams.engine.shard import ShardCore, lane_of
+
+_UNCONFIRMED_RECORDS_MAX: Final = 20_000
 
 
 class OneTopicShard:
@@ -27,6 +30,7 @@ class OneTopicShard:
         self._interval_s = interval_s
         self._lock = asyncio.Lock()
         self._batch = 0
+        self._unconfirmed: Acknowledgements = []
         self._written_at = time.monotonic()
         self._dirty = False
         self._closed = False
@@ -40,7 +44,7 @@ class OneTopicShard:
         self.committed_offsets = dict(self.core.progress.next_offsets)
 
     async def offer(self, records: Sequence[RawRecord]) -> None:
-        """Step records and wait until what follows from them is acknowledged."""
+        """Step records and hand what follows to the producer; only a checkpoint waits for the acknowledgements."""
         async with self._lock:
             if self._closed:
                 return
@@ -49,21 +53,24 @@ class OneTopicShard:
             await self._send_and_keep()
 
     async def flush(self) -> None:
-        """Send what has been stepped, wait for the acknowledgements, and checkpoint when it is time."""
+        """Send what has been stepped, and checkpoint when it is time."""
         async with self._lock:
             await self._send_and_keep()
 
     async def _send_and_keep(self) -> None:
         outgoing, requests, _ = self.core.drain()
         assert not requests, f"{self.core.source} asks the venue for something, but only outbox stages may"
-        await self._send(outgoing)
+        self.core.counters.batches += 1
+        self._unconfirmed += await self._sender.post(outgoing)
         self._dirty = True
+        if len(self._unconfirmed) > _UNCONFIRMED_RECORDS_MAX:
+            await self._confirm()
         if not self._closed and time.monotonic() - self._written_at >= self._interval_s:
             await self._write()
 
-    async def _send(self, outgoing: Sequence[Outgoing]) -> None:
-        self.core.counters.batches += 1
-        for topic, partition, offset in await self._sender.send(outgoing):
+    async def _confirm(self) -> None:
+        pending, self._unconfirmed = self._unconfirmed, []
+        for topic, partition, offset in await self._sender.confirm(pending):
             self.core.progress.output_ends[lane_of(topic, partition)] = offset + 1
 
     async def checkpoint(self, *, always: bool = False) -> None:
@@ -82,6 +89,8 @@ class OneTopicShard:
         await self._store.close()
 
     async def _write(self) -> None:
+        self._cut_off = True
+        await self._confirm()
         self._batch += 1
         offsets = dict(self.core.progress.next_offsets)
         commit = Commit(
@@ -91,7 +100,6 @@ class OneTopicShard:
             generation=self.core.generation,
             reached_ns=self.core.reached_ns,
         )
-        self._cut_off = True
         await self._store.commit(commit, self._facts)
         self._cut_off = False
         self.committed_offsets = offsets

@@ -1,12 +1,15 @@
 """A running outbox shard: every batch is one transaction of state, journal and outbox; then it is sent, in order.
 
 One queue per shard feeds ``step``. What does not come by Kafka (venue reports, commands, time) enters the same
-queue and is journaled with its bytes.
+queue and is journaled with its bytes. A batch that has something to say is committed at once. One that has not
+stays open for a moment, since nothing outside depends on it: most inputs of a stage change its state and no more,
+and a commit for each would keep the input that matters waiting.
 """
 
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -16,12 +19,15 @@ from schemas.event import Event, Heartbeat, derive_id
 from schemas.orders import Claimed
 from schemas.values import NS_PER_MS
 from streams.engine.journal import JournalWriter, decode_outbox, encode_outbox
-from streams.engine.ports import Companion, Outgoing, RawRecord
-from streams.engine.sending import Sender
+from streams.engine.ports import Companion, RawRecord
+from streams.engine.sending import Acknowledgements, Sender
 from streams.engine.shard import ShardCore
 
 _QUEUE_CHUNKS: Final = 64
 _BATCH_RECORDS_MAX: Final = 2000
+_UNCONFIRMED_BATCHES_MAX: Final = 32
+CAPTURE_LINGER_MS: Final = 10
+"""How long a batch with nothing to say stays open on a capture, whose pace the slowest commit sets."""
 
 Item = list[RawRecord] | Event
 
@@ -35,8 +41,13 @@ class OutboxShard:
         self._facts = facts
         self._sender = sender
         self._beat_ns = heartbeat_ms * NS_PER_MS
+        self._linger_s = (heartbeat_ms if core.hosting.wall_clock else CAPTURE_LINGER_MS) / 1000
         self._queue: asyncio.Queue[Item] = asyncio.Queue(_QUEUE_CHUNKS)
+        self._unconfirmed: asyncio.Queue[tuple[int, Acknowledgements]] = asyncio.Queue(_UNCONFIRMED_BATCHES_MAX)
         self._batch = 0
+        self._journal = JournalWriter()
+        self._open_records = 0
+        self._commit_at: float | None = None
         self._newest_beat_ns = 0
         self._sent_through: int | None = None
         self.committed_offsets: dict[str, int] = {}
@@ -63,21 +74,39 @@ class OutboxShard:
 
     async def run(self) -> None:
         """Step, commit, perform, send, for ever. Ends by cancellation or by the exception that ends the worker."""
-        epoch = self._store.epoch
-        if self.core.hosting.companion is not None:
-            self._companion = self.core.hosting.companion()
-            await self._companion.start(self, epoch)
+        working = (asyncio.ensure_future(self._work()), asyncio.ensure_future(self._confirm()))
         try:
-            await self._run_batch(self._first_inputs(epoch))
-            while True:
-                await self._run_batch(await self._next_items())
+            done, _ = await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
             self._ended = True
+            for task in working:
+                task.cancel()
+            await asyncio.gather(*working, return_exceptions=True)
             while not self._queue.empty():  # Whoever waits to hand something over must not wait for ever.
                 self._queue.get_nowait()
             if self._companion is not None:
                 await self._companion.stop()
             await self._store.close()
+
+    async def _work(self) -> None:
+        epoch = self._store.epoch
+        if self.core.hosting.companion is not None:
+            self._companion = self.core.hosting.companion()
+            await self._companion.start(self, epoch)
+        self._step(self._first_inputs(epoch))
+        while True:
+            if self._is_due():
+                await self._commit()
+            self._step(await self._next_items())
+
+    async def _confirm(self) -> None:
+        """Note which batches Kafka has: their outbox rows go with the next commit. A refused record ends the worker."""
+        while True:
+            batch, pending = await self._unconfirmed.get()
+            await self._sender.confirm(pending)
+            self._sent_through = batch
 
     def _first_inputs(self, epoch: int) -> list[Item]:
         # One clock per run: on a capture the shard goes on from the newest capture time that it has seen.
@@ -102,11 +131,9 @@ class OutboxShard:
     async def _next_items(self) -> list[Item]:
         wall_clock = self.core.hosting.wall_clock
         items: list[Item] = []
-        try:
-            timeout_s = self._beat_ns / 1e9 if wall_clock else None
-            items.append(await asyncio.wait_for(self._queue.get(), timeout_s))
-        except TimeoutError:
-            pass
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._patience_s()):
+                items.append(await self._queue.get())
         records = 0
         while not self._queue.empty() and records < _BATCH_RECORDS_MAX:
             item = self._queue.get_nowait()
@@ -117,16 +144,46 @@ class OutboxShard:
             items.insert(0, self._heartbeat(now_ns))
         return items
 
-    async def _run_batch(self, items: Sequence[Item]) -> None:
-        if not items:
-            return
-        journal = JournalWriter()
+    def _patience_s(self) -> float | None:
+        """Return how long to wait for input: until the open batch is due, or the next Heartbeat."""
+        beat_s = self._beat_ns / 1e9 if self.core.hosting.wall_clock else None
+        if self._commit_at is None:
+            return beat_s
+        due_s = max(0.0, self._commit_at - time.monotonic())
+        return due_s if beat_s is None else min(due_s, beat_s)
+
+    def _step(self, items: Sequence[Item]) -> None:
         for item in items:
             if isinstance(item, list):
-                self._take_records(item, journal)
+                self._take_records(item)
             else:
-                journal.external(item, 0)
+                self._journal.external(item, 0)
                 self.core.take_event(item)
+                if type(item) is not Heartbeat:
+                    # What came from a venue or a person is not told again: it is kept before anything else is done.
+                    self._commit_at = 0.0
+        if items and self._commit_at is None:
+            self._commit_at = time.monotonic() + self._linger_s
+
+    def _take_records(self, records: Sequence[RawRecord]) -> None:
+        first = records[0]
+        next_offset = self.core.next_offset(first.topic, first.partition) or 0
+        fresh = [record for record in records if record.offset >= next_offset]
+        for record in fresh:
+            self.core.take(record)
+        if fresh:
+            self._journal.records(first.topic, first.partition, fresh[0].offset, fresh[-1].offset)
+            self._open_records += len(fresh)
+
+    def _is_due(self) -> bool:
+        if self._commit_at is None:
+            return False
+        full = self._open_records >= _BATCH_RECORDS_MAX
+        return full or self.core.has_output() or time.monotonic() >= self._commit_at
+
+    async def _commit(self) -> None:
+        journal, self._journal = self._journal, JournalWriter()
+        self._commit_at, self._open_records = None, 0
         outgoing, requests, origins = self.core.drain()
         self._batch += 1
         self.core.counters.batches += 1
@@ -146,18 +203,4 @@ class OutboxShard:
             await self._companion.perform(requests, origins)
         if self._companion is not None:
             self._companion.reached(self.core.reached_ns)
-        await self._send(outgoing)
-
-    def _take_records(self, records: Sequence[RawRecord], journal: JournalWriter) -> None:
-        first = records[0]
-        next_offset = self.core.next_offset(first.topic, first.partition) or 0
-        fresh = [record for record in records if record.offset >= next_offset]
-        for record in fresh:
-            self.core.take(record)
-        if fresh:
-            journal.records(first.topic, first.partition, fresh[0].offset, fresh[-1].offset)
-
-    async def _send(self, outgoing: Sequence[Outgoing]) -> None:
-        if outgoing:
-            await self._sender.send(outgoing)
-        self._sent_through = self._batch
+        await self._unconfirmed.put((self._batch, await self._sender.post(outgoing)))

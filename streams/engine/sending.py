@@ -1,10 +1,12 @@
-"""Records to the broker: none awaited by itself, all acknowledgements awaited once, a failure ends the worker."""
+"""Records to the broker: none awaited by itself, a batch's acknowledgements awaited once, a failure ends the worker."""
 
 import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from streams.engine.ports import Outgoing, WorkerFailed
+
+Acknowledgements = list["asyncio.Future[Any]"]
 
 
 class Sender:
@@ -15,16 +17,29 @@ class Sender:
 
     async def send(self, outgoing: Sequence[Outgoing]) -> list[tuple[str, int, int]]:
         """Write records; return (topic, partition, offset) of each. Raises WorkerFailed when one is refused."""
-        producer = self._app.producer
+        return await self.confirm(await self.post(outgoing))
+
+    async def post(self, outgoing: Sequence[Outgoing]) -> Acknowledgements:
+        """Hand records to the producer, in order, and return what ``confirm`` waits for. Raises WorkerFailed."""
+        send = self._app.producer.send
         try:
-            pending = [
-                await producer.send(o.topic, o.key, o.value, o.partition, None, list(o.headers) or None)
-                for o in outgoing
-            ]
+            return [await send(o.topic, o.key, o.value, o.partition, None, list(o.headers) or None) for o in outgoing]
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            raise _failure(error) from error
+
+    async def confirm(self, pending: Acknowledgements) -> list[tuple[str, int, int]]:
+        """Wait until Kafka has every record; return (topic, partition, offset) of each. Raises WorkerFailed."""
+        try:
             written = await asyncio.gather(*pending)
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            # Whatever the client raises: numbered records after a lost one must not follow it.
-            raise WorkerFailed(f"Kafka did not take a record: {error}") from error
+            raise _failure(error) from error
         return [(metadata.topic, metadata.partition, metadata.offset) for metadata in written]
+
+
+def _failure(error: Exception) -> WorkerFailed:
+    # Whatever the client raises: numbered records after a lost one must not follow it.
+    return WorkerFailed(f"Kafka did not take a record: {error}")

@@ -186,6 +186,10 @@ class ShardCore:
         state.touched.clear()
         return touched
 
+    def has_output(self) -> bool:
+        """Tell whether anything is to be sent or performed."""
+        return bool(self.outgoing or self.requests)
+
     def drain(self) -> tuple[list[Outgoing], list[Event], list[int]]:
         """Return what is to be sent and performed, and begin anew."""
         drained = (self.outgoing, self.requests, self.request_origins)

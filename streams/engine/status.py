@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 
 from infra.postgres.checkpoints import write_status
+from infra.postgres.session import KeptSession
 from streams.engine.handler import HandlerShard
 
 if TYPE_CHECKING:
@@ -19,9 +20,13 @@ _INTERVAL_S: Final = 1.0
 
 async def report_status(worker: "Worker") -> None:
     """Write counters until cancelled. A database that is away costs a round, never the worker."""
-    while True:
-        await asyncio.sleep(_INTERVAL_S)
-        await write_now(worker)
+    session = KeptSession(worker.engine.dsn)
+    try:
+        while True:
+            await asyncio.sleep(_INTERVAL_S)
+            await write_now(worker, session)
+    finally:
+        await session.close()
 
 
 def _counters(worker: "Worker") -> dict[tuple[str, str], dict[str, Any]]:
@@ -38,12 +43,12 @@ def _counters(worker: "Worker") -> dict[tuple[str, str], dict[str, Any]]:
     return found | {(stage, worker.holder): dict(total) for stage, total in handled.items()}
 
 
-async def write_now(worker: "Worker") -> None:
+async def write_now(worker: "Worker", session: KeptSession) -> None:
     """Write the counters of all shards once."""
     rows = [(stage, key, worker.holder, json.dumps(counters)) for (stage, key), counters in _counters(worker).items()]
     if rows:
         try:
-            await write_status(worker.engine.dsn, rows)
+            await write_status(session, rows)
         except psycopg.OperationalError:
             # The shards' own stores decide how long a database may be away; counters are only for show.
             return

@@ -27,6 +27,7 @@ class Checkpoints:
     seek_targets: SeekTargets
     committed_offsets: CommittedOffsets
     fetch_wait_ms: int = 10
+    fetch_bytes_min: int = 1
     assignment_number: int = 0
 
 
@@ -57,6 +58,7 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._isolation_level = "read_committed"
         consumer._partition_assignment_strategy = [CopartitionAssignor]
         consumer._fetch_max_wait_ms = checkpoints_of(self.app).fetch_wait_ms
+        consumer._fetch_min_bytes = checkpoints_of(self.app).fetch_bytes_min
         return consumer
 
 

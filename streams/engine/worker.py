@@ -29,6 +29,9 @@ LOG: Final = logging.getLogger("tradermind.worker")
 _SEEK_BOUND_S: Final = 20.0
 _STOP_GRACE_S: Final = 8.0
 _CRASH_WATCH_S: Final = 0.5
+_PATIENT_WAIT_MS: Final = 200
+_THREAD_SWITCH_S: Final = 0.0005
+_PATIENT_BYTES: Final = 256 * 1024
 
 
 class Resident(Protocol):
@@ -84,7 +87,10 @@ class Worker:
         vars(app)["tradermind_checkpoints"] = self._hooks
         self._hooks.seek_targets = self._seek_targets
         self._hooks.committed_offsets = self._shards.committed_offsets
-        self._hooks.fetch_wait_ms = 5 if engine.embedded else 10
+        self._hooks.fetch_wait_ms = 5 if engine.embedded else 20
+        if all(hosting.kind is StageKind.HANDLER for hosting in self.hostings.values()):
+            # Nobody waits for sinks, and they read every topic: few large fetches leave the machine to the others.
+            self._hooks.fetch_wait_ms, self._hooks.fetch_bytes_min = _PATIENT_WAIT_MS, _PATIENT_BYTES
         revoked: Any = app.on_partitions_revoked
         revoked.connect(self._hand_over)
         app.transport = ChunkTransport([app.conf.broker[0]], app)
@@ -190,6 +196,8 @@ class Worker:
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT (0) or a failure (its exit code), whose sentence goes to stderr."""
         loop = asyncio.get_running_loop()
+        # Faust fetches in a thread of its own, which at the usual 5 ms would wait that long for every busy step.
+        sys.setswitchinterval(_THREAD_SWITCH_S)
         self._failure = loop.create_future()
         # Watched from here on: a failure at the first assignment comes while Faust is still starting.
         self._failure.add_done_callback(_end_process)
