@@ -100,7 +100,7 @@ def worker(
         run = compose(settings_of_run(run_file, settings))
         engine = engine_settings(run.settings, embedded=bool(described.get("embedded")), instance_id=instance)
         process = build_worker(run, engine, stages)
-        topic_partitions(engine.bootstrap)
+        topic_partitions(engine.bootstrap, engine.security)
         _await_database(engine.dsn)
     raise typer.Exit(asyncio.run(process.run()))
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from infra.feeds.pacing import PacedCapture
 from infra.feeds.simulated import SimulatedFeed
+from infra.kafka_security import security_of
 from infra.settings import Settings, SettingsError
 from infra.settings_sections import read_secret
 from infra.venues import VenuePort
@@ -51,6 +52,7 @@ def engine_settings(settings: Settings, *, embedded: bool, instance_id: str | No
         settings_hash=settings.settings_hash(),
         code_version=code_version(),
         codec=Codec(SchemaTable.committed()),
+        security=security_of(settings.kafka),
         embedded=embedded,
         instance_id=instance_id,
     )

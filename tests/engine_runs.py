@@ -20,6 +20,7 @@ from schemas.event import Event, derive_id
 from schemas.market import Trade
 from schemas.partition import partition_of
 from schemas.topics import MARKET_EVENT
+from streams.engine.ports import EngineSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 CODEC = engine_toys.toy_codec()
@@ -71,6 +72,18 @@ class ToyRun:
         return "\n".join(
             f"== {path.name}\n{path.read_text()[-3000:]}" for path in sorted((self.directory / "logs").glob("*.log"))
         )
+
+
+def engine_of(run: ToyRun) -> EngineSettings:
+    """Return what the workers of a run share, for a recomputation."""
+    return EngineSettings(
+        bootstrap=run.bootstrap,
+        dsn=run.dsn,
+        instrument_partitions=engine_toys.PARTITIONS,
+        settings_hash="toy",
+        code_version="1",
+        codec=CODEC,
+    )
 
 
 def _wait(child: ChildProcess, timeout_s: float) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from secured_kafka import SecuredKafka, secured_kafka
 
 from infra.kafka import TopicSpec, apply_topics
 from infra.servers import (
@@ -99,6 +100,18 @@ def real_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka]:
     _MET["Apache Kafka"] = VERSION
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+    """One Apache Kafka that asks who its clients are. Without java or mvn the test is skipped, and we say so."""
+    try:
+        with secured_kafka(tmp_path_factory.mktemp("secured") / "broker") as broker:
+            _MET["Apache Kafka with SASL_SSL, mTLS and ACLs"] = VERSION
+            yield broker
+    except KafkaMissing as error:
+        _NOT_MET["Apache Kafka with SASL_SSL, mTLS and ACLs"] = str(error)
+        pytest.skip(str(error))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

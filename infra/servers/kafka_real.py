@@ -7,6 +7,7 @@ import shutil
 import signal
 import tempfile
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -88,8 +89,12 @@ class RealKafka:
         self.process = _run(self.directory, self.port)
 
 
-def start_kafka(directory: Path) -> RealKafka:
-    """Start a broker, made afresh, below ``directory``. Raises KafkaMissing or ServerFailed."""
+def start_kafka(directory: Path, more_properties: str = "", format_arguments: Sequence[str] = ()) -> RealKafka:
+    """Start a broker, made afresh, below ``directory``. Raises KafkaMissing or ServerFailed.
+
+    ``more_properties`` follow its own and win; ``{port}`` and ``{controller}`` in them are its plain-text ports.
+    ``format_arguments`` go to Kafka's storage tool, which makes the first users.
+    """
     directory = directory.resolve()
     libraries = kafka_libraries()
     port = free_port()
@@ -97,8 +102,9 @@ def start_kafka(directory: Path) -> RealKafka:
     shutil.rmtree(directory / "data", ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
     properties = directory / "server.properties"
-    properties.write_text(_PROPERTIES.format(port=port, controller=controller, data=directory / "data"))
-    format_storage = ("kafka.tools.StorageTool", "format", "-t", _uuid(), "-c", str(properties))
+    template = _PROPERTIES + more_properties
+    properties.write_text(template.format(port=port, controller=controller, data=directory / "data"))
+    format_storage = ("kafka.tools.StorageTool", "format", "-t", _uuid(), "-c", str(properties), *format_arguments)
     quick = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")
     command = ["java", *quick, "-cp", f"{libraries}/*", *format_storage]
     _run_java(Launch("The formatting of Kafka's storage", command, directory / "kafka.log"))

@@ -15,12 +15,20 @@ import psycopg
 from rich.console import Console
 from rich.live import Live
 
+from infra.kafka import Security
+from infra.kafka_security import security_of
 from infra.servers.process import ChildProcess, ServerFailed
 from infra.settings import load_settings
 from streams.composition import Run, compose
 from streams.demo.book_check import check_book
-from streams.demo.plan import DemoPlan
-from streams.demo.servers import start_broker, start_database, start_exchange, start_registry, write_overrides
+from streams.demo.plan import EMBEDDED, REAL, DemoPlan
+from streams.demo.servers import (
+    start_broker,
+    start_database,
+    start_exchange,
+    start_registry,
+    write_overrides,
+)
 from streams.demo.starting import StartInterrupted, unless_stopped
 from streams.demo.status import Snapshot, read_snapshot
 from streams.demo.summary import summarise
@@ -44,6 +52,7 @@ class Demo:
         self._workers: list[ChildProcess] = []
         self._dsn = ""
         self._bootstrap = ""
+        self._security: Security = {}
         self._registry = ""
         self._instruments: tuple[str, ...] = ()
         self._partitions = 0
@@ -85,11 +94,14 @@ class Demo:
         self._bootstrap, embedded = await unless_stopped(
             self._stop, start_broker, stack, plan.broker, run.settings, plan.directory
         )
+        if plan.broker not in (EMBEDDED, REAL):
+            self._security = security_of(run.settings.kafka)
         self._dsn = await unless_stopped(self._stop, start_database, stack, plan.directory)
         runner, self._registry = await start_registry()
         outer.push_async_callback(runner.cleanup)
         overrides |= {
             "kafka.bootstrap": self._bootstrap,
+            **({"kafka.security_protocol": "PLAINTEXT"} if plan.broker in (EMBEDDED, REAL) else {}),
             "postgres.dsn": self._dsn,
             **await unless_stopped(self._stop, self._exchange, stack, run),
         }
@@ -184,7 +196,7 @@ class Demo:
         self._workers.clear()
 
     def _sum_up(self) -> dict[str, Any]:
-        summary = summarise(self._dsn, self._bootstrap, self._partitions)
+        summary = summarise(self._dsn, self._bootstrap, self._partitions, self._security)
         # Of a long run this reads for many seconds; who has pressed Ctrl-C does not wait for it.
         checked = () if self._stop.is_set() else self._instruments
         summary["book_against_venue"] = {name: check_book(self._dsn, name) for name in checked}

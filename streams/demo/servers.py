@@ -11,7 +11,8 @@ from aiohttp import web
 
 from agents.sim.instruments import START_PRICES
 from agents.sim.regimes import Regime
-from infra.kafka import TopicSpec, apply_topics, topic_partitions
+from infra.kafka import Security, TopicSpec, apply_topics, topic_partitions
+from infra.kafka_security import security_of
 from infra.postgres.migrate import migrate
 from infra.registry import EmbeddedRegistry
 from infra.servers import start_embedded_broker, start_kafka, start_postgres
@@ -57,14 +58,16 @@ def start_broker(stack: ExitStack, broker: str, settings: Settings, directory: P
         embedded = start_embedded_broker(directory, {spec.name: spec.partitions for spec in specs})
         stack.callback(embedded.stop)
         return embedded.bootstrap, True
+    security: Security = {}
     if broker == REAL:
         kafka = start_kafka(directory / "kafka")
         stack.callback(kafka.stop)
         bootstrap = kafka.bootstrap
     else:
         bootstrap = broker
-        topic_partitions(bootstrap)
-    apply_topics(bootstrap, specs)
+        security = security_of(settings.kafka)
+        topic_partitions(bootstrap, security)
+    apply_topics(bootstrap, specs, security)
     return bootstrap, False
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from infra.kafka import log_ranges
+from infra.kafka import Security, log_ranges
 from infra.postgres.migrate import row_counts
 from schemas.topics import TOPICS
 from streams.demo.status import read_snapshot
@@ -34,7 +34,7 @@ SELECT count(*) AS orders, percentile_cont(0.5) WITHIN GROUP (ORDER BY tick_to_o
 """
 
 
-def summarise(dsn: str, bootstrap: str, instrument_partitions: int) -> dict[str, Any]:
+def summarise(dsn: str, bootstrap: str, instrument_partitions: int, security: Security | None = None) -> dict[str, Any]:
     """Return the summary. Raises psycopg.Error and BrokerUnreachable."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         snapshot = read_snapshot(connection)
@@ -53,7 +53,7 @@ def summarise(dsn: str, bootstrap: str, instrument_partitions: int) -> dict[str,
             "published": grouped.pop("market_events"),
             "quality": grouped.pop("quality"),
         },
-        "events_per_topic": events_per_topic(bootstrap, instrument_partitions),
+        "events_per_topic": events_per_topic(bootstrap, instrument_partitions, security),
         "votes": snapshot.votes,
         "ballots": snapshot.tallies,
         "decisions": grouped.pop("decisions"),
@@ -69,7 +69,7 @@ def summarise(dsn: str, bootstrap: str, instrument_partitions: int) -> dict[str,
     }
 
 
-def events_per_topic(bootstrap: str, instrument_partitions: int) -> dict[str, int]:
+def events_per_topic(bootstrap: str, instrument_partitions: int, security: Security | None = None) -> dict[str, int]:
     """Return topic -> how many records were ever written to it, from the ends of its log."""
     names = [
         (name, partition)
@@ -78,7 +78,7 @@ def events_per_topic(bootstrap: str, instrument_partitions: int) -> dict[str, in
         for partition in range(topic.partitions(instrument_partitions))
     ]
     counts: dict[str, int] = {}
-    for (name, _), (_, end) in log_ranges(bootstrap, names).items():
+    for (name, _), (_, end) in log_ranges(bootstrap, names, security).items():
         counts[name] = counts.get(name, 0) + end
     return {name: count for name, count in counts.items() if count}
 

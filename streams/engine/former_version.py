@@ -9,9 +9,9 @@ from typing import Final
 
 from infra.kafka import log_ends
 from infra.postgres.checkpoints import Checkpoint, RunFacts
-from schemas.codec import Codec
 from schemas.event import ORDINALS_PER_OFFSET
 from streams.engine.log_reader import LogReader
+from streams.engine.ports import EngineSettings
 from streams.engine.shard import ShardCore, lane_of, output_lanes
 
 LOG: Final = logging.getLogger("tradermind.worker")
@@ -22,19 +22,17 @@ def is_other_version(checkpoint: Checkpoint, facts: RunFacts) -> bool:
     return (checkpoint.code_version, checkpoint.settings_hash) != (facts.code_version, facts.settings_hash)
 
 
-def silence_former_outputs(
-    core: ShardCore, partition: int, bootstrap: str, codec: Codec, instrument_partitions: int
-) -> None:
+def silence_former_outputs(core: ShardCore, partition: int, engine: EngineSettings) -> None:
     """Note per output lane the highest input offset whose outputs lie there already. Blocks while it reads."""
     progress = core.progress
-    lanes = output_lanes(core.hosting, partition, instrument_partitions)
-    for (topic, number), end in log_ends(bootstrap, lanes).items():
+    lanes = output_lanes(core.hosting, partition, engine.instrument_partitions)
+    for (topic, number), end in log_ends(engine.bootstrap, lanes, engine.security).items():
         known = progress.output_ends.get(lane_of(topic, number), 0)
         if known >= end:
             continue
-        reader = LogReader(bootstrap, (topic, number), known)
+        reader = LogReader(engine.bootstrap, (topic, number), known, engine.security)
         while (record := reader.next()) is not None:
-            event = codec.decode(record.topic, record.value, record.headers)
+            event = engine.codec.decode(record.topic, record.value, record.headers)
             if event.source == core.source and event.generation == core.generation:
                 lane = lane_of(topic, number)
                 progress.silent[lane] = max(event.seq // ORDINALS_PER_OFFSET, progress.silent.get(lane, -1))

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from infra.kafka import client_settings, log_ends, log_starts
+from infra.kafka import Security, client_settings, log_ends, log_starts
 from streams.engine.ports import RawRecord
 
 _CHUNK: Final = 1000
@@ -24,10 +24,10 @@ class RecomputeImpossible(Exception):
 class LogReader:
     """One topic partition, read forward once, from ``first`` or, where that is gone, from what is kept."""
 
-    def __init__(self, bootstrap: str, lane: Lane, first: int = 0) -> None:
+    def __init__(self, bootstrap: str, lane: Lane, first: int = 0, security: Security | None = None) -> None:
         self.lane = lane
-        self.start = log_starts(bootstrap, [lane])[lane]
-        self.end = log_ends(bootstrap, [lane])[lane]
+        self.start = log_starts(bootstrap, [lane], security)[lane]
+        self.end = log_ends(bootstrap, [lane], security)[lane]
         self._first = max(first, self.start)
         settings = {
             "group.id": "tradermind.recompute",
@@ -37,7 +37,7 @@ class LogReader:
             "isolation.level": "read_committed",
             "fetch.wait.max.ms": 20,
         }
-        self._consumer = Consumer({**client_settings(bootstrap), **settings})
+        self._consumer = Consumer({**client_settings(bootstrap, security), **settings})
         self._consumer.assign([TopicPartition(*lane, self._first)])
         self._records = self._read()
 

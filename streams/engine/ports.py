@@ -1,8 +1,8 @@
 """What a worker is told about the stages it hosts, and what it needs from the world. Declarations only."""
 
 import enum
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from agents.stage import Stage
@@ -96,7 +96,10 @@ class StageHosting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
-    """What every stage of a worker shares. ``session_timeout_s`` must be within the broker's bounds."""
+    """What every stage of a worker shares. ``session_timeout_s`` must be within the broker's bounds.
+
+    ``security`` is librdkafka's settings of how to connect; empty is plain text.
+    """
 
     bootstrap: str
     dsn: str
@@ -104,6 +107,7 @@ class EngineSettings:
     settings_hash: str
     code_version: str
     codec: Codec
+    security: Mapping[str, str] = field(default_factory=dict, repr=False)
     embedded: bool = False
     instance_id: str | None = None
     session_timeout_s: float = 10.0

@@ -54,8 +54,7 @@ class Shards:
             shard = OneTopicShard(core, store, self.facts, self.sender, engine.checkpoint_interval_s)
         await shard.take_up(checkpoint)
         if not durable and partition is not None and is_other_version(checkpoint, self.facts):
-            scan = (core, partition, engine.bootstrap, engine.codec, engine.instrument_partitions)
-            await asyncio.to_thread(silence_former_outputs, *scan)
+            await asyncio.to_thread(silence_former_outputs, core, partition, engine)
             tell_change(core, checkpoint, self.facts)
         self._run(hosting, key, shard)
         return shard

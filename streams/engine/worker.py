@@ -14,11 +14,13 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import faust
+from aiokafka.errors import KafkaError
 from faust.contrib.asgi import faust_app_running
 from faust.types import TP
 
 from infra.kafka import BrokerUnreachable, cluster_id
 from infra.postgres.checkpoints import DatabaseGone, RunFacts, ShardLost
+from streams.engine.credentials import credentials_of
 from streams.engine.ports import EngineSettings, RawRecord, StageHosting, StageKind, WorkerFailed
 from streams.engine.sending import Sender
 from streams.engine.shards import Shard, Shards, hosted_partitions, shard_key
@@ -63,6 +65,7 @@ class Worker:
         app = faust.App(
             "tradermind." + ".".join(sorted(self.hostings)),
             broker=f"kafka://{engine.bootstrap}",
+            broker_credentials=credentials_of(engine.security),
             consumer_group_instance_id=engine.instance_id,
             consumer_auto_offset_reset="earliest",
             broker_session_timeout=6.0 if engine.embedded else engine.session_timeout_s,
@@ -205,16 +208,20 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
         try:
-            cluster = await asyncio.to_thread(cluster_id, self.engine.bootstrap)
+            cluster = await asyncio.to_thread(cluster_id, self.engine.bootstrap, self.engine.security)
         except BrokerUnreachable as error:
             sys.stderr.write(f"{error}\n")
             return 2
         self._shards.facts = RunFacts(cluster, self.engine.code_version, self.engine.settings_hash)
         self._shards.sender = Sender(self.app)
         stop = asyncio.ensure_future(stopped.wait())
-        async with faust_app_running(self.app, stop_timeout=_STOP_GRACE_S):
-            await self._serve(stop)
-            await self._finish()
+        try:
+            async with faust_app_running(self.app, stop_timeout=_STOP_GRACE_S):
+                await self._serve(stop)
+                await self._finish()
+        except KafkaError as error:
+            sys.stderr.write(f"Kafka refuses this worker at {self.engine.bootstrap}: {error}.\n")
+            return 2
         return 0
 
     async def _serve(self, stop: "asyncio.Future[Any]") -> None:

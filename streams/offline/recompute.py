@@ -15,11 +15,10 @@ import msgspec
 import psycopg
 
 from infra.kafka import log_ends
-from schemas.codec import Codec
 from schemas.event import ORDINALS_PER_OFFSET
 from schemas.topics import TOPICS
 from streams.engine.journal import Input, Segment, decode_external, decode_inputs
-from streams.engine.ports import Outgoing, RawRecord, StageHosting, StageKind
+from streams.engine.ports import EngineSettings, Outgoing, RawRecord, StageHosting, StageKind
 from streams.engine.shard import Progress, ShardCore, lane_of
 from streams.offline.log_reader import Lane, LogReader, OwnOutputs, RecomputeImpossible
 
@@ -66,14 +65,13 @@ class ShardRow:
     unsent_from: int | None
 
 
-async def recompute_shard(
-    dsn: str, bootstrap: str, hosting: StageHosting, shard: str, codec: Codec, *, partitions: int
-) -> Recomputed:
+async def recompute_shard(engine: EngineSettings, hosting: StageHosting, shard: str) -> Recomputed:
     """Step a shard again from its beginning to its newest checkpoint and compare. The worker may be running.
 
     Raises RecomputeImpossible when the shard was never claimed or a log does not reach back to its beginning.
     """
-    core = ShardCore(hosting, shard, _own_partition(hosting, shard), codec, partitions)
+    partitions = engine.instrument_partitions
+    core = ShardCore(hosting, shard, _own_partition(hosting, shard), engine.codec, partitions)
     name = hosting.name
     lanes = [
         (topic.name, number)
@@ -81,7 +79,7 @@ async def recompute_shard(
         if name in topic.producers or (name.startswith("ingress.") and "ingestion" in topic.producers)
         for number in range(topic.partitions(partitions))
     ]
-    return await asyncio.to_thread(_Recomputation(core, bootstrap, codec, lanes).run, dsn)
+    return await asyncio.to_thread(_Recomputation(core, engine, lanes).run)
 
 
 def _own_partition(hosting: StageHosting, shard: str) -> int | None:
@@ -94,10 +92,9 @@ def _own_partition(hosting: StageHosting, shard: str) -> int | None:
 class _Recomputation:
     """One shard's inputs and outputs, compared as they go by, so that memory does not grow with the logs."""
 
-    def __init__(self, core: ShardCore, bootstrap: str, codec: Codec, lanes: list[Lane]) -> None:
+    def __init__(self, core: ShardCore, engine: EngineSettings, lanes: list[Lane]) -> None:
         self._core = core
-        self._bootstrap = bootstrap
-        self._codec = codec
+        self._engine = engine
         self._inputs: dict[Lane, LogReader] = {}
         self._outputs: dict[Lane, OwnOutputs] = {}
         self._lanes = lanes
@@ -105,12 +102,12 @@ class _Recomputation:
         self._before: int | None = None
         self._stepped = self._followed = self._matched = 0
 
-    def run(self, dsn: str) -> Recomputed:
+    def run(self) -> Recomputed:
         """Step and compare everything."""
         # Ends that were read before the checkpoint bound what must follow from it; those read after, what it has sent.
-        self._ends_before = log_ends(self._bootstrap, self._lanes)
+        self._ends_before = log_ends(self._engine.bootstrap, self._lanes, self._engine.security)
         try:
-            with psycopg.connect(dsn) as connection:
+            with psycopg.connect(self._engine.dsn) as connection:
                 connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
                 row = _shard_row(connection, self._core)
                 self._core.generation = row.generation
@@ -164,10 +161,13 @@ class _Recomputation:
         lane = (segment.topic, segment.partition)
         reader = self._inputs.get(lane)
         if reader is None:
-            reader = self._inputs[lane] = LogReader(self._bootstrap, lane)
+            reader = self._inputs[lane] = self._reader(lane)
         for record in reader.through(segment.first, segment.last):
             self._stepped += 1
             yield record
+
+    def _reader(self, lane: Lane) -> LogReader:
+        return LogReader(self._engine.bootstrap, lane, 0, self._engine.security)
 
     def _compare(self, *, sent: bool) -> Difference | None:
         outgoing, _, _ = self._core.drain()
@@ -186,11 +186,11 @@ class _Recomputation:
     def _own(self, topic: str, partition: int) -> OwnOutputs:
         lane = (topic, partition)
         if lane not in self._outputs:
-            reader = LogReader(self._bootstrap, lane)
+            reader = self._reader(lane)
             if reader.start > 0:
                 reader.close()
                 raise RecomputeImpossible(f"{lane_of(*lane)} is only kept from offset {reader.start} on.")
-            self._outputs[lane] = OwnOutputs(reader, self._core.source, self._codec, self._before)
+            self._outputs[lane] = OwnOutputs(reader, self._core.source, self._engine.codec, self._before)
         return self._outputs[lane]
 
     def _difference(self, expected: Outgoing, found: RawRecord | None) -> Difference:

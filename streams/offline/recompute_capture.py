@@ -14,7 +14,7 @@ from schemas.codec import Codec
 from schemas.event import ORDINALS_PER_OFFSET
 from schemas.topics import MARKET_EVENT
 from streams.composition import Run
-from streams.engine.ports import Outgoing
+from streams.engine.ports import EngineSettings, Outgoing
 from streams.engine.shard import Progress, ShardCore
 from streams.ingestion import FeedSteps, feed_hosting
 from streams.offline.log_reader import LogReader, OwnOutputs, RecomputeImpossible
@@ -40,18 +40,20 @@ def capture_outputs(run: Run, generation: int, codec: Codec, end: int | None) ->
         yield core.drain()[0]
 
 
-def recompute_capture(run: Run, dsn: str, bootstrap: str, codec: Codec) -> Recomputed:
+def recompute_capture(run: Run, engine: EngineSettings) -> Recomputed:
     """Compare ingestion's outputs up to its newest checkpoint. Raises RecomputeImpossible."""
     assert run.capture is not None, "a live connection cannot be re-run"
-    with psycopg.connect(dsn) as connection:
+    with psycopg.connect(engine.dsn) as connection:
         generation, end = _checkpoint(connection, run.capture.name)
     finished = next(run.capture.records(end), None) is None
     before = (end + finished) * ORDINALS_PER_OFFSET
     source = f"ingestion/{run.capture.name}"
     partitions = range(run.settings.kafka.instrument_partitions)
-    log = [OwnOutputs(LogReader(bootstrap, (MARKET_EVENT.name, part)), source, codec, before) for part in partitions]
+    lanes = [(MARKET_EVENT.name, part) for part in partitions]
+    readers = [LogReader(engine.bootstrap, lane, 0, engine.security) for lane in lanes]
+    log = [OwnOutputs(reader, source, engine.codec, before) for reader in readers]
     try:
-        return _compare(capture_outputs(run, generation, codec, None if finished else end), log)
+        return _compare(capture_outputs(run, generation, engine.codec, None if finished else end), log)
     finally:
         for own in log:
             own.reader.close()

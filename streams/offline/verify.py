@@ -13,13 +13,11 @@ import msgspec
 import psycopg
 
 from infra.settings import SettingsError
-from schemas.codec import Codec
-from schemas.schema_table import SchemaTable
 from streams.composition import Run
-from streams.engine.ports import StageHosting, StageKind
+from streams.engine.ports import EngineSettings, StageHosting, StageKind
 from streams.engine.shard import Progress
 from streams.ingestion import ingress_hostings
-from streams.launch import WORKERS, stage_hosting
+from streams.launch import WORKERS, engine_settings, stage_hosting
 from streams.offline.recompute import Recomputed, recompute_shard
 from streams.offline.recompute_capture import recompute_capture
 
@@ -59,20 +57,19 @@ async def verify_run(run: Run, observe: Callable[[StageVerdict], None] | None = 
     Raises SettingsError when broker or database are not named, RecomputeImpossible when something is not kept
     any more, and psycopg.Error or BrokerUnreachable when one of them does not answer.
     """
-    dsn, bootstrap = run.settings.postgres.conninfo(), run.settings.kafka.bootstrap
-    if dsn is None or bootstrap is None:
+    if run.settings.postgres.dsn is None or run.settings.kafka.bootstrap is None:
         raise SettingsError("replay needs kafka.bootstrap and postgres.dsn, or a run that still has both.")
-    codec = Codec(SchemaTable.committed())
+    engine = engine_settings(run.settings, embedded=False, instance_id=None)
     verdicts: list[StageVerdict] = []
-    shards = await asyncio.to_thread(_claimed_shards, dsn)
+    shards = await asyncio.to_thread(_claimed_shards, engine.dsn)
     if run.capture is not None:
         verdict = StageVerdict("ingestion")
-        verdict.add(run.capture.name, await asyncio.to_thread(recompute_capture, run, dsn, bootstrap, codec))
+        verdict.add(run.capture.name, await asyncio.to_thread(recompute_capture, run, engine))
         _tell(verdicts, verdict, observe)
-    for hosting in hostings_of(run, dsn):
+    for hosting in hostings_of(run, engine.dsn):
         verdict = StageVerdict(hosting.name)
         for shard in shards.get(hosting.name, ()):
-            verdict.add(shard, await _recomputed(run, hosting, shard, codec, read=shards[hosting.name][shard]))
+            verdict.add(shard, await _recomputed(engine, hosting, shard, read=shards[hosting.name][shard]))
         _tell(verdicts, verdict, observe)
     return verdicts
 
@@ -91,14 +88,11 @@ def _tell(verdicts: list[StageVerdict], verdict: StageVerdict, observe: Callable
         observe(verdict)
 
 
-async def _recomputed(run: Run, hosting: StageHosting, shard: str, codec: Codec, *, read: bool) -> Recomputed:
+async def _recomputed(engine: EngineSettings, hosting: StageHosting, shard: str, *, read: bool) -> Recomputed:
     if hosting.kind is StageKind.ONE_TOPIC and not read:
         # Up to a checkpoint that has nothing behind it there is nothing to step, and nothing that could follow.
         return Recomputed(0, 0, 0, None)
-    dsn, bootstrap = run.settings.postgres.conninfo(), run.settings.kafka.bootstrap
-    assert dsn is not None and bootstrap is not None
-    partitions = run.settings.kafka.instrument_partitions
-    return await recompute_shard(dsn, bootstrap, hosting, shard, codec, partitions=partitions)
+    return await recompute_shard(engine, hosting, shard)
 
 
 def _claimed_shards(dsn: str) -> dict[str, dict[str, bool]]:

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
-from engine_runs import CODEC, Feed, ToyRun, eventually, exit_code, fresh_topics, holders, text_of, trade
+from engine_runs import CODEC, Feed, ToyRun, engine_of, eventually, exit_code, fresh_topics, holders, text_of, trade
 
 from infra.kafka import client_settings, log_ends
 from infra.postgres.checkpoints import Checkpoint, RunFacts, ShardName, ShardStore
@@ -247,11 +247,7 @@ def test_a_worker_that_slept_through_its_replacement_doubles_nothing(
         assert "belongs to another worker now" in text_of(older)
     older.kill()
     run.kill_all()
-    result = asyncio.run(
-        recompute_shard(
-            run.dsn, run.bootstrap, engine_toys.HOSTINGS["decider"], "0", CODEC, partitions=engine_toys.PARTITIONS
-        )
-    )
+    result = asyncio.run(recompute_shard(engine_of(run), engine_toys.HOSTINGS["decider"], "0"))
     assert result.first_difference is None
     assert result.matched == 150
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import engine_toys
 import pytest
-from engine_runs import CODEC, Feed, ToyRun, effect_count, effects, eventually, fresh_topics, unsent_batches
+from engine_runs import CODEC, Feed, ToyRun, effect_count, effects, engine_of, eventually, fresh_topics, unsent_batches
 
 from infra.postgres.migrate import migrate
 from infra.servers import EmbeddedBroker, RealKafka, start_postgres
@@ -57,9 +57,7 @@ def kafka(real_kafka: RealKafka) -> Iterator[RealKafka]:
 def recompute(run: ToyRun, stage: str, shard: str) -> Recomputed:
     """Compare a shard's outputs with a recomputation."""
     hosting = engine_toys.HOSTINGS[stage]
-    return asyncio.run(
-        recompute_shard(run.dsn, run.bootstrap, hosting, shard, CODEC, partitions=engine_toys.PARTITIONS)
-    )
+    return asyncio.run(recompute_shard(engine_of(run), hosting, shard))
 
 
 def sequences(bootstrap: str, topic: str, partition: int) -> dict[str, list[int]]:
