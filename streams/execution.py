@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import psycopg
 
@@ -30,13 +30,46 @@ _CLOCK_STEP_NS: Final = 100 * NS_PER_MS
 _INPUTS: Final = (ORDER_APPROVED, MARKET_MARK, CONTROL)
 
 
+class Latencies(Protocol):
+    """Where it is written how long orders took."""
+
+    async def write(self, rows: Sequence[tuple[str, int]]) -> None:
+        """Keep (order id, ns from the tick to the socket). Raises psycopg.OperationalError."""
+
+    async def close(self) -> None:
+        """Let go of it."""
+
+
+class PostgresLatencies:
+    """Latencies as rows of the platform's database."""
+
+    def __init__(self, dsn: str) -> None:
+        self._database = KeptSession(dsn)
+
+    async def write(self, rows: Sequence[tuple[str, int]]) -> None:
+        """Keep rows."""
+        await record_latencies(self._database, rows)
+
+    async def close(self) -> None:
+        """Give the session back."""
+        await self._database.close()
+
+
 class VenueCompanion:
     """Performs venue requests in the order of their commits, and injects what comes back."""
 
-    def __init__(self, open_venue: OpenVenue, dsn: str, *, on_capture: bool) -> None:
+    def __init__(
+        self,
+        open_venue: OpenVenue,
+        latencies: Latencies,
+        *,
+        on_capture: bool,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
         self._open_venue = open_venue
-        self._database = KeptSession(dsn)
+        self._record = latencies
         self._on_capture = on_capture
+        self._now_ns = now_ns
         self._venue: VenuePort
         self._epoch = 0
         self._requests: asyncio.Queue[tuple[Event | None, int]] = asyncio.Queue()
@@ -70,7 +103,7 @@ class VenueCompanion:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._database.close()
+        await self._record.close()
         if self._tasks:
             await self._venue.close()
 
@@ -81,10 +114,10 @@ class VenueCompanion:
                 await self._venue.tell_time(origin)
                 continue
             # On a capture time is the capture's: the request's own is when the capture's clock saw it.
-            now_ns = request.available_at_ns if self._on_capture else time.time_ns()
+            now_ns = request.available_at_ns if self._on_capture else self._now_ns()
             if isinstance(request, SubmitRequested):
                 if origin:
-                    self._latencies.append((request.order_id, time.time_ns() - origin))
+                    self._latencies.append((request.order_id, self._now_ns() - origin))
                 await self._venue.submit(request, epoch=self._epoch, now_ns=now_ns)
             elif isinstance(request, CancelRequested):
                 await self._venue.cancel(request, epoch=self._epoch, now_ns=now_ns)
@@ -101,7 +134,7 @@ class VenueCompanion:
             rows = list(self._latencies)
             if rows:
                 try:
-                    await record_latencies(self._database, rows)
+                    await self._record.write(rows)
                 except psycopg.OperationalError:
                     continue
                 for _ in rows:
@@ -117,5 +150,5 @@ def hosting(run: Run, open_venue: OpenVenue, dsn: str) -> StageHosting:
         kind=StageKind.OUTBOX,
         wall_clock=not run.on_capture,
         event_types=(VenueReport, Claimed),
-        companion=lambda: VenueCompanion(open_venue, dsn, on_capture=run.on_capture),
+        companion=lambda: VenueCompanion(open_venue, PostgresLatencies(dsn), on_capture=run.on_capture),
     )

@@ -5,7 +5,6 @@ same numbers. A live connection cannot be re-run: each is a new generation, writ
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from typing import Any, Final, Protocol
 
@@ -24,9 +23,8 @@ from schemas.topics import TOPICS
 from schemas.values import NS_PER_MS, NS_PER_S
 from streams.composition import Run, build_stage
 from streams.engine.one_topic import OneTopicShard
-from streams.engine.ports import RawRecord, StageHosting, StageKind, WorkerFailed
+from streams.engine.ports import RawRecord, ShardOpener, StageHosting, StageKind, WorkerFailed
 from streams.engine.shard import ShardCore
-from streams.engine.worker import Worker
 
 MONEY_STAGES: Final = ("decider", "risk", "execution", "feedback")
 _PENDING_RECORDS: Final = 512
@@ -154,7 +152,7 @@ class FeedResident:
         self._live_numbers = 0
         self._beat_at = 0.0
 
-    async def run(self, worker: Worker) -> None:
+    async def run(self, worker: ShardOpener) -> None:
         """Feed until the capture ends, or for ever."""
         shard = await worker.open_shard(feed_hosting(self._run), self._name, None)
         assert isinstance(shard, OneTopicShard)
@@ -206,7 +204,8 @@ class FeedResident:
         # The record itself tells where a connection begins: the feed may be a connection ahead of what waits here.
         if self._live and any(type(event) is Quality and event.kind is QualityKind.RESYNC for event in record.events):
             await self._new_generation()
-        asked = self._steps.take(record, self._live_numbers if self._live else record.position, time.time_ns())
+        number = self._live_numbers if self._live else record.position
+        asked = self._steps.take(record, number, self._shard.core.hosting.now_ns())
         self._live_numbers += 1
         for instrument in asked:
             self._ask_snapshot(instrument)
@@ -218,10 +217,10 @@ class FeedResident:
             self._asking = asyncio.ensure_future(feed.request_snapshot(instrument))
 
     def _beat(self) -> None:
-        now_s = time.monotonic()
+        now_s = asyncio.get_running_loop().time()
         if now_s - self._beat_at >= _HEARTBEAT_S:
             self._beat_at = now_s
-            self._steps.beat(time.time_ns(), "wall", self._live_numbers)
+            self._steps.beat(self._shard.core.hosting.now_ns(), "wall", self._live_numbers)
             self._live_numbers += 1
 
     async def _new_generation(self) -> None:

@@ -1,24 +1,33 @@
-"""Where a shard keeps its progress: claimed by epoch, written in one transaction, never by whoever lost it.
+"""Where a shard keeps its progress: claimed by epoch, written in one transaction, never by whoever lost it."""
 
-A transient fault of the database is retried in place; after a lost connection the epoch and the batch are read
-again, so that a commit whose answer was lost is neither repeated nor forgotten.
-"""
-
-import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 
+from infra.postgres.patient_store import (
+    Checkpoint,
+    Commit,
+    DatabaseGone,
+    PatientStore,
+    RunFacts,
+    ShardLost,
+    ShardName,
+)
 from infra.postgres.session import KeptSession
 
-RETRY_FIRST_S: Final = 0.05
-RETRY_MOST_S: Final = 2.0
-RETRY_FOR_S: Final = 60.0
-CLAIM_FOR_S: Final = 12.0
+__all__ = [
+    "Checkpoint",
+    "Commit",
+    "DatabaseGone",
+    "PatientStore",
+    "RunFacts",
+    "ShardLost",
+    "ShardName",
+    "ShardStore",
+]
+
 _SESSION: Final = "-c idle_in_transaction_session_timeout=5s -c lock_timeout=10s -c statement_timeout=30s"
 
 # One statement, hence one transaction and one round trip: a batch's commit lies on the way of every order. Where the
@@ -53,63 +62,7 @@ _COMMIT: Final = """
 """
 
 
-class ShardLost(Exception):
-    """Another worker has claimed the shard; whoever sees this writes nothing more."""
-
-
-class DatabaseGone(Exception):
-    """The database did not come back within the time allowed, in one clear sentence."""
-
-
-@dataclass(frozen=True, slots=True)
-class ShardName:
-    """One stage on one partition, and who asks for it."""
-
-    stage: str
-    shard: str
-    holder: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunFacts:
-    """What a checkpoint must agree with: the Kafka cluster; and what it names: code version and settings."""
-
-    cluster_id: str
-    code_version: str
-    settings_hash: str
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A shard as it was claimed: ``fresh`` when nobody had it before."""
-
-    epoch: int
-    generation: int
-    batch: int
-    progress: bytes
-    state: Mapping[str, bytes]
-    unsent: tuple[tuple[int, bytes], ...]
-    cluster_id: str
-    code_version: str
-    settings_hash: str
-    fresh: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """What one transaction writes. A state value of None deletes its key; ``sent_through`` clears the outbox."""
-
-    batch: int
-    progress: bytes
-    state: Mapping[str, bytes | None]
-    journal: bytes | None = None
-    outbox: bytes | None = None
-    sent_through: int | None = None
-    generation: int | None = None
-    reached_ns: int = 0
-
-
-class ShardStore:
+class ShardStore(PatientStore):
     """One claimed shard and its database session. Not to be shared between tasks."""
 
     def __init__(self, dsn: str, name: ShardName, *, durable: bool) -> None:
@@ -128,26 +81,8 @@ class ShardStore:
         """The epoch under which this holder writes."""
         return self._epoch
 
-    async def claim(self, facts: RunFacts) -> Checkpoint:
-        """Take the shard over, ending the former holder's session, and return its checkpoint.
-
-        The row keeps the cluster, code and settings of the checkpoint it holds until the next commit. Raises
-        DatabaseGone when nobody answers within the time that an assignment may take.
-        """
-        deadline = asyncio.get_running_loop().time() + CLAIM_FOR_S
-        while True:
-            try:
-                return await self._claim(facts)
-            except psycopg.OperationalError as error:
-                # A claim that had arrived after all is simply claimed again, under the next epoch.
-                await self.close()
-                if asyncio.get_running_loop().time() > deadline:
-                    raise DatabaseGone(
-                        f"Postgres did not answer for {CLAIM_FOR_S:g} s: {_first_line(error)}."
-                    ) from error
-            await asyncio.sleep(RETRY_MOST_S / 4)
-
-    async def _claim(self, facts: RunFacts) -> Checkpoint:
+    async def claim_once(self, facts: RunFacts) -> Checkpoint:
+        """Take the shard over in one transaction."""
         connection = await self._connected()
         name = self._name
         async with connection.transaction():
@@ -196,32 +131,7 @@ class ShardStore:
         cursor = await connection.execute(query.encode(), (self._name.stage, self._name.shard))
         return await cursor.fetchall()
 
-    async def commit(self, commit: Commit, facts: RunFacts) -> None:
-        """Write a batch. Raises ShardLost when the shard has a newer epoch, DatabaseGone after a minute of trying."""
-        deadline = asyncio.get_running_loop().time() + RETRY_FOR_S
-        pause_s = RETRY_FIRST_S
-        while True:
-            try:
-                await self._write(commit, facts)
-                return
-            except psycopg.OperationalError as error:
-                await self.close()
-                if asyncio.get_running_loop().time() > deadline:
-                    raise DatabaseGone(
-                        f"Postgres did not answer for {RETRY_FOR_S:g} s: {_first_line(error)}."
-                    ) from error
-            # Whether the lost commit had arrived must be known before it is tried again.
-            written: bool | None = None
-            while written is None:
-                if asyncio.get_running_loop().time() > deadline:
-                    raise DatabaseGone(f"Postgres did not answer for {RETRY_FOR_S:g} s.")
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, RETRY_MOST_S)
-                written = await self._is_written(commit.batch)
-            if written:
-                return
-
-    async def _is_written(self, batch: int) -> bool | None:
+    async def is_written(self, batch: int) -> bool | None:
         """Return whether a commit whose answer was lost had arrived, None while nobody answers. Raises ShardLost."""
         try:
             connection = await self._connected()
@@ -239,7 +149,8 @@ class ShardStore:
             raise ShardLost(f"{self._name.stage}/{self._name.shard} belongs to another worker now.")
         return int(row[1]) == batch
 
-    async def _write(self, commit: Commit, facts: RunFacts) -> None:
+    async def write_once(self, commit: Commit, facts: RunFacts) -> None:
+        """Write a batch in one statement."""
         connection = await self._connected()
         kept = {key: value for key, value in commit.state.items() if value is not None}
         forgotten = [key for key, value in commit.state.items() if value is None]
@@ -266,10 +177,6 @@ class ShardStore:
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await connection.close()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 async def reached_times_ns(session: KeptSession, stages: tuple[str, ...]) -> dict[str, int]:

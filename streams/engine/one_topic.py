@@ -5,13 +5,12 @@ readers drop what they have seen. With other code or settings, what the former v
 """
 
 import asyncio
-import time
 from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
-from infra.postgres.checkpoints import Checkpoint, Commit, RunFacts, ShardStore
+from infra.postgres.patient_store import Checkpoint, Commit, PatientStore, RunFacts
 from streams.engine.ports import RawRecord
 from streams.engine.sending import Acknowledgements, Sender
 from streams.engine.shard import ShardCore, lane_of
@@ -22,7 +21,9 @@ _UNCONFIRMED_RECORDS_MAX: Final = 20_000
 class OneTopicShard:
     """The live form of a stage whose outputs are a function of one topic's records."""
 
-    def __init__(self, core: ShardCore, store: ShardStore, facts: RunFacts, sender: Sender, interval_s: float) -> None:
+    def __init__(
+        self, core: ShardCore, store: PatientStore, facts: RunFacts, sender: Sender, interval_s: float
+    ) -> None:
         self.core = core
         self._store = store
         self._facts = facts
@@ -31,7 +32,7 @@ class OneTopicShard:
         self._lock = asyncio.Lock()
         self._batch = 0
         self._unconfirmed: Acknowledgements = []
-        self._written_at = time.monotonic()
+        self._written_at = 0.0
         self._dirty = False
         self._closed = False
         self._cut_off = False
@@ -41,6 +42,7 @@ class OneTopicShard:
         """Go on from a claimed checkpoint."""
         self.core.restore(checkpoint.progress, dict(checkpoint.state), checkpoint.generation)
         self._batch = checkpoint.batch
+        self._written_at = asyncio.get_running_loop().time()
         self.committed_offsets = dict(self.core.progress.next_offsets)
 
     async def offer(self, records: Sequence[RawRecord]) -> None:
@@ -65,7 +67,7 @@ class OneTopicShard:
         self._dirty = True
         if len(self._unconfirmed) > _UNCONFIRMED_RECORDS_MAX:
             await self._confirm()
-        if not self._closed and time.monotonic() - self._written_at >= self._interval_s:
+        if not self._closed and asyncio.get_running_loop().time() - self._written_at >= self._interval_s:
             await self._write()
 
     async def _confirm(self) -> None:
@@ -104,7 +106,7 @@ class OneTopicShard:
         self._cut_off = False
         self.committed_offsets = offsets
         self.core.counters.checkpoints += 1
-        self._written_at = time.monotonic()
+        self._written_at = asyncio.get_running_loop().time()
         self._dirty = False
 
     async def run(self) -> None:

@@ -7,14 +7,13 @@ and a commit for each would keep the input that matters waiting.
 """
 
 import asyncio
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
 import msgspec
 
-from infra.postgres.checkpoints import Checkpoint, Commit, RunFacts, ShardStore
+from infra.postgres.patient_store import Checkpoint, Commit, PatientStore, RunFacts
 from schemas.event import Event, Heartbeat, derive_id
 from schemas.orders import Claimed
 from schemas.values import NS_PER_MS
@@ -35,7 +34,9 @@ Item = list[RawRecord] | Event
 class OutboxShard:
     """The live form of a stage that commits each batch. It implements ``Inlet`` for its companion."""
 
-    def __init__(self, core: ShardCore, store: ShardStore, facts: RunFacts, sender: Sender, heartbeat_ms: int) -> None:
+    def __init__(
+        self, core: ShardCore, store: PatientStore, facts: RunFacts, sender: Sender, heartbeat_ms: int
+    ) -> None:
         self.core = core
         self._store = store
         self._facts = facts
@@ -110,7 +111,7 @@ class OutboxShard:
 
     def _first_inputs(self, epoch: int) -> list[Item]:
         # One clock per run: on a capture the shard goes on from the newest capture time that it has seen.
-        now_ns = time.time_ns() if self.core.hosting.wall_clock else max(self.core.reached_ns, 1)
+        now_ns = self.core.hosting.now_ns() if self.core.hosting.wall_clock else max(self.core.reached_ns, 1)
         items: list[Item] = []
         if self.core.hosting.wall_clock:
             items.append(self._heartbeat(now_ns))
@@ -139,7 +140,7 @@ class OutboxShard:
             item = self._queue.get_nowait()
             items.append(item)
             records += len(item) if isinstance(item, list) else 1
-        now_ns = time.time_ns()
+        now_ns = self.core.hosting.now_ns()
         if wall_clock and now_ns - self._newest_beat_ns >= self._beat_ns:
             items.insert(0, self._heartbeat(now_ns))
         return items
@@ -149,7 +150,7 @@ class OutboxShard:
         beat_s = self._beat_ns / 1e9 if self.core.hosting.wall_clock else None
         if self._commit_at is None:
             return beat_s
-        due_s = max(0.0, self._commit_at - time.monotonic())
+        due_s = max(0.0, self._commit_at - asyncio.get_running_loop().time())
         return due_s if beat_s is None else min(due_s, beat_s)
 
     def _step(self, items: Sequence[Item]) -> None:
@@ -163,7 +164,7 @@ class OutboxShard:
                     # What came from a venue or a person is not told again: it is kept before anything else is done.
                     self._commit_at = 0.0
         if items and self._commit_at is None:
-            self._commit_at = time.monotonic() + self._linger_s
+            self._commit_at = asyncio.get_running_loop().time() + self._linger_s
 
     def _take_records(self, records: Sequence[RawRecord]) -> None:
         first = records[0]
@@ -179,7 +180,7 @@ class OutboxShard:
         if self._commit_at is None:
             return False
         full = self._open_records >= _BATCH_RECORDS_MAX
-        return full or self.core.has_output() or time.monotonic() >= self._commit_at
+        return full or self.core.has_output() or asyncio.get_running_loop().time() >= self._commit_at
 
     async def _commit(self) -> None:
         journal, self._journal = self._journal, JournalWriter()

@@ -1,6 +1,7 @@
 """What a worker is told about the stages it hosts, and what it needs from the world. Declarations only."""
 
 import enum
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -40,6 +41,13 @@ class Inlet(Protocol):
         """Hand over one input with an identity; it is journaled with its bytes. Waits while the shard is full."""
 
 
+class ShardOpener(Protocol):
+    """What a feed needs of the worker that it lives in."""
+
+    async def open_shard(self, hosting: "StageHosting", key: str, partition: int | None) -> object:
+        """Claim a shard, check its checkpoint against this run, and start it; return the running shard."""
+
+
 class Companion(Protocol):
     """What a stage needs beside its inputs: it performs requests after the commit, and injects what comes of them."""
 
@@ -69,7 +77,8 @@ class StageHosting:
     """One stage in a worker.
 
     ``topics`` are its inputs; a stage without any is one shard that lives on injected inputs. ``event_types`` are
-    what may be injected (and read back from the journal). ``wall_clock`` journals wall Heartbeats into it.
+    what may be injected (and read back from the journal). ``wall_clock`` journals wall Heartbeats into it, read from
+    ``now_ns``; a simulation gives another clock.
     ``wrap`` makes an event of a public record. A HANDLER has no stage but ``handle``, which writes a batch and
     returns the records it refuses; with ``dead_letter_topics`` it reads every dead letter, too. ``close`` is
     awaited when the worker ends in order.
@@ -80,6 +89,7 @@ class StageHosting:
     make_stage: Callable[[], Stage] = _no_stage
     kind: StageKind
     wall_clock: bool = False
+    now_ns: Callable[[], int] = time.time_ns
     event_types: tuple[type[Event], ...] = ()
     companion: Callable[[], Companion] | None = None
     wrap: Wrap | None = None

@@ -6,7 +6,8 @@ from typing import Final
 
 from faust.types import TP
 
-from infra.postgres.checkpoints import Checkpoint, RunFacts, ShardName, ShardStore
+from infra.postgres.checkpoints import ShardStore
+from infra.postgres.patient_store import Checkpoint, PatientStore, RunFacts, ShardName
 from streams.engine.former_version import is_other_version, silence_former_outputs, tell_change
 from streams.engine.handler import HandlerShard
 from streams.engine.one_topic import OneTopicShard
@@ -19,6 +20,12 @@ _CLOSE_S: Final = 5.0
 
 Shard = OutboxShard | OneTopicShard | HandlerShard
 Start = Callable[[Awaitable[None]], "asyncio.Task[None]"]
+OpenStore = Callable[[str, ShardName, bool], PatientStore]
+
+
+def postgres_store(dsn: str, name: ShardName, durable: bool) -> PatientStore:
+    """Return the store of a shard in Postgres."""
+    return ShardStore(dsn, name, durable=durable)
 
 
 def shard_key(hosting: StageHosting, topic: str, partition: int) -> str:
@@ -29,7 +36,14 @@ def shard_key(hosting: StageHosting, topic: str, partition: int) -> str:
 class Shards:
     """All shards of one worker. ``start`` runs a shard's work so that its failure ends the worker."""
 
-    def __init__(self, engine: EngineSettings, hostings: Sequence[StageHosting], holder: str, start: Start) -> None:
+    def __init__(
+        self,
+        engine: EngineSettings,
+        hostings: Sequence[StageHosting],
+        holder: str,
+        start: Start,
+        open_store: OpenStore = postgres_store,
+    ) -> None:
         self.running: dict[tuple[str, str], Shard] = {}
         self.facts: RunFacts
         self.sender: Sender
@@ -37,6 +51,7 @@ class Shards:
         self._hostings = {hosting.name: hosting for hosting in hostings}
         self._holder = holder
         self._start = start
+        self._open_store = open_store
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     async def open(self, hosting: StageHosting, key: str, partition: int | None) -> Shard:
@@ -44,7 +59,7 @@ class Shards:
         engine = self._engine
         core = ShardCore(hosting, key, partition, engine.codec, engine.instrument_partitions)
         durable = hosting.kind is StageKind.OUTBOX
-        store = ShardStore(engine.dsn, ShardName(hosting.name, key, self._holder), durable=durable)
+        store = self._open_store(engine.dsn, ShardName(hosting.name, key, self._holder), durable)
         checkpoint = await store.claim(self.facts)
         _check_cluster(checkpoint, self.facts, core.source)
         shard: Shard
