@@ -29,6 +29,10 @@ class SeenPositions(msgspec.Struct):
         sources[event.source] = position
         return True
 
+    def forget(self, lane: str, event_id: str) -> None:
+        """Let an outsider's record that was refused come again under the same id."""
+        self.windows.get(lane, {}).pop(event_id, None)
+
     def _is_new_id(self, lane: str, event_id: str) -> bool:
         window = self.windows.setdefault(lane, {})
         if event_id in window:

@@ -8,9 +8,10 @@ import asyncio
 from typing import Final
 
 from schemas.topics import TOPICS
+from streams.engine.dead_letter import Refuser, dead_letter
 from streams.engine.ports import Handle, RawRecord, StageHosting
 from streams.engine.sending import Sender
-from streams.engine.shard import Counters, dead_letter, lane_of
+from streams.engine.shard import Counters, lane_of
 
 _QUEUE_CHUNKS: Final = 16
 
@@ -35,6 +36,7 @@ class HandlerShard:
         self, hosting: StageHosting, shard: str, next_offset: int | None, handle: Handle, sender: Sender
     ) -> None:
         self._hosting = hosting
+        self._shard = shard
         self.core = HandlerCore(f"{hosting.name}/{shard}", {} if next_offset is None else {shard: next_offset})
         self._handle = handle
         self._sender = sender
@@ -66,9 +68,8 @@ class HandlerShard:
             counters.batches += 1
             refused = await self._handle(records)
             if refused:
-                letters = [
-                    dead_letter(TOPICS[record.topic], record, reason, self._hosting.name) for record, reason in refused
-                ]
+                by = Refuser(self._hosting.name, self._shard, type(self).__qualname__)
+                letters = [dead_letter(TOPICS[record.topic], record, reason, by) for record, reason in refused]
                 await self._sender.send(letters)
                 counters.dead_letters += len(refused)
             lane = lane_of(records[0].topic, records[0].partition)

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.dead_letters import HeldAgain, LettersOrdered
 from schemas.event import Event, Heartbeat
 from streams.engine.ports import Outgoing
 
@@ -61,7 +62,7 @@ def decode_inputs(content: bytes) -> list[Input]:
 
 def decode_external(external: External, types: Sequence[type[Event]]) -> Event:
     """Return the event of an external input. Raises KeyError for a type that the stage does not take."""
-    known: list[type[Event]] = [*types, Heartbeat]
+    known: list[type[Event]] = [*types, Heartbeat, LettersOrdered, HeldAgain]
     by_name: dict[str, type[Any]] = {kind.__name__: kind for kind in known}
     event: Event = msgspec.msgpack.decode(external.body, type=by_name[external.kind])
     return event

@@ -4,7 +4,6 @@ The live shards and the recomputation from the journal run this same code, so th
 for the other. No I/O and no clock here.
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,21 +12,19 @@ import msgspec
 
 from agents.stage import ShardState, run_step
 from schemas.codec import Codec
-from schemas.dead_letters import BadRecord, DeadLetterReason, UnknownRecordType
+from schemas.dead_letters import BadRecord, DeadLetterReason, HeldAgain, LettersOrdered, UnknownRecordType
 from schemas.event import ORDINALS_PER_OFFSET, Event, Heartbeat, stamp_position
 from schemas.partition import partition_of
 from schemas.routing import targets
 from schemas.topics import TOPICS, Spread, Topic
+from streams.engine.dead_letter import BadRecordLimit, Refuser, dead_letter
 from streams.engine.dedupe import SeenPositions
 from streams.engine.ports import Outgoing, RawRecord, StageHosting, StageKind, WorkerFailed
+from streams.engine.quarantine import LetterProgress, key_of, quarantines
 
 ORIGIN_HEADER: Final = "tradermind-origin-ns"
-_BAD_IN_A_ROW_MAX: Final = 20
-_BAD_SHARE_WINDOW: Final = 1000
-_BAD_SHARE_MAX: Final = 0.1
-LETTER_VALUE_BYTES_MAX: Final = 9 * 1024 * 1024
-LETTER_AROUND_BYTES_MAX: Final = 2 * 1024 * 1024
-"""What a dead letter carries at most of a record's value, and of its key and headers: within what its topic takes."""
+ORDERS: Final = frozenset({LettersOrdered, HeldAgain})
+"""What people order about records: for the shard itself, never for its stage."""
 
 
 class Progress(msgspec.Struct):
@@ -43,6 +40,7 @@ class Progress(msgspec.Struct):
     external: int = 0
     reached_ns: int = 0
     silent: dict[str, int] = {}
+    letters: LetterProgress = msgspec.field(default_factory=LetterProgress)
 
 
 @dataclass(slots=True)
@@ -61,6 +59,7 @@ class Counters:
     feed_records: int = 0
     feed_refused: int = 0
     feed_finished: bool = False
+    quarantined_keys: int = 0
 
 
 def output_lanes(hosting: StageHosting, partition: int, instrument_partitions: int) -> list[tuple[str, int]]:
@@ -99,9 +98,9 @@ class ShardCore:
         self._partitions = partitions
         self._numbered = hosting.kind is StageKind.ONE_TOPIC
         self._source = f"{hosting.name}/{shard}"
-        self._bad_in_a_row = 0
-        self._recent_bad = 0
-        self._recent = 0
+        self.limit = BadRecordLimit()
+        kind = type(self.stage)
+        self.refuser = Refuser(hosting.name, shard, f"{kind.__module__}.{kind.__qualname__}")
 
     @property
     def source(self) -> str:
@@ -115,6 +114,7 @@ class ShardCore:
             self.progress = msgspec.msgpack.decode(progress, type=Progress)
         for key, value in state.items():
             self.state.restore(key, msgspec.msgpack.decode(value, type=self.stage.state_type(key)))
+        self.counters.quarantined_keys = len(self.progress.letters.held)
 
     def next_offset(self, topic: str, partition: int) -> int | None:
         """Return the offset to read next, or None when nothing of it was read yet."""
@@ -136,16 +136,21 @@ class ShardCore:
             )
         self.progress.next_offsets[lane] = record.offset + 1
         self.counters.records += 1
-        topic = TOPICS[record.topic]
+        topic, letters = TOPICS[record.topic], self.progress.letters
+        event: Event | None = None
         try:
+            if letters.taken:
+                letters.refuse_taken(lane, record.offset)
             event = self._event(topic, record)
             if not self.progress.seen.is_new(lane, event):
                 self.counters.duplicates += 1
                 return
+            if letters.held and quarantines(topic):
+                letters.refuse_held(event.key)
             self._reach(event.available_at_ns)
             _, outputs = run_step(self.stage, self.state, event)
         except BadRecord as refusal:
-            self._refuse(topic, record, refusal)
+            self._refuse(topic, record, event, refusal)
             return
         except UnknownRecordType as unknown:
             if topic.money:
@@ -154,8 +159,7 @@ class ShardCore:
                 ) from None
             self.counters.skipped += 1
             return
-        self._bad_in_a_row = 0
-        self._recent += 1
+        self.limit.good()
         base = record.offset * ORDINALS_PER_OFFSET if self._numbered else None
         self._emit(outputs, _origin(record.headers), base)
 
@@ -165,10 +169,44 @@ class ShardCore:
         ``base`` is the first number of the outputs of a feed's record.
         """
         self.counters.external += 1
+        if type(event) in ORDERS:
+            self._obey(event)
+            return ()
         self._reach(event.available_at_ns)
         _, outputs = run_step(self.stage, self.state, event)
         self._emit(outputs, origin, base)
         return outputs
+
+    def _obey(self, event: Event) -> None:
+        letters = self.progress.letters
+        if isinstance(event, LettersOrdered):
+            for order in event.orders:
+                letters.obey(order, self.progress.next_offsets)
+        elif isinstance(event, HeldAgain):
+            self._step_held(event, letters)
+        self.counters.quarantined_keys = len(letters.held)
+
+    def _step_held(self, again: HeldAgain, letters: LetterProgress) -> None:
+        """Step what was held, in order. What is held meanwhile comes in a further portion; a bad one ends it all."""
+        held = letters.held.get(again.key)
+        if held is None or again.first != held.stepped + 1:
+            return
+        for one in again.records:
+            held.stepped += 1
+            record = RawRecord(one.topic, one.partition, one.offset, one.key, one.value, one.headers, one.timestamp_ms)
+            event: Event | None = None
+            try:
+                event = self._event(TOPICS[one.topic], record)
+                self._reach(event.available_at_ns)
+                _, outputs = run_step(self.stage, self.state, event)
+            except BadRecord as refusal:
+                self._refuse(TOPICS[one.topic], record, event, refusal)
+                letters.stepped_orders = again.ordinal
+                return
+            self._emit(outputs, _origin(record.headers), None)
+        if held.stepped == held.held:
+            del letters.held[again.key]
+            letters.stepped_orders = again.ordinal
 
     @property
     def reached_ns(self) -> int:
@@ -233,48 +271,20 @@ class ShardCore:
         self.progress.numbers[lane] = number
         return number
 
-    def _refuse(self, topic: Topic, record: RawRecord, refusal: BadRecord) -> None:
-        self.counters.dead_letters += 1
-        reasons = self.counters.by_reason
-        reasons[refusal.reason] = reasons.get(refusal.reason, 0) + 1
-        self.outgoing.append(dead_letter(topic, record, refusal, self.hosting.name))
-        self._bad_in_a_row += 1
-        self._recent += 1
-        self._recent_bad += 1
-        too_many = self._recent >= _BAD_SHARE_WINDOW and self._recent_bad > _BAD_SHARE_MAX * self._recent
-        if self._recent >= _BAD_SHARE_WINDOW:
-            self._recent = self._recent_bad = 0
-        if not topic.public and (too_many or self._bad_in_a_row >= _BAD_IN_A_ROW_MAX):
-            raise WorkerFailed(
-                f"Too many bad records on {topic.name}, the last at partition {record.partition} offset"
-                f" {record.offset} ({refusal}): the line stops before it drains into the dead letters."
-            )
-
-
-def dead_letter(topic: Topic, record: RawRecord, refusal: BadRecord, stage: str) -> Outgoing:
-    """Return the dead letter of a record: its own bytes and headers, and why, where and by whom it was refused.
-
-    Of a record that no topic takes back (small on the way here, since it was compressed) the beginning is kept.
-    """
-    facts = {
-        "reason": refusal.reason.value,
-        "exception.message": refusal.detail[:500],
-        "topic": record.topic,
-        "partition": str(record.partition),
-        "offset": str(record.offset),
-        "timestamp": str(record.timestamp_ms),
-        "stage": stage,
-    }
-    own, key, value = tuple(record.headers), record.key, record.value
-    if value is not None and len(value) > LETTER_VALUE_BYTES_MAX:
-        facts |= {"value.bytes": str(len(value)), "value.sha256": hashlib.sha256(value).hexdigest()}
-        value = value[:LETTER_VALUE_BYTES_MAX]
-    around = len(key or b"") + sum(len(name) + len(content or b"") for name, content in own)
-    if around > LETTER_AROUND_BYTES_MAX:
-        facts |= {"key.and.headers.bytes": str(around)}
-        own, key = (), (key or b"")[:LETTER_AROUND_BYTES_MAX]
-    headers = (*own, *((f"__tradermind.errors.{name}", content.encode()) for name, content in facts.items()))
-    return Outgoing(topic.dead_letters, record.partition, key, value, headers)
+    def _refuse(self, topic: Topic, record: RawRecord, event: Event | None, refusal: BadRecord) -> None:
+        counters, letters = self.counters, self.progress.letters
+        key = key_of(record) if event is None else event.key
+        if event is not None and not event.source:
+            # What a stage refuses from outside may come again, mended or once the stage is ready for it.
+            self.progress.seen.forget(lane_of(record.topic, record.partition), event.event_id)
+        more = letters.facts_of(key, refusal)
+        self.outgoing.append(dead_letter(topic, record, refusal, self.refuser, more))
+        counters.dead_letters += 1
+        counters.by_reason[refusal.reason] = counters.by_reason.get(refusal.reason, 0) + 1
+        if quarantines(topic):
+            letters.begin(key, record, refusal)
+            counters.quarantined_keys = len(letters.held)
+        self.limit.bad(topic, record, refusal)
 
 
 def _origin(headers: Iterable[tuple[str, bytes]]) -> int:

@@ -1,0 +1,98 @@
+"""Quarantine of a key on money topics: what was ordered after a record that could not be used must not overtake it.
+
+A shard that makes a dead letter of a record on a money topic holds back every later record of that key, on each of
+its money topics, until a person says otherwise. It is part of the shard's progress, so it is checkpointed with it and
+comes out the same in a recomputation. Here, too, is what people have ordered taken. No I/O and no clock.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from schemas.dead_letters import BadRecord, DeadLetterReason, LetterAction, LetterOrder
+from schemas.topics import CONTROL, Topic
+from streams.engine.ports import RawRecord, WorkerFailed
+
+KEYS_MAX: Final = 1000
+_KEY_BYTES_MAX: Final = 256
+
+
+class Held(msgspec.Struct):
+    """One key's quarantine: the place that began it, how many records were held since, how many of them stepped."""
+
+    since: str
+    held: int = 0
+    stepped: int = 0
+
+
+class LetterProgress(msgspec.Struct):
+    """What a shard holds back, what it passes over, and which orders of people it has carried out.
+
+    ``taken`` has per lane (``topic/partition``) ranges of offsets, both ends included. ``orders`` and
+    ``stepped_orders`` are the newest TAKE or RELEASE, and the newest STEP_HELD, that was carried out.
+    """
+
+    held: dict[str, Held] = {}
+    taken: dict[str, list[tuple[int, int]]] = {}
+    orders: int = 0
+    stepped_orders: int = 0
+
+    def refuse_taken(self, lane: str, offset: int) -> None:
+        """Raise BadRecord for a record that a person has ordered passed over."""
+        if any(first <= offset <= last for first, last in self.taken.get(lane, ())):
+            raise BadRecord(DeadLetterReason.TAKEN, "a person has ordered that it be passed over")
+
+    def refuse_held(self, key: str) -> None:
+        """Count a record and raise BadRecord when its key is held back."""
+        held = self.held.get(key)
+        if held is not None:
+            held.held += 1
+            raise BadRecord(DeadLetterReason.QUARANTINED, f"{key[:80]!r} waits behind {held.since}")
+
+    def begin(self, key: str | None, record: RawRecord, refusal: BadRecord) -> None:
+        """Hold back what comes under a record's key after it was refused; what a person took holds back nothing.
+
+        Raises WorkerFailed when too many keys are held.
+        """
+        if key is None or key in self.held or refusal.reason is DeadLetterReason.TAKEN:
+            return
+        if len(self.held) >= KEYS_MAX:
+            raise WorkerFailed(f"{KEYS_MAX} keys are in quarantine: the line stops at {key!r} on {record.topic}.")
+        self.held[key] = Held(f"{record.topic}/{record.partition}/{record.offset}")
+
+    def facts_of(self, key: str | None, refusal: BadRecord) -> dict[str, str]:
+        """Return what a dead letter says of its place in a quarantine: behind which record, as the how many-th."""
+        held = self.held.get(key) if key is not None else None
+        if held is None or refusal.reason is not DeadLetterReason.QUARANTINED:
+            return {}
+        return {"held.since": held.since, "held.number": str(held.held)}
+
+    def obey(self, order: LetterOrder, next_offsets: Mapping[str, int]) -> None:
+        """Carry out, once, a TAKE of what has not been passed yet, or a RELEASE."""
+        if order.ordinal <= self.orders:
+            return
+        self.orders = order.ordinal
+        if order.action is LetterAction.RELEASE:
+            self.held.pop(order.key, None)
+            return
+        lane = f"{order.topic}/{order.partition}"
+        first = max(order.first, next_offsets.get(lane, 0))
+        if first <= order.last:
+            self.taken.setdefault(lane, []).append((first, order.last))
+
+
+def quarantines(topic: Topic) -> bool:
+    """Tell whether a bad record of this topic holds back its key.
+
+    A command's key is its own id, which no second record has: there is nothing that could overtake it, and a kill
+    must always get through.
+    """
+    return topic.money and topic.name != CONTROL.name
+
+
+def key_of(record: RawRecord) -> str | None:
+    """Return the key of a record that could not be decoded; None for what cannot be a key of ours."""
+    if not record.key or len(record.key) > _KEY_BYTES_MAX:
+        return None
+    return record.key.decode(errors="backslashreplace")
