@@ -20,8 +20,8 @@ from schemas.dead_letters import BadRecord, DeadLetterReason, UnknownRecordType
 from schemas.event import Event
 from schemas.topics import TOPICS
 from schemas.values import NS_PER_MS
+from streams.engine.dead_letter import ERRORS
 
-_ERRORS: Final = "__tradermind.errors."
 _DEAD_LETTER_TOPICS: Final = {topic.dead_letters: topic.name for topic in TOPICS.values()}
 SINK_TOPICS: Final[tuple[str, ...]] = (
     *(topic.name for topic in TOPICS.values() if "sinks" in topic.consumers),
@@ -213,18 +213,22 @@ def dead_letter_row(record: SinkRecord) -> DeadLetterRow:
         reason=facts.get("reason", "UNKNOWN"),
         detail=facts.get("exception.message", ""),
         recorded_at_ns=record.timestamp_ms * NS_PER_MS,
-        headers={name: content.decode(errors="backslashreplace") for name, content in record.headers},
+        headers={name: (content or b"").decode(errors="backslashreplace") for name, content in record.headers},
         key=record.key,
         value=record.value,
+        raw_headers=tuple(record.headers),
+        stage=facts.get("stage", ""),
+        held_since=facts.get("held.since"),
+        held_number=_whole(facts.get("held.number"), 2**63),
     )
 
 
 def _facts(headers: Iterable[tuple[str, bytes]]) -> dict[str, str]:
     """Our headers are appended after the record's own, so the last one of a name is ours."""
     return {
-        name.removeprefix(_ERRORS): content.decode(errors="backslashreplace")
+        name.removeprefix(ERRORS): (content or b"").decode(errors="backslashreplace")
         for name, content in headers
-        if name.startswith(_ERRORS)
+        if name.startswith(ERRORS)
     }
 
 

@@ -31,6 +31,8 @@ class DeadLetterRow:
     """One record of a dead-letter topic: where it lies, where it came from, and why it is there.
 
     ``partition`` and ``offset`` are those of the refused record on ``topic``; null when its headers do not say.
+    ``raw_headers`` are all headers in their order, to the byte; ``held_since`` and ``held_number`` say behind which
+    record, and as the how many-th, a quarantine held it back.
     """
 
     dlq_topic: str
@@ -45,6 +47,10 @@ class DeadLetterRow:
     headers: dict[str, str]
     key: bytes | None
     value: bytes | None
+    raw_headers: Sequence[tuple[str, bytes | None]] = ()
+    stage: str = ""
+    held_since: str | None = None
+    held_number: int | None = None
 
 
 class Projections:
@@ -137,7 +143,8 @@ def _grouped(events: Iterable[Event]) -> dict[type[Event], list[Event]]:
 
 _DEAD_LETTER: Final = (
     'INSERT INTO dead_letters (dlq_topic, dlq_partition, dlq_offset, topic, partition, "offset", reason, detail,'
-    " recorded_at_ns, headers, key, value) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+    " recorded_at_ns, headers, key, value, raw_headers, stage, held_since, held_number)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
     " ON CONFLICT DO NOTHING"
 )
 
@@ -157,6 +164,10 @@ def _dead_letter_values(row: DeadLetterRow) -> tuple[Any, ...]:
         headers,
         row.key,
         row.value,
+        msgspec.msgpack.encode(list(row.raw_headers)),
+        _text(row.stage),
+        None if row.held_since is None else _text(row.held_since),
+        row.held_number,
     )
 
 

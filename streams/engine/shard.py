@@ -287,8 +287,8 @@ class ShardCore:
         self.limit.bad(topic, record, refusal)
 
 
-def _origin(headers: Iterable[tuple[str, bytes]]) -> int:
+def _origin(headers: Iterable[tuple[str, bytes | None]]) -> int:
     for name, value in headers:
-        if name == ORIGIN_HEADER and value.isdigit() and len(value) <= 19:
+        if name == ORIGIN_HEADER and value and value.isdigit() and len(value) <= 19:
             return int(value)
     return 0
