@@ -5,6 +5,7 @@ of ours reads it: workers carry the table. Ingress types are also found under ``
 """
 
 import json
+import uuid
 from typing import Any
 
 from aiohttp import web
@@ -39,6 +40,7 @@ class EmbeddedRegistry:
         app.router.add_get("/subjects/{subject}/versions", self._versions)
         app.router.add_get("/subjects/{subject}/versions/{version}", self._version)
         app.router.add_get("/schemas/ids/{id}", self._by_id)
+        app.router.add_get("/schemas/guids/{guid}", self._by_guid)
         app.router.add_post("/subjects/{subject}", self._look_up)
         app.router.add_post("/subjects/{subject}/versions", self._register)
         return app
@@ -66,12 +68,22 @@ class EmbeddedRegistry:
 
     def _described(self, subject: str) -> dict[str, Any]:
         schema = json.dumps(self._schemas[subject])
-        return {"subject": subject, "version": 1, "id": self._ids[subject], "schemaType": "AVRO", "schema": schema}
+        facts = {"subject": subject, "version": 1, "id": self._ids[subject], "guid": self._guid(subject)}
+        return facts | {"schemaType": "AVRO", "schema": schema}
+
+    def _guid(self, subject: str) -> str:
+        return str(uuid.UUID(hex=schema_fingerprint(self._schemas[subject])[:32]))
 
     async def _by_id(self, request: web.Request) -> web.Response:
         for subject, schema_id in self._ids.items():
             if str(schema_id) == request.match_info["id"]:
                 return _answer({"schemaType": "AVRO", "schema": json.dumps(self._schemas[subject])})
+        return _refuse(404, _SCHEMA_NOT_FOUND, "Schema not found.")
+
+    async def _by_guid(self, request: web.Request) -> web.Response:
+        for subject in self._schemas:
+            if self._guid(subject) == request.match_info["guid"]:
+                return _answer(self._described(subject))
         return _refuse(404, _SCHEMA_NOT_FOUND, "Schema not found.")
 
     async def _look_up(self, request: web.Request) -> web.Response:

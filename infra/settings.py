@@ -18,6 +18,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from infra.settings_limits import LimitSettings
+from infra.settings_registry import RegistrySettings
 from infra.settings_sections import (
     AccountSettings,
     FeedSettings,
@@ -26,7 +27,6 @@ from infra.settings_sections import (
     InstrumentSettings,
     KafkaSettings,
     PostgresSettings,
-    RegistrySettings,
     RunSettings,
     Section,
     SimSettings,

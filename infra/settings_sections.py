@@ -84,12 +84,6 @@ class KafkaSettings(Section):
         return self
 
 
-class RegistrySettings(Section):
-    """A Confluent-compatible schema registry. Without ``url`` ids come from the committed table."""
-
-    url: str | None = None
-
-
 class PostgresSettings(Section):
     """The database. Without ``dsn`` the embedded one is started."""
 

@@ -19,12 +19,20 @@ from schemas.schema_table import SchemaTable, WriterSchema
 from schemas.topics import TOPICS, Topic
 
 RECORD_BYTES_MAX: Final = 1_048_576
-_FRAME_BYTES: Final = 5
+FRAME_BYTES: Final = 5
 _GUID_HEADER: Final = "__value_schema_id"
 _GUID_BYTES: Final = 17
 _KEPT_TYPES = (bytes, Decimal)
 Headers = Sequence[tuple[str, bytes]]
 """Record headers as the clients give them."""
+
+
+def guid_of(headers: Headers) -> bytes | None:
+    """Return the 16 bytes of the GUID that a header names the schema by, or None."""
+    for name, content in headers:
+        if name == _GUID_HEADER and content and len(content) == _GUID_BYTES and content[0] == 1:
+            return content[1:]
+    return None
 
 
 class Codec:
@@ -74,19 +82,20 @@ class Codec:
         return reader.read(writer, value, start)
 
     def _writer_of(self, value: bytes, headers: Headers) -> tuple[WriterSchema, int]:
-        for name, content in headers:
-            if name == _GUID_HEADER and len(content) == _GUID_BYTES and content[0] == 1:
-                writer = self._table.writer_by_guid(content[1:])
-                if writer is None:
-                    raise BadRecord(DeadLetterReason.SCHEMA_UNKNOWN, f"schema GUID {content[1:].hex()} is unknown")
-                return writer, 0
-        if len(value) < _FRAME_BYTES or value[0] != 0:
+        guid = guid_of(headers)
+        if guid is not None:
+            writer = self._table.writer_by_guid(guid)
+            if writer is None:
+                reason = self._table.why_not(guid)
+                raise BadRecord(DeadLetterReason.SCHEMA_UNKNOWN, f"schema GUID {guid.hex()} {reason}")
+            return writer, 0
+        if len(value) < FRAME_BYTES or value[0] != 0:
             raise BadRecord(DeadLetterReason.MALFORMED, "not framed as magic 0, 4-byte schema id, body")
-        schema_id = int.from_bytes(value[1:_FRAME_BYTES], "big")
+        schema_id = int.from_bytes(value[1:FRAME_BYTES], "big")
         writer = self._table.writer(schema_id)
         if writer is None:
-            raise BadRecord(DeadLetterReason.SCHEMA_UNKNOWN, f"schema id {schema_id} is not registered")
-        return writer, _FRAME_BYTES
+            raise BadRecord(DeadLetterReason.SCHEMA_UNKNOWN, f"schema id {schema_id} {self._table.why_not(schema_id)}")
+        return writer, FRAME_BYTES
 
 
 class _Reader:

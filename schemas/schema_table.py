@@ -36,6 +36,11 @@ def _without_docs(schema: Any) -> Any:
     return schema
 
 
+def parsed_schema(schema: Any) -> Any:
+    """Return fastavro's form of a schema, descriptions left out. Raises what fastavro raises for one that is none."""
+    return fastavro.parse_schema(_without_docs(schema))
+
+
 @dataclass(frozen=True, slots=True)
 class WriterSchema:
     """One schema that records may have been written with: its record name and fastavro's parsed form."""
@@ -79,9 +84,7 @@ class SchemaTable:
             schema_id = ids[fingerprint]
             subject_ids[subject] = schema_id
             if schema_id not in writers:
-                writers[schema_id] = WriterSchema(
-                    schema["name"], fastavro.parse_schema(_without_docs(schema)), fingerprint
-                )
+                writers[schema_id] = WriterSchema(schema["name"], parsed_schema(schema), fingerprint)
         return cls(writers, subject_ids)
 
     def with_ids(self, subject_ids: Mapping[str, int]) -> "SchemaTable":
@@ -101,6 +104,11 @@ class SchemaTable:
     def writer_by_guid(self, guid: bytes) -> WriterSchema | None:
         """Return the schema of a 16-byte GUID: the first half of its fingerprint, or what a registry says."""
         return self._by_guid.get(guid)
+
+    def why_not(self, key: int | bytes) -> str:
+        """Return why an id or a GUID names no schema here, as the end of a sentence."""
+        del key
+        return "is not registered"
 
     def subjects(self) -> dict[str, int]:
         """Return subject -> id."""

@@ -18,10 +18,10 @@ from infra.venues import VenuePort
 from infra.venues.simulated import SimulatedExchangeClient
 from schemas.codec import Codec
 from schemas.dead_letters import BadRecord
-from schemas.schema_table import SchemaTable
 from schemas.topics import TOPICS
 from streams import control, decider, execution, experts, feedback, risk, voting
 from streams.composition import Run
+from streams.contracts import learns, schema_table
 from streams.engine.ports import EngineSettings, RawRecord, StageHosting, StageKind
 from streams.engine.worker import Resident, Worker
 from streams.ingestion import FeedResident, LiveFeed, hold_for, ingress_hostings
@@ -40,18 +40,26 @@ def code_version() -> str:
     return digest.hexdigest()[:12]
 
 
-def engine_settings(settings: Settings, *, embedded: bool, instance_id: str | None) -> EngineSettings:
-    """Return what the engine must know. Raises SettingsError when broker or database are not named."""
+def engine_settings(
+    settings: Settings, *, embedded: bool, instance_id: str | None, offline: bool = False
+) -> EngineSettings:
+    """Return what the engine must know; ``offline``: no worker looks ahead, so decoding itself may ask a registry.
+
+    Raises SettingsError when broker or database are not named, and RegistryFailed.
+    """
     dsn = settings.postgres.conninfo()
     if settings.kafka.bootstrap is None or dsn is None:
         raise SettingsError("A worker needs kafka.bootstrap and postgres.dsn; `tradermind demo` starts both for you.")
+    table = schema_table(settings, blocking=offline)
+    growing = learns(table)
     return EngineSettings(
         bootstrap=settings.kafka.bootstrap,
         dsn=dsn,
         instrument_partitions=settings.kafka.instrument_partitions,
         settings_hash=settings.settings_hash(),
         code_version=code_version(),
-        codec=Codec(SchemaTable.committed()),
+        codec=Codec(table),
+        learn=None if growing is None else growing.learn,
         security=security_of(settings.kafka),
         embedded=embedded,
         instance_id=instance_id,

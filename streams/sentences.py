@@ -9,10 +9,11 @@ import typer
 
 from infra.feeds import FeedFailed
 from infra.kafka import BrokerUnreachable, TopicsDiffer
+from infra.registry_client import RegistryFailed
 from infra.servers.process import ServerFailed
 from infra.settings import SettingsError
 
-_EXPECTED: Final = (SettingsError, FeedFailed, ServerFailed, BrokerUnreachable, TopicsDiffer)
+_EXPECTED: Final = (SettingsError, FeedFailed, ServerFailed, BrokerUnreachable, TopicsDiffer, RegistryFailed)
 
 
 @contextlib.contextmanager

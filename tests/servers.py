@@ -19,10 +19,14 @@ from infra.servers import (
     EmbeddedPostgres,
     KafkaMissing,
     RealKafka,
+    RealRegistry,
+    RegistryMissing,
     start_embedded_broker,
     start_kafka,
     start_postgres,
+    start_registry,
 )
+from infra.servers.apicurio import VERSION as REGISTRY_VERSION
 from infra.servers.kafka_real import VERSION
 
 _MET: dict[str, str] = {}
@@ -112,6 +116,19 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
     except KafkaMissing as error:
         _NOT_MET["Apache Kafka with SASL_SSL, mTLS and ACLs"] = str(error)
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def real_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]:
+    """An Apicurio Registry of the test's own, empty. Without java or mvn the test is skipped, and loudly."""
+    try:
+        server = start_registry(tmp_path_factory.mktemp("registry"))
+    except RegistryMissing as error:
+        _NOT_MET["Apicurio Registry"] = str(error)
+        pytest.skip(str(error))
+    _MET["Apicurio Registry"] = REGISTRY_VERSION
+    yield server
+    server.stop()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -1,9 +1,10 @@
-"""The servers that a run or a test starts for itself: embedded broker, real Kafka, Postgres.
+"""The servers that a run or a test starts for itself: embedded broker, real Kafka, Postgres, a schema registry.
 
 Each is a child process on a loopback port, with its files in a directory of the caller's. It is stopped by pid and
 never outlives its parent. What cannot be started raises ServerFailed: one clear sentence, meant for a person.
 """
 
+from infra.servers.apicurio import RealRegistry, RegistryMissing, start_registry
 from infra.servers.broker import EmbeddedBroker, start_embedded_broker
 from infra.servers.kafka_real import KafkaMissing, RealKafka, start_kafka
 from infra.servers.ports import free_port, port_is_open
@@ -17,6 +18,8 @@ __all__ = [
     "KafkaMissing",
     "Launch",
     "RealKafka",
+    "RealRegistry",
+    "RegistryMissing",
     "ServerFailed",
     "free_port",
     "port_is_open",
@@ -25,5 +28,6 @@ __all__ = [
     "start_kafka",
     "start_postgres",
     "start_process",
+    "start_registry",
     "wait_until_ready",
 ]

@@ -97,8 +97,7 @@ class Demo:
         if plan.broker not in (EMBEDDED, REAL):
             self._security = security_of(run.settings.kafka)
         self._dsn = await unless_stopped(self._stop, start_database, stack, plan.directory)
-        runner, self._registry = await start_registry()
-        outer.push_async_callback(runner.cleanup)
+        await self._open_registry(run, outer)
         overrides |= {
             "kafka.bootstrap": self._bootstrap,
             **({"kafka.security_protocol": "PLAINTEXT"} if plan.broker in (EMBEDDED, REAL) else {}),
@@ -110,6 +109,14 @@ class Demo:
         run_file.write_text(json.dumps(described, indent=1))
         _point_to(plan.directory)
         return run_file
+
+    async def _open_registry(self, run: Run, outer: AsyncExitStack) -> None:
+        """Name the registry that outsiders ask: the one of the settings, or one that serves the committed table."""
+        if run.settings.registry.url is not None:
+            self._registry = run.settings.registry.url
+            return
+        runner, self._registry = await start_registry()
+        outer.push_async_callback(runner.cleanup)
 
     def _exchange(self, stack: ExitStack, run: Run) -> dict[str, Any]:
         if run.settings.venue.url is not None:

@@ -34,6 +34,10 @@ class RawRecord:
     timestamp_ms: int
 
 
+Learn = Callable[[Sequence[RawRecord]], Awaitable[None]]
+"""Sees what was fetched before it is decoded, so that no decoding waits for a network."""
+
+
 class Inlet(Protocol):
     """The way into a running outbox shard for what does not come by Kafka."""
 
@@ -108,7 +112,8 @@ class StageHosting:
 class EngineSettings:
     """What every stage of a worker shares. ``session_timeout_s`` must be within the broker's bounds.
 
-    ``security`` is librdkafka's settings of how to connect; empty is plain text.
+    ``security`` is librdkafka's settings of how to connect; empty is plain text. ``learn`` is None where every schema
+    that may be read with is known from the start.
     """
 
     bootstrap: str
@@ -117,6 +122,7 @@ class EngineSettings:
     settings_hash: str
     code_version: str
     codec: Codec
+    learn: Learn | None = None
     security: Mapping[str, str] = field(default_factory=dict, repr=False)
     embedded: bool = False
     instance_id: str | None = None

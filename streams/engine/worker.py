@@ -114,6 +114,12 @@ class Worker:
         app.agent(channel, name=f"tradermind.{hosting.name}")(processor)
 
     async def _offer(self, hosting: StageHosting, message: Any) -> None:
+        records = [
+            RawRecord(r.topic, r.partition, r.offset, r.key, r.value, r.headers, r.timestamp)
+            for r in raw_records(message.value)
+        ]
+        if self.engine.learn is not None:
+            await self.engine.learn(records)
         if int(message.headers[0][1]) != self._hooks.assignment_number:
             # Fetched before the newest seek: the same records come again from the checkpoint.
             return
@@ -121,10 +127,6 @@ class Worker:
         if shard is None:
             # Fetched while the shard was being let go of: the same records come again, here or elsewhere.
             return
-        records = [
-            RawRecord(r.topic, r.partition, r.offset, r.key, r.value, r.headers, r.timestamp)
-            for r in raw_records(message.value)
-        ]
         await shard.offer(records)
 
     async def _seek_targets(self, assignment: frozenset[TP]) -> Mapping[TP, int]:

@@ -59,7 +59,7 @@ async def verify_run(run: Run, observe: Callable[[StageVerdict], None] | None = 
     """
     if run.settings.postgres.dsn is None or run.settings.kafka.bootstrap is None:
         raise SettingsError("replay needs kafka.bootstrap and postgres.dsn, or a run that still has both.")
-    engine = engine_settings(run.settings, embedded=False, instance_id=None)
+    engine = engine_settings(run.settings, embedded=False, instance_id=None, offline=True)
     verdicts: list[StageVerdict] = []
     shards = await asyncio.to_thread(_claimed_shards, engine.dsn)
     if run.capture is not None:

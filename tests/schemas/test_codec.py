@@ -140,6 +140,14 @@ def test_a_schema_guid_in_the_headers_names_the_schema() -> None:
     assert refused.value.reason is DeadLetterReason.SCHEMA_UNKNOWN
 
 
+def test_a_guid_header_without_a_value_is_no_guid() -> None:
+    """Kafka allows a header whose value is null; the clients give None, whatever their types say."""
+    trade = json.loads((EXAMPLES / "accepted" / f"{INGEST_TRADE.name}-IngestTrade.v1.json").read_text())
+    headers: Any = [("__value_schema_id", None)]
+    framed = bytes.fromhex(trade["framed_hex"])
+    assert CODEC.decode(INGEST_TRADE.name, framed, headers) == CODEC.decode(INGEST_TRADE.name, framed)
+
+
 def test_a_record_without_a_value_is_refused() -> None:
     with pytest.raises(BadRecord):
         CODEC.decode(INGEST_TRADE.name, None)

@@ -1,0 +1,116 @@
+"""Apicurio Registry 2.6, fetched by Maven and run with plain java: a real server behind the Confluent REST API."""
+
+import fcntl
+import http.client
+import shutil
+import signal
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from infra.servers.kafka_real import cache_directory
+from infra.servers.ports import LOOPBACK, free_port
+from infra.servers.process import ChildProcess, Launch, ServerFailed, run_to_end, start_process, wait_until_ready
+
+VERSION: Final = "2.6.13.Final"
+_API: Final = "/apis/ccompat/v7"
+_ARTIFACT: Final = f"io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all"
+_PLUGIN: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1"
+_FETCH_S: Final = 300.0
+_START_S: Final = 60.0
+_STOP_S: Final = 10.0
+_JAVA: Final = ("-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
+
+
+class RegistryMissing(ServerFailed):
+    """A real registry cannot be run here, and why, in one clear sentence."""
+
+
+@dataclass(slots=True)
+class RealRegistry:
+    """A running registry. It keeps its schemas in memory: a restart on the same port begins with none."""
+
+    url: str
+    directory: Path
+    process: ChildProcess
+    port: int
+
+    def stop(self) -> None:
+        """Shut it down in order."""
+        self.process.terminate(_STOP_S)
+
+    def kill(self) -> None:
+        """Kill it in the middle of whatever it does."""
+        self.process.kill()
+
+    def pause(self) -> None:
+        """Let it take connections and answer none."""
+        self.process.send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on answering."""
+        self.process.send(signal.SIGCONT)
+
+
+def start_registry(directory: Path) -> RealRegistry:
+    """Start an empty registry whose log lies in ``directory``. Raises RegistryMissing or ServerFailed."""
+    program = _program()
+    port = free_port()
+    options = (f"-Dquarkus.http.host={LOOPBACK}", f"-Dquarkus.http.port={port}")
+    directory.mkdir(parents=True, exist_ok=True)
+    command = ["java", *_JAVA, *options, "-jar", str(program)]
+    child = start_process(Launch("Apicurio", command, directory / "apicurio.log", directory=directory))
+    wait_until_ready(child, lambda: _answers(port), _START_S)
+    return RealRegistry(f"http://{LOOPBACK}:{port}{_API}", directory, child, port)
+
+
+def _answers(port: int) -> bool:
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=1)
+    try:
+        connection.request("GET", f"{_API}/subjects")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _program() -> Path:
+    """Return the registry's jar, fetched once by Maven into the cache that Kafka's jars lie in."""
+    _require("java")
+    folder = cache_directory() / f"apicurio-{VERSION}"
+    program = folder / f"apicurio-registry-app-{VERSION}-runner.jar"
+    if program.is_file():
+        return program
+    _require("mvn")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Of several test processes one fetches; the kernel frees a dead one's lock.
+        if not program.is_file():
+            _fetch(folder)
+    return program
+
+
+def _fetch(folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
+        place = Path(partial)
+        copy = (f"{_PLUGIN}:copy", f"-Dartifact={_ARTIFACT}", f"-DoutputDirectory={place}")
+        get = (f"{_PLUGIN}:get", f"-Dartifact={_ARTIFACT}", "-Dtransitive=false")
+        for goal in (get, copy):
+            launch = Launch("Maven", ["mvn", "-q", "-B", *goal], place / "mvn.log", directory=place)
+            try:
+                run_to_end(launch, _FETCH_S)
+            except ServerFailed as error:
+                lines = [line for line in launch.log_file.read_text(errors="replace").splitlines() if "ERROR" in line]
+                reason = lines[0][:300] if lines else str(error)
+                raise RegistryMissing(f"Maven could not fetch Apicurio {VERSION}: {reason}") from error
+        with tarfile.open(next(place.glob("*.tar.gz"))) as archive:
+            archive.extractall(place / "unpacked", filter="data")
+        (place / "unpacked").rename(folder)
+
+
+def _require(tool: str) -> None:
+    if shutil.which(tool) is None:
+        raise RegistryMissing(f"A schema registry of the suite's own needs {tool}, which is not on this machine.")
