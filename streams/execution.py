@@ -27,6 +27,7 @@ _LATENCIES_KEPT: Final = 10_000
 _LATENCY_INTERVAL_S: Final = 1.0
 _CLOCK_STEP_NS: Final = 100 * NS_PER_MS
 
+INJECTED: Final = (VenueReport, Claimed)
 _INPUTS: Final = (ORDER_APPROVED, MARKET_MARK, CONTROL)
 
 
@@ -149,6 +150,6 @@ def hosting(run: Run, open_venue: OpenVenue, dsn: str) -> StageHosting:
         topics=_INPUTS,
         kind=StageKind.OUTBOX,
         wall_clock=not run.on_capture,
-        event_types=(VenueReport, Claimed),
+        event_types=INJECTED,
         companion=lambda: VenueCompanion(open_venue, PostgresLatencies(dsn), on_capture=run.on_capture),
     )
