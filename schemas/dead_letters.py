@@ -91,9 +91,11 @@ class HeldRecord(msgspec.Struct, frozen=True):
 class HeldAgain(Event, frozen=True, kw_only=True, gc=False):
     """Held records of the quarantined ``key``, in order, on their way into the shard that held them.
 
-    The first of ``records`` is the ``first``-th that the quarantine has held, counted from 1.
+    ``since`` is the place that began the quarantine; the first of ``records`` is the ``first``-th that it has held,
+    counted from 1. An order for a key that is not held is carried out by nothing.
     """
 
     ordinal: int
+    since: str
     first: int
     records: tuple[HeldRecord, ...]

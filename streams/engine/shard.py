@@ -189,7 +189,10 @@ class ShardCore:
     def _step_held(self, again: HeldAgain, letters: LetterProgress) -> None:
         """Step what was held, in order. What is held meanwhile comes in a further portion; a bad one ends it all."""
         held = letters.held.get(again.key)
-        if held is None or again.first != held.stepped + 1:
+        if held is None or again.since != held.since:
+            letters.stepped_orders = max(letters.stepped_orders, again.ordinal)
+            return
+        if again.first != held.stepped + 1:
             return
         for one in again.records:
             held.stepped += 1

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from faust.types import TP
@@ -10,6 +12,7 @@ from infra.postgres.checkpoints import ShardStore
 from infra.postgres.patient_store import Checkpoint, PatientStore, RunFacts, ShardName
 from streams.engine.former_version import is_other_version, silence_former_outputs, tell_change
 from streams.engine.handler import HandlerShard
+from streams.engine.letter_desk import LetterDesk
 from streams.engine.one_topic import OneTopicShard
 from streams.engine.outbox import OutboxShard
 from streams.engine.ports import EngineSettings, StageHosting, StageKind, WorkerFailed
@@ -43,6 +46,8 @@ class Shards:
         holder: str,
         start: Start,
         open_store: OpenStore = postgres_store,
+        *,
+        desk: LetterDesk | None = None,
     ) -> None:
         self.running: dict[tuple[str, str], Shard] = {}
         self.facts: RunFacts
@@ -52,12 +57,14 @@ class Shards:
         self._holder = holder
         self._start = start
         self._open_store = open_store
+        self._desk = desk
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     async def open(self, hosting: StageHosting, key: str, partition: int | None) -> Shard:
         """Claim a shard, check its checkpoint against this run, and start it. Raises WorkerFailed."""
         engine = self._engine
         core = ShardCore(hosting, key, partition, engine.codec, engine.instrument_partitions)
+        core.refuser = replace(core.refuser, code_version=engine.code_version)
         durable = hosting.kind is StageKind.OUTBOX
         store = self._open_store(engine.dsn, ShardName(hosting.name, key, self._holder), durable)
         checkpoint = await store.claim(self.facts)
@@ -71,6 +78,9 @@ class Shards:
         if not durable and partition is not None and is_other_version(checkpoint, self.facts):
             await asyncio.to_thread(silence_former_outputs, core, partition, engine)
             tell_change(core, checkpoint, self.facts)
+        if self._desk is not None and partition is not None:
+            # What people have ordered about records is there before the first of them is.
+            await self._desk.brief(shard, partition)
         self._run(hosting, key, shard)
         return shard
 
@@ -82,7 +92,10 @@ class Shards:
 
     def _run(self, hosting: StageHosting, key: str, shard: Shard) -> None:
         self.running[hosting.name, key] = shard
-        self._tasks[hosting.name, key] = self._start(shard.run())
+        work = shard.run
+        if self._desk is not None and isinstance(shard, OutboxShard) and hosting.topics:
+            work = partial(self._desk.serve, shard)
+        self._tasks[hosting.name, key] = self._start(work())
 
     async def let_go(self, *, standalone: bool = False) -> None:
         """End every Kafka-fed shard (all with ``standalone``): what is under way is finished, or happens again.
@@ -92,6 +105,8 @@ class Shards:
         keys = [key for key in self.running if standalone or self._hostings_topics(key[0])]
         closing = [self._close(self.running.pop(key), self._tasks.pop(key)) for key in keys]
         await asyncio.gather(*closing)
+        if standalone and self._desk is not None:
+            await self._desk.close()
 
     def _hostings_topics(self, name: str) -> bool:
         return name in self._hostings and bool(self._hostings[name].topics)

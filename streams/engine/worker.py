@@ -21,6 +21,7 @@ from faust.types import TP
 from infra.kafka import BrokerUnreachable, cluster_id
 from infra.postgres.checkpoints import DatabaseGone, RunFacts, ShardLost
 from streams.engine.credentials import credentials_of
+from streams.engine.letter_desk import LetterDesk
 from streams.engine.ports import EngineSettings, RawRecord, StageHosting, StageKind, WorkerFailed
 from streams.engine.sending import Sender
 from streams.engine.shards import Shard, Shards, hosted_partitions, shard_key
@@ -54,7 +55,7 @@ class Worker:
         self.holder = engine.instance_id or f"{socket.gethostname()}-{os.getpid()}"
         self._residents = residents
         self._tasks: set[asyncio.Task[None]] = set()
-        self._shards = Shards(engine, hostings, self.holder, self._start)
+        self._shards = Shards(engine, hostings, self.holder, self._start, desk=LetterDesk(engine))
         self.shards = self._shards.running
         self._failure: asyncio.Future[WorkerFailed] | None = None
         self._hooks = Checkpoints()

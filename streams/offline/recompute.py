@@ -17,6 +17,7 @@ import psycopg
 from infra.kafka import log_ends
 from schemas.event import ORDINALS_PER_OFFSET
 from schemas.topics import TOPICS
+from streams.engine.dead_letter import BadRecordLimit
 from streams.engine.journal import Input, Segment, decode_external, decode_inputs
 from streams.engine.ports import EngineSettings, Outgoing, RawRecord, StageHosting, StageKind
 from streams.engine.shard import Progress, ShardCore, lane_of
@@ -72,6 +73,7 @@ async def recompute_shard(engine: EngineSettings, hosting: StageHosting, shard: 
     """
     partitions = engine.instrument_partitions
     core = ShardCore(hosting, shard, _own_partition(hosting, shard), engine.codec, partitions)
+    core.limit = BadRecordLimit(stops=False)
     name = hosting.name
     lanes = [
         (topic.name, number)
@@ -128,6 +130,7 @@ class _Recomputation:
         topic, _, partition = self._core.shard.rpartition("/")
         end = row.progress.next_offsets.get(self._core.shard, 0)
         self._before = end * ORDINALS_PER_OFFSET
+        self._core.progress.letters.taken = row.progress.letters.taken
         for record in self._records(Segment(topic, int(partition), 0, end - 1)):
             self._core.take(record)
             difference = self._compare(sent=True)

@@ -101,14 +101,15 @@ def ordered(*orders: LetterOrder) -> LettersOrdered:
     return LettersOrdered(key="orders", event_time_ns=1, available_at_ns=1, event_id="o", orders=orders)
 
 
-def again(key: str, records: list[RawRecord], first: int = 1, ordinal: int = 1) -> HeldAgain:
+def again(key: str, records: list[RawRecord], since: str | int = 0, first: int = 1, ordinal: int = 1) -> HeldAgain:
     """Return held records on their way in again."""
     held = tuple(
         HeldRecord(one.topic, one.partition, one.offset, one.key, one.value, tuple(one.headers), one.timestamp_ms)
         for one in records
     )
     facts: dict[str, Any] = {"event_time_ns": 1, "available_at_ns": 1, "event_id": "h"}
-    return HeldAgain(key=key, ordinal=ordinal, first=first, records=held, **facts)
+    since = f"{DECISION.name}/0/{since}"
+    return HeldAgain(key=key, ordinal=ordinal, since=since, first=first, records=held, **facts)
 
 
 def test_after_a_bad_record_its_key_waits_and_others_go_on() -> None:
@@ -261,6 +262,16 @@ def test_a_record_that_was_passed_is_not_taken_any_more() -> None:
     assert letters.orders == 2
 
 
+def test_an_order_for_what_is_not_held_is_over_and_touches_no_later_quarantine() -> None:
+    core = core_of()
+    core.take_event(again("a", [], since=99, ordinal=5))
+    assert core.progress.letters.stepped_orders == 5
+    core.take(decided(0, "a", BAD))
+    core.take(decided(1, "a", "1"))
+    core.take_event(again("a", [decided(1, "a", "1")], since=99, ordinal=6))
+    assert (seen(core, "a"), list(core.progress.letters.held)) == (0, ["a"])
+
+
 STEPS = st.lists(
     st.tuples(st.sampled_from("abc"), st.sampled_from(["ok", "ok", "ok", BAD, "release", "again", "take"])), max_size=60
 )
@@ -282,7 +293,8 @@ def test_the_journal_gives_the_same_state_outputs_and_quarantine(story: list[tup
             event = ordered(LetterOrder(ordinal, LetterAction.TAKE, DECISION.name, 0, offset, offset))
         elif what == "again" and key in core.progress.letters.held:
             place = core.progress.letters.held[key].stepped
-            event = again(key, held[key][place:], first=place + 1, ordinal=ordinal)
+            since = core.progress.letters.held[key].since.rpartition("/")[2]
+            event = again(key, held[key][place:], since, place + 1, ordinal)
         if event is not None:
             journal = JournalWriter()
             journal.external(event, 0)
