@@ -9,14 +9,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, Self
+from importlib.resources.abc import Traversable
+from typing import Any, Final, Self
 
 import fastavro
-import msgspec
 
-from schemas.topics import TOPICS, Topic
+from schemas.topics import TOPICS
 
-_IDS_FILE = "ids.json"
+_FOLDER: Final = files("schemas") / "avro"
+_IDS_FILE: Final = "ids.json"
+_SUFFIX: Final = ".avsc"
 
 
 def schema_fingerprint(schema: Mapping[str, Any]) -> str:
@@ -50,18 +52,27 @@ class WriterSchema:
     fingerprint: str
 
 
-def subject_files() -> dict[str, tuple[Topic, type[msgspec.Struct]]]:
-    """Return file stem -> (topic, record type) for every subject of the topic table, in version 1."""
-    return {f"{topic.subject(record)}.v1": (topic, record) for topic in TOPICS.values() for record in topic.records}
+def committed_versions(folder: Traversable = _FOLDER) -> dict[str, dict[int, dict[str, Any]]]:
+    """Return subject -> version -> schema of every committed file of the topic table, oldest version first.
+
+    Raises FileNotFoundError when a subject has none.
+    """
+    found: dict[str, dict[int, dict[str, Any]]] = {
+        topic.subject(record): {} for topic in TOPICS.values() for record in topic.records
+    }
+    for file in folder.iterdir():
+        subject, _, number = file.name.removesuffix(_SUFFIX).rpartition(".v")
+        if file.name.endswith(_SUFFIX) and subject in found:
+            found[subject][int(number)] = json.loads(file.read_text())
+    for subject, versions in found.items():
+        if not versions:
+            raise FileNotFoundError(f"{subject} has no committed schema: run python -m schemas.generate")
+    return {subject: dict(sorted(versions.items())) for subject, versions in found.items()}
 
 
 def subject_schemas() -> dict[str, dict[str, Any]]:
-    """Return subject -> the committed schema as JSON. Raises FileNotFoundError when one was not generated."""
-    folder = files("schemas") / "avro"
-    return {
-        topic.subject(record): json.loads((folder / f"{stem}.avsc").read_text())
-        for stem, (topic, record) in subject_files().items()
-    }
+    """Return subject -> the newest committed schema as JSON. Raises FileNotFoundError when one was not generated."""
+    return {subject: versions[max(versions)] for subject, versions in committed_versions().items()}
 
 
 class SchemaTable:
@@ -74,17 +85,19 @@ class SchemaTable:
 
     @classmethod
     def committed(cls) -> Self:
-        """Return the table of the committed schemas. Raises FileNotFoundError when one was not generated."""
-        folder = files("schemas") / "avro"
-        ids: dict[str, int] = json.loads((folder / _IDS_FILE).read_text())
+        """Return the table of all committed versions; a subject's id is its newest one's.
+
+        Raises FileNotFoundError when one was not generated.
+        """
+        ids: dict[str, int] = json.loads((_FOLDER / _IDS_FILE).read_text())
         writers: dict[int, WriterSchema] = {}
         subject_ids: dict[str, int] = {}
-        for subject, schema in subject_schemas().items():
-            fingerprint = schema_fingerprint(schema)
-            schema_id = ids[fingerprint]
-            subject_ids[subject] = schema_id
-            if schema_id not in writers:
-                writers[schema_id] = WriterSchema(schema["name"], parsed_schema(schema), fingerprint)
+        for subject, versions in committed_versions().items():
+            for schema in versions.values():
+                fingerprint = schema_fingerprint(schema)
+                subject_ids[subject] = schema_id = ids[fingerprint]
+                if schema_id not in writers:
+                    writers[schema_id] = WriterSchema(schema["name"], parsed_schema(schema), fingerprint)
         return cls(writers, subject_ids)
 
     def with_ids(self, subject_ids: Mapping[str, int]) -> "SchemaTable":

@@ -11,6 +11,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from asyncapi_parser import VERSION as PARSER_VERSION
+from asyncapi_parser import ParserMissing, parser_folder
 from secured_kafka import SecuredKafka, secured_kafka
 
 from infra.kafka import TopicSpec, apply_topics
@@ -129,6 +131,18 @@ def real_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegi
     _MET["Apicurio Registry"] = REGISTRY_VERSION
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def asyncapi_parser() -> Path:
+    """A folder with AsyncAPI's own parser, kept between runs. Without node or npm the test is skipped, and loudly."""
+    try:
+        folder = parser_folder()
+    except ParserMissing as error:
+        _NOT_MET["AsyncAPI parser"] = str(error)
+        pytest.skip(str(error))
+    _MET["AsyncAPI parser"] = PARSER_VERSION
+    return folder
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
