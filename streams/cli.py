@@ -18,7 +18,7 @@ from rich.console import Console
 
 from infra.kafka import topic_partitions
 from infra.settings import load_settings
-from streams import cli_commands, cli_reads
+from streams import cli_commands, cli_reads, cli_schemas
 from streams.cli_backtest import backtest
 from streams.cli_replay import replay
 from streams.composition import compose
@@ -125,15 +125,6 @@ def topics(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def schemas(as_json: JsonOption = False) -> None:
-    """Print the subjects of the registry and their ids."""
-    from schemas.schema_table import SchemaTable
-
-    rows = [{"subject": subject, "id": number} for subject, number in SchemaTable.committed().subjects().items()]
-    _print_rows(rows, as_json)
-
-
-@app.command()
 def config(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
     """Print every setting, its value and where it comes from."""
     with one_sentence():
@@ -144,6 +135,7 @@ def config(settings: SettingsOption = None, as_json: JsonOption = False) -> None
 
 app.command()(backtest)
 app.command()(replay)
+app.add_typer(cli_schemas.app, name="schemas")
 app.add_typer(cli_reads.app)
 app.add_typer(cli_commands.app)
 
