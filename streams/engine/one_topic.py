@@ -48,16 +48,21 @@ class OneTopicShard:
     async def offer(self, records: Sequence[RawRecord]) -> None:
         """Step records and hand what follows to the producer; only a checkpoint waits for the acknowledgements."""
         async with self._lock:
-            if self._closed:
+            if self._closed or self._cut_off:
                 return
+            self._cut_off = True
             for record in records:
                 self.core.take(record)
             await self._send_and_keep()
+            self._cut_off = False
 
     async def flush(self) -> None:
         """Send what has been stepped, and checkpoint when it is time."""
         async with self._lock:
-            await self._send_and_keep()
+            if not self._cut_off:
+                self._cut_off = True
+                await self._send_and_keep()
+                self._cut_off = False
 
     async def _send_and_keep(self) -> None:
         outgoing, requests, _ = self.core.drain()
@@ -78,21 +83,24 @@ class OneTopicShard:
     async def checkpoint(self, *, always: bool = False) -> None:
         """Write a checkpoint now, when there is anything new; ``always`` also when there is not."""
         async with self._lock:
-            if self._dirty or always:
+            if (self._dirty or always) and not self._cut_off:
+                self._cut_off = True
                 await self._write()
+                self._cut_off = False
 
     async def close(self) -> None:
         """Let go: what is under way is finished and kept, and nothing is stepped afterwards. Raises ShardLost."""
         self._closed = True
         async with self._lock:
-            # A write that was cut off has taken the touched keys with it: only the checkpoint before it is whole.
+            # Whatever was cut off may have taken touched keys or unsent records with it: what was kept before is whole.
             if self._dirty and not self._cut_off:
                 await self._write()
         await self._store.close()
 
     async def _write(self) -> None:
-        self._cut_off = True
         await self._confirm()
+        # A feed steps while this waits: what it has stepped and not sent is part of what is taken down now.
+        outgoing, _, _ = self.core.drain()
         self._batch += 1
         offsets = dict(self.core.progress.next_offsets)
         commit = Commit(
@@ -102,8 +110,9 @@ class OneTopicShard:
             generation=self.core.generation,
             reached_ns=self.core.reached_ns,
         )
+        self._unconfirmed += await self._sender.post(outgoing)
+        await self._confirm()
         await self._store.commit(commit, self._facts)
-        self._cut_off = False
         self.committed_offsets = offsets
         self.core.counters.checkpoints += 1
         self._written_at = asyncio.get_running_loop().time()

@@ -8,7 +8,10 @@ from typing import Final
 
 import msgspec
 
+from agents.execution.orders import OrderState
 from infra.postgres.patient_store import PatientStore, ShardName
+from schemas.orders import OrderStatus
+from schemas.values import TimeInForce
 from streams import execution
 from streams.engine.ports import EngineSettings, StageHosting, StageKind
 from streams.engine.shard import Progress, lane_of
@@ -34,6 +37,8 @@ _POLL_S: Final = 0.05
 _MARKET_MOST_S: Final = 120.0
 _CALM_S: Final = 1.6
 _REST_MOST_S: Final = 60.0
+_AT_VENUE: Final = frozenset({OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED})
+_RESTING: Final = frozenset({TimeInForce.GTC, TimeInForce.POST_ONLY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +248,20 @@ class World:
         for (stage, shard), rows in self.database.shards.items():
             if rows.outbox:
                 return f"{stage}/{shard} has not sent {sorted(rows.outbox)}"
-        return None if self.venue.core.next_due_ns is None else "the venue has something to say"
+        if self.venue.core.next_due_ns is not None:
+            return "the venue has something to say"
+        return self._open_question()
+
+    def _open_question(self) -> str | None:
+        """Return an order of which execution does not know yet what became of it, or None."""
+        rows = self.database.shards["execution", "0"]
+        for key in sorted(rows.state):
+            if key.startswith("order/"):
+                order = msgspec.msgpack.decode(rows.state[key], type=OrderState)
+                waits = order.status not in _AT_VENUE or order.time_in_force not in _RESTING
+                if waits and not order.final:
+                    return f"order {order.order_id} is {order.status}"
+        return None
 
     def _reached(self, hosting: StageHosting, lane: tuple[str, int]) -> int:
         shard = str(lane[1]) if hosting.kind is StageKind.OUTBOX else lane_of(*lane)
@@ -251,5 +269,3 @@ class World:
         if rows is None or not rows.progress:
             return 0
         return msgspec.msgpack.decode(rows.progress, type=Progress).next_offsets.get(lane_of(*lane), 0)
-
-
