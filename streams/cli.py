@@ -18,7 +18,7 @@ from rich.console import Console
 
 from infra.kafka import topic_partitions
 from infra.settings import load_settings
-from streams import cli_commands, cli_reads, cli_schemas
+from streams import cli_commands, cli_dlq_changes, cli_reads, cli_schemas
 from streams.cli_backtest import backtest
 from streams.cli_replay import replay
 from streams.composition import compose
@@ -138,6 +138,7 @@ app.command()(replay)
 app.add_typer(cli_schemas.app, name="schemas")
 app.add_typer(cli_reads.app)
 app.add_typer(cli_commands.app)
+app.add_typer(cli_dlq_changes.app, name="dlq")
 
 
 def _await_database(dsn: str) -> None:

@@ -1,4 +1,4 @@
-"""The commands that read the record: why, positions, pnl, orders, decisions, experts and dlq ls.
+"""The commands that read the record: why, positions, pnl, orders, decisions and experts.
 
 Exit codes: 0 answered, 1 what was asked for is not in the record, 2 there is no record to ask.
 """
@@ -12,7 +12,6 @@ from rich.console import Console
 from infra.postgres.queries import Row, chain_of, find_decision
 from infra.postgres.queries_state import (
     Selection,
-    dead_letters,
     decisions,
     experts,
     orders,
@@ -24,8 +23,6 @@ from streams.cli_tables import print_rows
 from streams.cli_why import print_chain
 
 app = typer.Typer(no_args_is_help=True)
-dlq = typer.Typer(no_args_is_help=True, help="Dead letters: records that could not be used, with their reasons.")
-app.add_typer(dlq, name="dlq")
 
 AccountOption = Annotated[str | None, typer.Option("--account")]
 StrategyOption = Annotated[str | None, typer.Option("--strategy")]
@@ -131,22 +128,6 @@ def show_experts(
     rows = answer(dsn, run, lambda record: experts(record, Selection(instrument=instrument)))
     columns = "instrument horizon_s expert weight skill ballots abstained loss base_loss"
     _show(rows, columns, "No tally is in the record yet.", as_json)
-
-
-@dlq.command(name="ls")
-def list_dead_letters(
-    *,
-    topic: Annotated[str | None, typer.Option(help="The topic that the record was on.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Why it was refused.")] = None,
-    limit: LimitOption = 20,
-    dsn: DsnOption = None,
-    run: RunOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Print dead letters, newest first."""
-    asked = Selection(topic=topic, reason=reason.upper() if reason else None, limit=limit)
-    rows = answer(dsn, run, lambda record: dead_letters(record, asked))
-    _show(rows, "time topic partition offset reason stage value_bytes detail", "There is no dead letter.", as_json)
 
 
 def _show(rows: Sequence[Row], columns: str, none: str, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""How things stand: positions, profit and loss, orders, decisions, experts and dead letters, as the record has them.
+"""How things stand: positions, profit and loss, orders, decisions and experts, as the record has them.
 
 Every function returns rows that JSON can hold, exact numbers as text.
 """
@@ -60,13 +60,6 @@ _EXPERTS: Final = """
     WHERE %(instrument)s::text IS NULL OR w.instrument = %(instrument)s
     ORDER BY w.instrument, w.horizon_ns, w.weight DESC, w.expert
 """
-_DEAD_LETTERS: Final = """
-    SELECT time, topic, "partition", "offset", reason, detail, headers ->> '__tradermind.errors.stage' AS stage,
-        octet_length(value) AS value_bytes, dlq_topic, dlq_partition, dlq_offset
-    FROM dead_letters WHERE (%(topic)s::text IS NULL OR topic = %(topic)s)
-        AND (%(reason)s::text IS NULL OR reason = %(reason)s)
-    ORDER BY recorded_at_ns DESC, dlq_topic, dlq_partition, dlq_offset DESC LIMIT %(limit)s
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +71,6 @@ class Selection:
     instrument: str | None = None
     outcome: str | None = None
     reason: str | None = None
-    topic: str | None = None
     open: bool = False
     limit: int = 20
 
@@ -113,11 +105,6 @@ def decisions(connection: Connection, selection: Selection) -> list[Row]:
 def experts(connection: Connection, selection: Selection) -> list[Row]:
     """Return what each expert weighs by instrument and horizon, with its scores so far."""
     return _rows(connection, _EXPERTS, selection.values())
-
-
-def dead_letters(connection: Connection, selection: Selection) -> list[Row]:
-    """Return dead letters, newest first, without their bytes."""
-    return _rows(connection, _DEAD_LETTERS, selection.values())
 
 
 def _rows(connection: Connection, query: str, values: dict[str, Any]) -> list[Row]:

@@ -15,7 +15,7 @@ from money_events import ONE, PERP, SPOT, T0, account_mark, approved, decision, 
 from typer.testing import CliRunner, Result
 
 from infra.postgres.migrate import migrate
-from infra.postgres.projections import DeadLetterRow, Projections
+from infra.postgres.projections import Projections
 from schemas.decisions import CheckResult, DecisionOutcome, DenyReason, NoTradeReason, OrderDenied
 from schemas.event import Event
 from schemas.feedback import Experience, ExpertScore, TradeFeedback
@@ -84,10 +84,10 @@ def a_denied_and_an_idle_decision() -> list[Event]:
     ]
 
 
-def write(dsn: str, events: Sequence[Event], letters: Sequence[DeadLetterRow] = ()) -> None:
+def write(dsn: str, events: Sequence[Event]) -> None:
     async def run() -> None:
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
-            await Projections(connection).write(events, letters)
+            await Projections(connection).write(events)
 
     asyncio.run(run())
 
@@ -247,34 +247,7 @@ def test_experts_show_weight_skill_and_scores(record: str) -> None:
     assert "momentum" in ask(record, "experts").stdout
 
 
-def test_dead_letters_are_listed_with_their_reasons(record: str) -> None:
-    letters = [
-        DeadLetterRow(
-            dlq_topic="t.dlq",
-            dlq_partition=0,
-            dlq_offset=number,
-            topic="t",
-            partition=2,
-            offset=40 + number,
-            reason=reason,
-            detail="[red]why[/red]",
-            recorded_at_ns=T0 + number,
-            headers={},
-            key=None,
-            value=b"xyz",
-        )
-        for number, reason in enumerate(("MALFORMED", "NOT_FINITE"))
-    ]
-    write(record, [], letters)
-    assert [row["reason"] for row in asked_json(record, "dlq", "ls")] == ["NOT_FINITE", "MALFORMED"]
-    (row,) = asked_json(record, "dlq", "ls", "--reason", "malformed")
-    assert (row["offset"], row["value_bytes"]) == (40, 3)
-    assert "[red]why[/red]" in ask(record, "dlq", "ls").stdout
-
-
-@pytest.mark.parametrize(
-    "command", [["why", "decision-1"], ["positions"], ["pnl"], ["orders"], ["experts"], ["dlq", "ls"]]
-)
+@pytest.mark.parametrize("command", [["why", "decision-1"], ["positions"], ["pnl"], ["orders"], ["experts"]])
 def test_without_a_database_it_is_one_sentence_and_exit_code_2(command: list[str]) -> None:
     result = ask("host=127.0.0.1 port=1 connect_timeout=1", *command)
     assert result.exit_code == 2

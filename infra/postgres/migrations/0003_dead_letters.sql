@@ -40,7 +40,8 @@ END $$;
 CREATE TRIGGER dead_letter_actions_are_kept BEFORE UPDATE OR DELETE OR TRUNCATE ON dead_letter_actions
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
--- Each letter as it stands: what was done last about it. One that a person took needs nothing more.
+-- Each letter as it stands: what was done last about it. One that a person took needs nothing more. A worker that
+-- was killed writes a letter again when it comes up; of such copies the first is the letter.
 CREATE VIEW dead_letter_states AS
     SELECT l.*, CASE newest.action
             WHEN 'REPLAY' THEN 'REPLAYING' WHEN 'REPLAYED' THEN 'REPLAYED' WHEN 'DISCARD' THEN 'DISCARDED'
@@ -48,4 +49,9 @@ CREATE VIEW dead_letter_states AS
     FROM dead_letters l LEFT JOIN LATERAL (
         SELECT a.action FROM dead_letter_actions a
         WHERE (a.dlq_topic, a.dlq_partition, a.dlq_offset) = (l.dlq_topic, l.dlq_partition, l.dlq_offset)
-        ORDER BY a.ordinal DESC LIMIT 1) newest ON true;
+        ORDER BY a.ordinal DESC LIMIT 1) newest ON true
+    WHERE NOT EXISTS (
+        SELECT 1 FROM dead_letters o
+        WHERE (o.topic, o."partition", o."offset", o.stage, o.reason, o.dlq_topic, o.dlq_partition)
+                = (l.topic, l."partition", l."offset", l.stage, l.reason, l.dlq_topic, l.dlq_partition)
+            AND o.dlq_offset < l.dlq_offset);
