@@ -135,19 +135,20 @@ class ShardStore(PatientStore):
         """Return whether a commit whose answer was lost had arrived, None while nobody answers. Raises ShardLost."""
         try:
             connection = await self._connected()
-            async with connection.transaction():
-                query = "SELECT epoch, batch FROM shard WHERE stage = %s AND shard = %s"
-                row = await (await connection.execute(query, (self._name.stage, self._name.shard))).fetchone()
-                await connection.execute(
-                    "UPDATE shard SET holder_pid = pg_backend_pid() WHERE stage = %s AND shard = %s AND epoch = %s",
-                    (self._name.stage, self._name.shard, self._epoch),
-                )
+            # An update waits for a lost commit that the server is still carrying out, and then sees what it wrote;
+            # a mere look would say that it had not arrived, and it would be written twice.
+            cursor = await connection.execute(
+                "UPDATE shard SET holder_pid = pg_backend_pid() WHERE stage = %s AND shard = %s AND epoch = %s"
+                " RETURNING batch",
+                (self._name.stage, self._name.shard, self._epoch),
+            )
+            row = await cursor.fetchone()
         except psycopg.OperationalError:
             await self.close()
             return None
-        if row is None or int(row[0]) != self._epoch:
+        if row is None:
             raise ShardLost(f"{self._name.stage}/{self._name.shard} belongs to another worker now.")
-        return int(row[1]) == batch
+        return int(row[0]) == batch
 
     async def write_once(self, commit: Commit, facts: RunFacts) -> None:
         """Write a batch in one statement."""
