@@ -53,7 +53,11 @@ _NOT_HASHED: Final[frozenset[KeyPath]] = frozenset(
     {
         ("run", "directory"),
         ("run", "keep"),
-        *(("kafka", name) for name in KafkaSettings.model_fields if name != "instrument_partitions"),
+        *(
+            ("kafka", name)
+            for name in KafkaSettings.model_fields
+            if name not in ("instrument_partitions", "cloudevents")
+        ),
         ("registry",),
         ("postgres",),
         ("influx",),

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from schemas.cloudevents import CloudEventsOn
 from schemas.market import InstrumentDefined, Session
 from schemas.values import NS_PER_MS, NS_PER_S, TimeInForce, units
 
@@ -67,6 +68,7 @@ class KafkaSettings(Section):
 
     bootstrap: str | None = None
     instrument_partitions: Annotated[Whole, Field(ge=1, le=512)] = 4
+    cloudevents: CloudEventsOn = CloudEventsOn.MONEY
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_SSL"] = "PLAINTEXT"
     ca_file: Path | None = None
     certificate_file: Path | None = None

@@ -113,7 +113,7 @@ def _message(topic: Topic, record: type[msgspec.Struct]) -> dict[str, Any]:
 def _headers() -> dict[str, Any]:
     return {
         "type": "object",
-        "description": "CloudEvents in binary mode, unless `kafka.cloudevents` is off.",
+        "description": "CloudEvents in binary mode, on the topics that `kafka.cloudevents` names.",
         "properties": {
             "ce_specversion": {"type": "string", "const": SPEC_VERSION},
             "ce_id": {"type": "string", "description": "The event's `event_id`."},

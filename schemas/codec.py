@@ -14,6 +14,7 @@ from typing import Any, Final
 import fastavro
 import msgspec
 
+from schemas.cloudevents import CloudEvents, CloudEventsOn
 from schemas.dead_letters import BadRecord, DeadLetterReason, UnknownRecordType
 from schemas.schema_table import SchemaTable, WriterSchema
 from schemas.topics import TOPICS, Topic
@@ -38,8 +39,9 @@ def guid_of(headers: Headers) -> bytes | None:
 class Codec:
     """Encode and decode the records of every topic. Stateless after construction; shared by all stages of a process."""
 
-    def __init__(self, table: SchemaTable) -> None:
+    def __init__(self, table: SchemaTable, cloud_events: CloudEventsOn = CloudEventsOn.OFF) -> None:
         self._table = table
+        self._cloud_events = cloud_events
         self._writers: dict[tuple[str, type], tuple[bytes, Any]] = {}
         self._readers: dict[str, dict[str, _Reader]] = {}
         for topic in TOPICS.values():
@@ -53,6 +55,10 @@ class Codec:
         assert writer is not None, f"id {schema_id} of {topic.subject(record)} has no schema"
         self._writers[topic.name, record] = (b"\0" + schema_id.to_bytes(4, "big"), writer.parsed)
         self._readers[topic.name][record.__name__].expected = writer.parsed
+
+    def cloud_events(self, source: str) -> CloudEvents:
+        """Return what makes the CloudEvents headers of a source's records."""
+        return CloudEvents(source, self._cloud_events)
 
     def encode(self, topic: str, event: msgspec.Struct) -> bytes:
         """Return the framed record. Raises BadRecord(TOO_LARGE) above 1 MiB and KeyError for a foreign type."""

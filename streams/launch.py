@@ -58,7 +58,7 @@ def engine_settings(
         instrument_partitions=settings.kafka.instrument_partitions,
         settings_hash=settings.settings_hash(),
         code_version=code_version(),
-        codec=Codec(table),
+        codec=Codec(table, settings.kafka.cloudevents),
         learn=None if growing is None else growing.learn,
         security=security_of(settings.kafka),
         embedded=embedded,

@@ -95,6 +95,7 @@ class ShardCore:
         self.request_origins: list[int] = []
         self._partition = partition
         self._codec = codec
+        self._cloud = codec.cloud_events(f"{hosting.name}/{shard}")
         self._partitions = partitions
         self._numbered = hosting.kind is StageKind.ONE_TOPIC
         self._source = f"{hosting.name}/{shard}"
@@ -265,7 +266,8 @@ class ShardCore:
                     continue
                 stamp_position(event, self._source, self.generation, seq)
                 value = self._codec.encode(topic, event)
-                self.outgoing.append(Outgoing(topic, partition, event.key.encode(), value, headers))
+                named = headers + self._cloud.headers(topic, event)
+                self.outgoing.append(Outgoing(topic, partition, event.key.encode(), value, named))
             self.counters.events_out += len(places)
 
     def _number(self, topic: str, partition: int) -> int:
