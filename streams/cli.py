@@ -21,6 +21,7 @@ from infra.settings import load_settings
 from streams import cli_commands, cli_dlq_changes, cli_reads, cli_schemas
 from streams.cli_backtest import backtest
 from streams.cli_replay import replay
+from streams.cli_simulate import simulate
 from streams.composition import compose
 from streams.processes import read_run_file, settings_of_run
 from streams.sentences import one_sentence
@@ -135,6 +136,7 @@ def config(settings: SettingsOption = None, as_json: JsonOption = False) -> None
 
 app.command()(backtest)
 app.command()(replay)
+app.command()(simulate)
 app.add_typer(cli_schemas.app, name="schemas")
 app.add_typer(cli_reads.app)
 app.add_typer(cli_commands.app)

@@ -6,6 +6,7 @@ it holds its shards. Partitions of equal number stay together, as with the engin
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from faust.types import TP
@@ -75,4 +76,8 @@ class Group:
             if not task.done():
                 self._dice.injected["left_behind"] += 1
                 self.members.remove(member)
-                task.add_done_callback(lambda _, late=member: None if late.process.dead else self.join(late))
+                task.add_done_callback(partial(self._come_back, member))
+
+    def _come_back(self, member: Member, _: "asyncio.Task[None]") -> None:
+        if not member.process.dead:
+            self.join(member)

@@ -27,11 +27,13 @@ Output = tuple[bytes, bytes, tuple[tuple[str, bytes], ...]]
 
 
 class TakenLanes:
-    """Every topic partition as a reader takes it: decoded, and what came twice dropped by (generation, seq)."""
+    """Every topic partition as a reader takes it: decoded, and what came twice dropped by (generation, seq).
+
+    ``events`` has one entry for each offset; None stands where a record had come before.
+    """
 
     def __init__(self, log: SimulatedLog) -> None:
-        self.events: dict[Lane, list[tuple[RawRecord, Event]]] = {}
-        self.is_first: dict[Lane, list[bool]] = {}
+        self.events: dict[Lane, list[Event | None]] = {}
         self.by_source: dict[tuple[str, Lane], list[RawRecord]] = {}
         self.violations: list[Violation] = []
         for lane, records in sorted(log.lanes.items()):
@@ -40,7 +42,7 @@ class TakenLanes:
     def _take(self, lane: Lane, records: list[RawRecord]) -> None:
         newest: dict[str, tuple[int, int]] = {}
         contents: dict[tuple[str, int, int], bytes | None] = {}
-        taken, firsts = self.events.setdefault(lane, []), self.is_first.setdefault(lane, [])
+        taken = self.events.setdefault(lane, [])
         if lane[0] not in TOPICS:
             self.violations.append(Violation("no dead letters", str(lane), "none", shortened(records[0])))
             return
@@ -48,10 +50,9 @@ class TakenLanes:
             event: Event = CODEC.decode(record.topic, record.value, record.headers)
             position = (event.generation, event.seq)
             first = position > newest.get(event.source, (0, -1))
-            firsts.append(first)
+            taken.append(event if first else None)
             if first:
                 newest[event.source] = position
-                taken.append((record, event))
                 self.by_source.setdefault((event.source, lane), []).append(record)
             known = contents.setdefault((event.source, *position), record.value)
             if known != record.value:
@@ -63,8 +64,7 @@ class TakenLanes:
     def of(self, topic: str) -> Iterator[Event]:
         """Yield what a reader takes of a topic, partition by partition."""
         for number in range(TOPICS[topic].partitions(PARTITIONS)):
-            for _, event in self.events.get((topic, number), ()):
-                yield event
+            yield from filter(None, self.events.get((topic, number), ()))
 
 
 class ShardTruth:
@@ -113,10 +113,10 @@ class ShardTruth:
             place = f"the journal of {self.source} on {lane}"
             return Violation("every input takes effect once", place, f"offset {next_offset}", f"offset {first}")
         self.covered[lane] = last + 1
-        firsts = self._taken.is_first.get(lane, [])
+        events = self._taken.events.get(lane, [])
         for record in self._log.read(lane, first, last + 1 - first):
-            if firsts[record.offset]:
-                event: Event = CODEC.decode(record.topic, record.value, record.headers)
+            event = events[record.offset]
+            if event is not None:
                 origin = next((int(value) for name, value in record.headers if name == _ORIGIN), 0)
                 self._step(event, origin, record.offset * ORDINALS_PER_OFFSET if self._one_topic else None)
         return None
