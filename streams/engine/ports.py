@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
+
 from agents.stage import Stage
 from schemas.codec import Codec
 from schemas.dead_letters import BadRecord
@@ -21,9 +23,11 @@ class StageKind(enum.Enum):
     HANDLER = "handler"
 
 
-@dataclass(frozen=True, slots=True)
-class RawRecord:
-    """One Kafka record as fetched. ``timestamp_ms`` is the broker's or the producer's; headers may be empty."""
+class RawRecord(msgspec.Struct, frozen=True, gc=False):
+    """One Kafka record as fetched. ``timestamp_ms`` is the broker's or the producer's; headers may be empty.
+
+    One is made for every record that passes, and a msgspec struct costs a fifth of a frozen dataclass.
+    """
 
     topic: str
     partition: int
@@ -129,7 +133,7 @@ class EngineSettings:
     session_timeout_s: float = 10.0
     checkpoint_interval_s: float = 1.0
     heartbeat_interval_ms: int = 100
-    chunk_records: int = 500
+    chunk_records: int = 1000
 
 
 class WorkerFailed(Exception):
