@@ -30,6 +30,7 @@ def take_report(turn: Turn, report: VenueReport) -> None:
     fills = _fills_of(report)
     if report.venue_order_id is not None and order.venue_order_id is None:
         order.venue_order_id = report.venue_order_id
+        turn.save_order(order)
     for fill in fills:
         _take_fill(turn, order, fill)
     if report.kind is ReportKind.STATUS:
