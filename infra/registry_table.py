@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from infra.registry_client import Registered, RegistryClient, RegistryFailed, RegistryRefused, RegistryUnreachable
 from infra.settings_registry import RegistrySettings
 from schemas.codec import FRAME_BYTES, guid_of
+from schemas.dead_letters import DeadLetterReason
 from schemas.foreign_schema import ForeignSchemaRefused, foreign_writer
 from schemas.schema_table import SchemaTable, WriterSchema, schema_fingerprint, subject_schemas
 from schemas.topics import TOPICS
@@ -49,6 +50,13 @@ class Fetched(Protocol):
         """Its headers."""
 
 
+class _Refusal(NamedTuple):
+    """What is said of a schema until ``until_s`` on the table's clock, without asking again."""
+
+    until_s: float
+    verdict: tuple[DeadLetterReason, str]
+
+
 class RegistryTable(SchemaTable):
     """A schema table that grows. ``blocking`` lets a look-up itself ask, for programs that replay or inspect a log."""
 
@@ -73,7 +81,7 @@ class RegistryTable(SchemaTable):
         self._negative_s = negative_s
         self._blocking = blocking
         self._clock = clock
-        self._refused: dict[SchemaKey, tuple[float, str]] = {}
+        self._refused: dict[SchemaKey, _Refusal] = {}
         self.questions = 0
 
     def writer(self, schema_id: int) -> WriterSchema | None:
@@ -92,9 +100,9 @@ class RegistryTable(SchemaTable):
             found = self._by_guid.get(guid)
         return found
 
-    def why_not(self, key: SchemaKey) -> str:
-        """Return why a schema cannot be read with."""
-        return self._refused[key][1] if key in self._refused else super().why_not(key)
+    def why_not(self, key: SchemaKey) -> tuple[DeadLetterReason, str]:
+        """Return why a schema cannot be read with; the words are the end of a sentence."""
+        return self._refused[key].verdict if key in self._refused else super().why_not(key)
 
     async def learn(self, records: Iterable[Fetched]) -> None:
         """Ask for every schema that these records name and nobody has seen; wait while the registry is away."""
@@ -126,19 +134,19 @@ class RegistryTable(SchemaTable):
     def _is_open(self, key: SchemaKey) -> bool:
         """Tell whether it is worth asking: the answer of a moment ago still holds."""
         refused = self._refused.get(key)
-        return refused is None or refused[0] <= self._clock()
+        return refused is None or refused.until_s <= self._clock()
 
     def _ask(self, key: SchemaKey) -> None:
         self.questions += 1
         try:
             registered = self._client.schema_of_id(key) if isinstance(key, int) else self._client.schema_of_guid(key)
             if registered is None:
-                self._refuse(key, super().why_not(key))
+                self._refuse(key, *super().why_not(key))
                 return
             fingerprint = schema_fingerprint(registered.schema)
             writer = self._own.get(fingerprint) or foreign_writer(registered.schema)
         except (RegistryRefused, ForeignSchemaRefused) as refusal:
-            self._refuse(key, f"is not read: {refusal}")
+            self._refuse(key, DeadLetterReason.SCHEMA_REFUSED, f"is not read with: {refusal}")
             return
         self._refused.pop(key, None)
         if isinstance(key, int):
@@ -146,10 +154,10 @@ class RegistryTable(SchemaTable):
         else:
             self._by_guid[key] = writer
 
-    def _refuse(self, key: SchemaKey, reason: str) -> None:
+    def _refuse(self, key: SchemaKey, reason: DeadLetterReason, words: str) -> None:
         if len(self._refused) >= _REFUSED_KEPT_MAX:
             del self._refused[next(iter(self._refused))]
-        self._refused[key] = (self._clock() + self._negative_s, reason)
+        self._refused[key] = _Refusal(self._clock() + self._negative_s, (reason, words))
 
 
 def open_registry_table(settings: RegistrySettings, directory: Path, *, blocking: bool = False) -> RegistryTable:

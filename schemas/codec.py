@@ -92,15 +92,16 @@ class Codec:
         if guid is not None:
             writer = self._table.writer_by_guid(guid)
             if writer is None:
-                reason = self._table.why_not(guid)
-                raise BadRecord(DeadLetterReason.SCHEMA_UNKNOWN, f"schema GUID {guid.hex()} {reason}")
+                reason, why = self._table.why_not(guid)
+                raise BadRecord(reason, f"schema GUID {guid.hex()} {why}")
             return writer, 0
         if len(value) < FRAME_BYTES or value[0] != 0:
             raise BadRecord(DeadLetterReason.MALFORMED, "not framed as magic 0, 4-byte schema id, body")
         schema_id = int.from_bytes(value[1:FRAME_BYTES], "big")
         writer = self._table.writer(schema_id)
         if writer is None:
-            raise BadRecord(DeadLetterReason.SCHEMA_UNKNOWN, f"schema id {schema_id} {self._table.why_not(schema_id)}")
+            reason, why = self._table.why_not(schema_id)
+            raise BadRecord(reason, f"schema id {schema_id} {why}")
         return writer, FRAME_BYTES
 
 

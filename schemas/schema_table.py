@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 
 import fastavro
 
+from schemas.dead_letters import DeadLetterReason
 from schemas.topics import TOPICS
 
 _FOLDER: Final = files("schemas") / "avro"
@@ -118,10 +119,10 @@ class SchemaTable:
         """Return the schema of a 16-byte GUID: the first half of its fingerprint, or what a registry says."""
         return self._by_guid.get(guid)
 
-    def why_not(self, key: int | bytes) -> str:
-        """Return why an id or a GUID names no schema here, as the end of a sentence."""
+    def why_not(self, key: int | bytes) -> tuple[DeadLetterReason, str]:
+        """Return why an id or a GUID names no schema here; the words are the end of a sentence."""
         del key
-        return "is not registered"
+        return DeadLetterReason.SCHEMA_UNKNOWN, "is not registered"
 
     def subjects(self) -> dict[str, int]:
         """Return subject -> id."""

@@ -20,6 +20,7 @@ from infra.kafka import topic_partitions
 from infra.settings import load_settings
 from streams import cli_commands, cli_dlq_changes, cli_reads, cli_schemas
 from streams.cli_backtest import backtest
+from streams.cli_conformance import conformance
 from streams.cli_replay import replay
 from streams.cli_simulate import simulate
 from streams.composition import compose
@@ -136,6 +137,7 @@ def config(settings: SettingsOption = None, as_json: JsonOption = False) -> None
 
 app.command()(backtest)
 app.command()(replay)
+app.command()(conformance)
 app.command()(simulate)
 app.add_typer(cli_schemas.app, name="schemas")
 app.add_typer(cli_reads.app)

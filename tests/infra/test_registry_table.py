@@ -154,7 +154,7 @@ def test_an_id_that_is_not_there_is_one_question_per_while(server: RegistryServe
 
 def test_what_was_refused_is_bounded(table: RegistryTable) -> None:
     for number in range(10_050):
-        table._refuse(1_000_000 + number, "is not registered")
+        table._refuse(1_000_000 + number, DeadLetterReason.SCHEMA_UNKNOWN, "is not registered")
     assert len(table._refused) == 10_000
 
 
@@ -216,7 +216,7 @@ def test_a_schema_that_is_not_to_be_read_with_is_refused_with_its_reason(
     _learn(table, record)
     with pytest.raises(BadRecord, match=reason) as refused:
         _decoded(table, record)
-    assert refused.value.reason is DeadLetterReason.SCHEMA_UNKNOWN
+    assert refused.value.reason is DeadLetterReason.SCHEMA_REFUSED
 
 
 def test_an_offline_reader_may_ask_in_the_middle(server: RegistryServer, tmp_path: Path) -> None:
