@@ -16,7 +16,7 @@ DEMO_FLAGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo setup setup-dev test test-fast test-coverage test-integration test-campaign check format bench schemas lock clean
+.PHONY: help demo setup setup-dev test test-fast test-coverage test-integration test-campaign check format bench bench-stream schemas lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -72,12 +72,21 @@ bench: setup-dev ## events per second in process, and tick-to-order over real Ka
 	@$(BIN)/python -m benchmarks.pipeline
 	@$(BIN)/python -m benchmarks.tick_to_order
 
+.venv-quix/.done: $(BIN)/uv requirements-quix.lock
+	@test -x .venv-quix/bin/python || $(PYTHON) -m venv .venv-quix
+	@$(BIN)/uv pip install --quiet --python .venv-quix/bin/python --require-hashes -r requirements-quix.lock
+	@touch $@
+
+bench-stream: setup-dev .venv-quix/.done ## records per second beside stock Faust, Quix Streams and bare clients, on real Kafka
+	@$(BIN)/python -m benchmarks.stream
+
 schemas: setup ## write the Avro schemas from the event types
 	@$(BIN)/python -m schemas.generate
 
 lock: $(BIN)/uv ## resolve the dependencies anew, with hashes and without addresses
 	@$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --universal --python-version 3.11 pyproject.toml --extra build -o requirements.lock
 	@$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --universal --python-version 3.11 pyproject.toml --extra build --extra dev -o requirements-dev.lock
+	@$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --universal --python-version 3.11 requirements-quix.in -o requirements-quix.lock
 
 clean: ## remove what runs have left
 	@rm -rf .run summary.json .coverage .pytest_cache .mypy_cache .ruff_cache

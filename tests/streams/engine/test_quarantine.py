@@ -1,6 +1,5 @@
 """What comes after a bad record on a money topic waits for a person, and everything a person orders can be repeated."""
 
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -10,6 +9,7 @@ from engine_toys import HOSTINGS, PARTITIONS, Tally, mark
 from every_event import example
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from agents.stage import ShardState
 from schemas.control import ControlCommand
