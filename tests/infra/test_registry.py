@@ -61,6 +61,18 @@ def test_what_is_not_there_or_not_allowed_is_refused_with_the_registrys_codes() 
     _with_client(check)
 
 
+def test_a_schema_is_found_by_the_guid_that_its_versions_name() -> None:
+    async def check(client: Any) -> None:
+        latest = await (await client.get(f"/subjects/{SUBJECT}/versions/latest")).json(content_type=None)
+        found = await (await client.get(f"/schemas/guids/{latest['guid']}")).json(content_type=None)
+        assert found["schema"] == latest["schema"]
+        writer = TABLE.writer_by_guid(bytes.fromhex(latest["guid"].replace("-", "")))
+        assert writer is TABLE.writer(latest["id"])
+        assert (await client.get("/schemas/guids/00000000-0000-0000-0000-000000000000")).status == 404
+
+    _with_client(check)
+
+
 def test_every_public_topic_is_also_found_by_topic_name() -> None:
     async def check(client: Any) -> None:
         for topic in TOPICS.values():

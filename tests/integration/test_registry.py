@@ -95,14 +95,6 @@ def test_check_and_register_against_a_real_registry(real_registry: RealRegistry)
     assert client.compatibility(SUBJECT) == "NONE"
 
 
-def test_a_registry_that_is_not_there_is_one_sentence(real_registry: RealRegistry) -> None:
-    real_registry.kill()
-    result = _run(real_registry, "check")
-    assert result.exit_code == 2
-    assert "does not answer" in result.stderr
-    assert "Traceback" not in result.output
-
-
 @pytest.fixture
 def registered(real_registry: RealRegistry) -> RealRegistry:
     """A registry with our schemas, under ids that are not the committed ones."""
