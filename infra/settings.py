@@ -52,7 +52,6 @@ _NAMED_TABLES: Final = ("accounts", "strategies", "instruments")
 _NOT_HASHED: Final[frozenset[KeyPath]] = frozenset(
     {
         ("run", "directory"),
-        ("run", "keep"),
         *(
             ("kafka", name)
             for name in KafkaSettings.model_fields

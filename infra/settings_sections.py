@@ -60,7 +60,6 @@ class RunSettings(Section):
     directory: Path = Path(".tradermind")
     seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 1
     clock: Literal["wall", "capture"] = "wall"
-    keep: bool = False
 
 
 class KafkaSettings(Section):
