@@ -80,7 +80,7 @@ bench: setup-dev ## events per second in process, and tick-to-order over real Ka
 bench-stream: setup-dev .venv-quix/.done ## records per second beside stock Faust, Quix Streams and bare clients, on real Kafka
 	@$(BIN)/python -m benchmarks.stream
 
-schemas: setup ## write the Avro schemas from the event types
+schemas: setup ## write the Avro schemas and the AsyncAPI document from the event types
 	@$(BIN)/python -m schemas.generate
 
 lock: $(BIN)/uv ## resolve the dependencies anew, with hashes and without addresses
