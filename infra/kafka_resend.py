@@ -36,7 +36,8 @@ class Resender:
 
         topic, partition = place
         try:
-            self._producer.produce(topic, value, key, partition, delivered, headers=headers)
+            sent: list[tuple[str, str | bytes | None]] = [*headers]
+            self._producer.produce(topic, value, key, partition, delivered, headers=sent)
         except KafkaException as error:
             failed.append(error)
         self._producer.flush(_ANSWER_S)

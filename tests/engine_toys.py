@@ -9,23 +9,30 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from agents.stage import NO_EVENTS, ShardState
 from schemas.codec import Codec
+from schemas.dead_letters import BadRecord, DeadLetterReason
 from schemas.decisions import Decision, DecisionOutcome
 from schemas.event import Event, Heartbeat
 from schemas.feedback import ExpertScore
+from schemas.ingress import IngestTrade, IngressEnvelope
 from schemas.market import Trade
 from schemas.opinions import AlertLevel, AnomalyAlert, Bar, MarketMark, MarkQuality
 from schemas.schema_table import SchemaTable
-from schemas.topics import DECISION, EXPERT_ALERT, MARKET_EVENT, MARKET_MARK, TOPICS
-from streams.engine.ports import EngineSettings, StageHosting, StageKind
+from schemas.topics import DECISION, EXPERT_ALERT, INGEST_TRADE, MARKET_EVENT, MARKET_MARK, TOPICS
+from streams.engine.ports import EngineSettings, RawRecord, StageHosting, StageKind
 from streams.engine.worker import Worker
+from streams.sinks import Sink
 
 PARTITIONS = 2
+CRASH_EXPERTS = 66_600_000
+CRASH_DECIDER = 66_600_001
+"""The price of a trade, and of a mark, on which a stage has a bug."""
 BAR_EVERY = 3
 ALERT_EVERY = 50
 
@@ -54,6 +61,7 @@ class ToyExperts:
         """Count a trade."""
         if type(event) is not Trade:
             return state, NO_EVENTS
+        assert event.price != CRASH_EXPERTS, "a bug"
         tally = state[event.key] = state.get(event.key, Tally()).after(event.trade_id)
         when = {"event_time_ns": event.event_time_ns, "available_at_ns": event.available_at_ns}
         outputs: list[Event] = [mark(event.key, event.price, tally.count, event.available_at_ns)]
@@ -99,6 +107,7 @@ class ToyDecider:
         tally = state[kind] = state.get(kind, Tally()).after(event.event_id)
         if type(event) is not MarketMark:
             return state, NO_EVENTS
+        assert event.mid != CRASH_DECIDER, "a bug"
         before = {name: float(state.get(name, Tally()).count) for name in ("AnomalyAlert", "Heartbeat")}
         return state, [
             Decision(
@@ -164,6 +173,36 @@ class ToyFeedback:
         ]
 
 
+class ToyIngress:
+    """One public topic: passes trades on; those of a market that is closed only after one of ``TOY:OPEN``."""
+
+    name = "ingress.trade"
+
+    def state_type(self, key: str) -> type:
+        """Return the one type."""
+        return Tally
+
+    def step(self, state: ShardState, event: Event) -> tuple[ShardState, Sequence[Event]]:
+        """Pass a trade on."""
+        assert isinstance(event, IngressEnvelope) and isinstance(event.record, IngestTrade)
+        state[event.key] = state.get(event.key, Tally()).after(event.event_id)
+        if event.key == "TOY:CLOSED" and "TOY:OPEN" not in state:
+            raise BadRecord(DeadLetterReason.INSTRUMENT_REFUSED, "the market is closed")
+        seen = event.record
+        facts = {"trade_id": seen.trade_id, "price": seen.price, "quantity": None, "aggressor": None}
+        return state, [Trade(key=event.key, event_time_ns=1, available_at_ns=event.available_at_ns, **facts)]
+
+
+def _enveloped(record: RawRecord, decoded: Any) -> Event:
+    return IngressEnvelope(
+        key=decoded.instrument,
+        event_time_ns=decoded.event_time_ns,
+        available_at_ns=record.timestamp_ms * 1_000_000,
+        event_id=decoded.event_id,
+        record=decoded,
+    )
+
+
 def _hosting(name: str, make: Callable[[], Any], topics: tuple[Any, ...], kind: StageKind) -> StageHosting:
     clock = kind is StageKind.OUTBOX
     return StageHosting(name=name, topics=topics, make_stage=make, kind=kind, wall_clock=clock)
@@ -173,7 +212,23 @@ HOSTINGS = {
     "experts": _hosting("experts", ToyExperts, (MARKET_EVENT,), StageKind.ONE_TOPIC),
     "decider": _hosting("decider", ToyDecider, (MARKET_MARK, EXPERT_ALERT), StageKind.OUTBOX),
     "feedback": _hosting("feedback", ToyFeedback, (DECISION, MARKET_MARK), StageKind.OUTBOX),
+    "ingress.trade": replace(
+        _hosting("ingress.trade", ToyIngress, (INGEST_TRADE,), StageKind.ONE_TOPIC), wrap=_enveloped
+    ),
 }
+
+
+def sinks(dsn: str) -> StageHosting:
+    """Return the real sink without metrics: every topic into Postgres."""
+    sink = Sink(dsn, toy_codec())
+
+    async def handle(records: Sequence[RawRecord]) -> Sequence[tuple[RawRecord, BadRecord]]:
+        return (await sink.handle(records)).refused
+
+    topics = tuple(topic for topic in TOPICS.values() if "sinks" in topic.consumers)
+    return StageHosting(
+        name="sinks", topics=topics, kind=StageKind.HANDLER, handle=handle, dead_letter_topics=True, close=sink.close
+    )
 
 
 def topic_partitions() -> dict[str, int]:
@@ -194,7 +249,8 @@ def command(arguments: dict[str, Any]) -> list[str]:
 
 def main(arguments: dict[str, Any]) -> int:
     """Run a worker with these stages until it is stopped."""
-    stages = [HOSTINGS[name] for name in arguments.pop("stages")]
+    names = arguments.pop("stages")
+    stages = [sinks(arguments["dsn"]) if name == "sinks" else HOSTINGS[name] for name in names]
     facts: dict[str, Any] = {"instrument_partitions": PARTITIONS, "settings_hash": "toy", "code_version": "1"}
     engine = EngineSettings(codec=toy_codec(), **(facts | arguments))
     return asyncio.run(Worker(engine, stages).run())
