@@ -37,6 +37,7 @@ class EmbeddedRegistry:
         app = web.Application(client_max_size=1_048_576)
         app.router.add_get("/subjects", self._subjects)
         app.router.add_get("/config", self._config)
+        app.router.add_get("/config/{subject}", self._config)
         app.router.add_get("/subjects/{subject}/versions", self._versions)
         app.router.add_get("/subjects/{subject}/versions/{version}", self._version)
         app.router.add_get("/schemas/ids/{id}", self._by_id)
@@ -50,7 +51,8 @@ class EmbeddedRegistry:
         return _answer(sorted(self._schemas))
 
     async def _config(self, request: web.Request) -> web.Response:
-        del request
+        if request.match_info.get("subject", "") not in ("", *self._schemas):
+            return _refuse(404, _SUBJECT_NOT_FOUND, "Subject not found.")
         return _answer({"compatibilityLevel": "FULL_TRANSITIVE"})
 
     async def _versions(self, request: web.Request) -> web.Response:

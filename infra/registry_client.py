@@ -151,7 +151,8 @@ class RegistryClient:
             response = connection.getresponse()
             content = response.read(_ANSWER_BYTES_MAX + 1)
         except (OSError, http.client.HTTPException) as error:
-            raise RegistryUnreachable(f"The schema registry {self.url} does not answer: {error}.") from error
+            reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+            raise RegistryUnreachable(f"The schema registry {self.url} does not answer: {reason}.") from error
         finally:
             connection.close()
         if len(content) > _ANSWER_BYTES_MAX:

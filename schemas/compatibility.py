@@ -40,7 +40,8 @@ def _incompatibility(reader: Mapping[str, Any], writer: Mapping[str, Any]) -> st
     if result.compatibility is SchemaCompatibilityType.compatible:
         return None
     kinds = ", ".join(dict.fromkeys(kind.value.replace("_", " ") for kind in result.incompatibilities))
-    return f"{kinds} at {', '.join(sorted(result.locations))} ({'; '.join(sorted(result.messages))})"
+    places = ", ".join(sorted(result.locations - {"/"})) or "/"
+    return f"{kinds} at {places} ({'; '.join(sorted(result.messages))})"
 
 
 class _LogicalTypes:

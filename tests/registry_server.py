@@ -1,6 +1,7 @@
 """The embedded registry as a server of the test's own, in a thread, which can be told to be away.
 
-It counts what it is asked, and takes schemas beyond ours when a test puts them in: ``extra`` is id -> schema.
+It counts what it is asked, and takes schemas beyond ours when a test puts them in: ``extra`` is id -> answer,
+``registered`` is subject -> the schema that it has as version 1 in place of ours.
 """
 
 import asyncio
@@ -25,6 +26,9 @@ class RegistryServer:
         self.asked: list[str] = []
         self.away = False
         self.hidden = ""
+        self.registered: dict[str, dict[str, Any]] = {}
+        self.posted: list[str] = []
+        self.credentials: set[str] = set()
         self.url = ""
         self._table = table
         self._loop = asyncio.new_event_loop()
@@ -60,10 +64,16 @@ class RegistryServer:
     @web.middleware
     async def _watch(self, request: web.Request, handler: Any) -> web.StreamResponse:
         self.asked.append(request.path)
+        self.credentials.add(request.headers.get("Authorization", ""))
+        if request.method != "GET":
+            self.posted.append(request.path)
         if self.away:
             return web.Response(status=503, text="away")
         if self.hidden and f"/subjects/{self.hidden}" in request.path:
             return web.Response(status=404, text=json.dumps({"error_code": 40401, "message": "Subject not found."}))
+        for subject, schema in self.registered.items():
+            if request.path == f"/subjects/{subject}/versions/1":
+                return web.Response(text=json.dumps({"id": 1_000, "version": 1, "schema": json.dumps(schema)}))
         kind, _, name = request.path.removeprefix("/schemas/").partition("/")
         extra = {"ids": {str(number): answer for number, answer in self.extra.items()}, "guids": self.by_guid}
         answer = extra.get(kind, {}).get(name)
