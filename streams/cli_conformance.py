@@ -27,6 +27,7 @@ _COLUMNS = ("reason", "count", "partition", "offset", "detail")
 
 
 def conformance(
+    *,
     topic: Annotated[str, typer.Argument(help="The topic to read: one of ours, or one of yours with --contract.")],
     broker: Annotated[
         str | None, typer.Option(help="host:port (default kafka.bootstrap, or the latest run's).")
