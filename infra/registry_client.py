@@ -178,8 +178,12 @@ def _registered(answer: Mapping[str, Any], schema_id: int) -> Registered:
         raise RegistryRefused(f"Schema {number} refers to other schemas; only one that is whole is read.", _OK, 0)
     try:
         schema = json.loads(answer["schema"])
+        schema_fingerprint(schema)  # Whoever asks compares schemas, and one of a thousand levels cannot be.
         guid = _bytes_of_guid(answer.get("guid"))
         return Registered(int(answer.get("id", schema_id)), schema, int(answer.get("version", 0)), guid)
+    except RecursionError:
+        number = answer.get("id", schema_id)
+        raise RegistryRefused(f"Schema {number} has more levels than can be read.", _OK, 0) from None
     except (ValueError, KeyError, TypeError) as error:
         raise RegistryUnreachable(f"The schema registry's answer holds no schema: {error!r}.") from error
 

@@ -199,9 +199,14 @@ def test_a_schema_of_ours_that_the_registry_lacks_is_one_sentence(tmp_path: Path
             open_registry_table(_settings(server), tmp_path)
 
 
+_NESTED = '{"type": "record", "name": "IngestTrade", "fields": [{"name": "a", "type": %s"long"%s}]}'
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
+        ({"schema": _NESTED % ("[" * 100_000, "]" * 100_000)}, "more levels than can be read"),
+        ({"schema": _NESTED % ("[" * 900, "]" * 900)}, "levels"),
         ({"schema": "{}", "schemaType": "PROTOBUF"}, "only Avro"),
         ({"schema": "{}", "references": [{"name": "a"}]}, "refers to other schemas"),
         ({"schema": json.dumps({"type": "array", "items": "null"})}, "no record"),

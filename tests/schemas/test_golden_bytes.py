@@ -6,10 +6,13 @@ from typing import Any
 
 import fastavro
 import pytest
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, header_schema_id_serializer
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
+from infra.registry_client import Registered, RegistryClient
+from infra.registry_table import RegistryTable
+from infra.settings_registry import RegistrySettings
 from schemas.codec import Codec
 from schemas.kit import accepted_examples
 from schemas.schema_table import SchemaTable, parsed_schema, subject_schemas
@@ -56,6 +59,27 @@ def test_confluents_serialiser_makes_the_same_bytes(subject: str, registry: Any,
     assert ours[5:] == example.framed[5:]
     assert ours[:5] != example.framed[:5]
     assert AvroDeserializer(registry)(ours, context) == fields
+
+
+def test_confluents_serialiser_may_name_the_schema_by_guid_in_a_header(registry: Any) -> None:
+    ours = {}
+    for subject, schema in SCHEMAS.items():
+        found = registry.lookup_schema(subject, Schema(json.dumps(schema), "AVRO"))
+        ours[subject] = Registered(found.schema_id, schema, guid=bytes.fromhex(found.guid.replace("-", "")))
+    codec = Codec(RegistryTable(RegistryClient(RegistrySettings(url="http://127.0.0.1:1")), ours, 30))
+    for subject, example in EXAMPLES.items():
+        settings = {
+            "auto.register.schemas": False,
+            "subject.name.strategy": _subject_of_record,
+            "schema.id.serializer": header_schema_id_serializer,
+        }
+        headers: list[tuple[str, bytes]] = []
+        context = SerializationContext(example.topic, MessageField.VALUE, headers)
+        serializer = AvroSerializer(registry, json.dumps(SCHEMAS[subject]), conf=settings)
+        body: Any = serializer(_fields(subject, example.framed), context)
+        assert body == example.framed[5:]
+        event = Codec(SchemaTable.committed()).decode(example.topic, example.framed)
+        assert codec.decode(example.topic, body, headers) == event
 
 
 def _fields(subject: str, framed: bytes) -> Any:
