@@ -19,6 +19,7 @@ from schemas.values import NS_PER_S, ZERO, Liquidity, TimeInForce
 
 BUCKET_NS: Final = 60 * NS_PER_S
 _RESTING: Final = frozenset({TimeInForce.GTC, TimeInForce.POST_ONLY})
+_NOTHING_TO_ASK: Final = TERMINAL | {OrderStatus.UNKNOWN}
 _GONE: Final = frozenset({OrderStatus.REJECTED, OrderStatus.NOT_SENT, OrderStatus.DENIED})
 
 
@@ -37,6 +38,9 @@ def take_report(turn: Turn, report: VenueReport) -> None:
         _take_status(turn, order, report)
     elif report.kind in (ReportKind.NOT_FOUND, ReportKind.NOT_SENT):
         _take_absence(turn, order, report)
+    elif (report.filled_quantity or 0) > order.filled_quantity and not order.final:
+        # The venue counts a fill that has not come, and may never come: its word is whole only as an answer.
+        turn.ask(order)
     elif report.kind is not ReportKind.TRADE:
         if report.kind is ReportKind.CANCEL_REJECTED and order.status is OrderStatus.PENDING_CANCEL:
             order.cancel_wanted = False
@@ -84,13 +88,19 @@ def _record_anomaly(turn: Turn, order: OrderState, exec_type: ExecType, reason: 
         turn.request_cancel(order)
 
 
-def _move(turn: Turn, order: OrderState, after: OrderStatus) -> None:
-    """Set the status, the timer that goes with it, and the lists that depend on it."""
+def _move(turn: Turn, order: OrderState, after: OrderStatus, *, answered: bool = False) -> None:
+    """Set the status, the timer that goes with it, and the lists that depend on it.
+
+    A question that nobody has answered stays open whatever else is heard: it may be about a fill that was missed.
+    """
     was_live = order.status not in TERMINAL
     order.status = after
-    order.attempts = 0
+    open_question = order.attempts > 0 and not answered and after not in _NOTHING_TO_ASK
+    order.attempts = order.attempts if open_question else 0
     if after is OrderStatus.UNKNOWN:
         order.timer_ns = turn.at_ns
+    elif open_question:
+        order.timer_ns = order.timer_ns or turn.at_ns + turn.config.ack_timeout_ns
     elif after is OrderStatus.PENDING_CANCEL or order.time_in_force not in _RESTING:
         order.timer_ns = turn.at_ns + turn.config.ack_timeout_ns
     else:
@@ -156,10 +166,10 @@ def _take_status(turn: Turn, order: OrderState, report: VenueReport) -> None:
     if after is None:
         _record_anomaly(turn, order, ExecType.STATUS, f"reported {report.status}")
     elif after is not before:
-        _move(turn, order, after)
+        _move(turn, order, after, answered=True)
         turn.say_order(order, ExecType.STATUS, report.reason)
     elif before is not OrderStatus.PENDING_CANCEL and order.time_in_force in _RESTING:
-        order.timer_ns = 0
+        order.timer_ns = order.attempts = 0
         turn.save_order(order)
 
 

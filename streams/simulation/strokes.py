@@ -15,12 +15,12 @@ _NOTICED_S: Final = 1.0
 async def strike(world: "World") -> None:
     """Strike now and then, for ever."""
     dice = world.dice
-    kinds = sorted(_STROKES)
+    kinds = sorted(STROKES)
     while True:
         await asyncio.sleep(dice.delay_s(0.0, 2 * dice.odds.stroke_every_s))
-        kind = dice.random.choices(kinds, [_STROKES[name][0] for name in kinds])[0]
+        kind = dice.random.choices(kinds, [STROKES[name][0] for name in kinds])[0]
         dice.injected[kind] += 1
-        _STROKES[kind][1](world)
+        STROKES[kind][1](world)
 
 
 def _any(world: "World") -> str:
@@ -64,7 +64,7 @@ def _cut_database(world: "World") -> None:
     world.loop.call_later(world.dice.delay_s(*_AWAY_S), back)
 
 
-_STROKES: Final[dict[str, tuple[int, Callable[["World"], None]]]] = {
+STROKES: Final[dict[str, tuple[int, Callable[["World"], None]]]] = {
     "killed": (6, _kill),
     "killed_all": (1, _kill_all),
     "terminated": (2, _terminate),

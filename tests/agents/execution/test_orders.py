@@ -335,3 +335,30 @@ def test_a_taking_order_that_stays_open_is_asked_about() -> None:
     (query,) = desk.beat(1_100)
     assert isinstance(query, QueryRequested)
     assert desk.order("o1").status is OrderStatus.NEW
+
+
+def test_a_question_stays_open_whatever_else_is_heard_until_it_is_answered() -> None:
+    """A fill that came while nobody listened is known by the answer alone."""
+    desk = Desk()
+    desk.approve("o1", time_in_force=TimeInForce.GTC)
+    desk.report("o1", ReportKind.ACCEPTED, venue_order_id="v1")
+    desk.claim(2)  # It asks, and is not answered.
+    desk.approve("c1", quantity=0, cancels=("o1",))
+    desk.report("o1", ReportKind.CANCEL_REJECTED, reason="too late: FILLED")
+    assert any(isinstance(event, QueryRequested) for event in desk.beat(6_000))
+    fills = (_fill(1, ONE),)
+    desk.report("o1", ReportKind.STATUS, status=OrderStatus.FILLED, filled_quantity=ONE, fills=fills)
+    assert desk.order("o1").status is OrderStatus.FILLED
+    assert not any(isinstance(event, QueryRequested) for event in desk.beat(60_000))
+
+
+def test_an_end_that_counts_a_fill_which_has_not_come_is_asked_about() -> None:
+    desk = Desk()
+    desk.approve("o1", time_in_force=TimeInForce.GTC)
+    desk.report("o1", ReportKind.ACCEPTED, venue_order_id="v1")
+    outputs = desk.report("o1", ReportKind.CANCELED, filled_quantity=TENTH)
+    assert [type(event) for event in outputs] == [QueryRequested]
+    assert not desk.order("o1").final
+    fills = (_fill(1, TENTH),)
+    desk.report("o1", ReportKind.STATUS, status=OrderStatus.CANCELED, filled_quantity=TENTH, fills=fills)
+    assert (desk.order("o1").status, desk.order("o1").filled_quantity) == (OrderStatus.CANCELED, TENTH)
