@@ -16,7 +16,7 @@ DEMO_FLAGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo setup setup-dev test test-fast test-coverage test-integration test-campaign check format bench bench-stream schemas lock clean
+.PHONY: help demo setup setup-dev test test-fast test-coverage test-integration test-campaign test-faults check format bench bench-stream schemas lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ test-integration: setup-dev ## what takes longer, and the platform on the embedd
 
 test-campaign: setup-dev ## kill every worker in turn on real Kafka; a foreign expert over 500 ballots
 	@$(BIN)/python -m pytest -q -m "campaign"
+
+test-faults: setup-dev ## every fault against three stages at work on real Kafka and Postgres: a table (RUNS=n)
+	@$(BIN)/python tests/fault_campaign.py --runs $(or $(RUNS),1)
 
 check: setup-dev ## format, lint, types, layout
 	@$(BIN)/ruff format --check --quiet schemas agents infra streams tests benchmarks

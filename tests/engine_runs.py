@@ -1,6 +1,7 @@
 """A run of toy workers on real servers, for tests: start, feed, kill, wait, and look at what they have done."""
 
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -117,12 +118,17 @@ class Feed:
         self._producer = Producer({**client_settings(bootstrap), "enable.idempotence": True, "linger.ms": 1})
         self.sent = 0
 
-    def trades(self, count: int) -> None:
-        """Write the next trades and wait until the broker has them."""
+    def trades(self, count: int, *, wait: bool = True) -> None:
+        """Write the next trades and, unless told otherwise, wait until the broker has them."""
         for number in range(self.sent, self.sent + count):
             self.put(trade(number))
         self.sent += count
-        assert self._producer.flush(30) == 0
+        if wait:
+            self.flush()
+
+    def again(self, number: int) -> None:
+        """Write a trade that was written before, under the same number."""
+        self.put(trade(number))
 
     def put(self, event: Event) -> None:
         """Write one event of ``market.event`` where it belongs."""
@@ -138,7 +144,20 @@ class Feed:
 
     def flush(self) -> None:
         """Wait until the broker has everything."""
-        assert self._producer.flush(30) == 0
+        assert self._producer.flush(60) == 0
+
+
+def feed_slowly(feed: Feed, count: int, per_second: int) -> threading.Thread:
+    """Write trades in the background, 20 times a second."""
+
+    def write() -> None:
+        while feed.sent < count:
+            feed.trades(min(per_second // 20, count - feed.sent))
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    return thread
 
 
 def trade(number: int) -> Trade:

@@ -7,7 +7,6 @@ gives every output again, byte for byte.
 
 import asyncio
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -15,7 +14,18 @@ from pathlib import Path
 
 import engine_toys
 import pytest
-from engine_runs import CODEC, Feed, ToyRun, effect_count, effects, engine_of, eventually, fresh_topics, unsent_batches
+from engine_runs import (
+    CODEC,
+    Feed,
+    ToyRun,
+    effect_count,
+    effects,
+    engine_of,
+    eventually,
+    feed_slowly,
+    fresh_topics,
+    unsent_batches,
+)
 
 from infra.postgres.migrate import migrate
 from infra.servers import EmbeddedBroker, RealKafka, start_postgres
@@ -111,19 +121,6 @@ def assert_exactly_once(run: ToyRun, count: int) -> None:
         assert result.first_difference is None, f"{stage}/{shard}: {result.first_difference}"
         assert result.matched == result.outputs > 0
     assert any(sequences(run.bootstrap, FEATURE_SNAPSHOT.name, 0))
-
-
-def feed_slowly(feed: Feed, count: int, per_second: int) -> threading.Thread:
-    """Write trades in the background, 20 times a second."""
-
-    def write() -> None:
-        while feed.sent < count:
-            feed.trades(min(per_second // 20, count - feed.sent))
-            time.sleep(0.05)
-
-    thread = threading.Thread(target=write, daemon=True)
-    thread.start()
-    return thread
 
 
 @pytest.mark.kafka
