@@ -21,7 +21,7 @@ from infra.settings_registry import RegistrySettings
 from schemas.codec import FRAME_BYTES, guid_of
 from schemas.dead_letters import DeadLetterReason
 from schemas.foreign_schema import ForeignSchemaRefused, foreign_writer
-from schemas.schema_table import SchemaTable, WriterSchema, schema_fingerprint, subject_schemas
+from schemas.schema_table import SchemaTable, WriterSchema, committed_versions, schema_fingerprint
 from schemas.topics import TOPICS
 
 LOG: Final = logging.getLogger("tradermind.registry")
@@ -30,8 +30,13 @@ _REFUSED_KEPT_MAX: Final = 10_000
 _FIRST_WAIT_S: Final = 0.1
 _LONGEST_WAIT_S: Final = 2.0
 _CACHE_FILE: Final = "registry-ids.json"
+_Committed = Mapping[str, Sequence[Mapping[str, Any]]]
 SchemaKey = int | bytes
 """What a record names its schema by: an id in its frame, or a GUID (16 bytes) in a header."""
+
+
+RegisteredVersions = Mapping[str, Sequence[Registered]]
+"""Subject -> what a registry has of its committed versions; the newest, which is written with, is the last."""
 
 
 class Fetched(Protocol):
@@ -63,20 +68,19 @@ class RegistryTable(SchemaTable):
     def __init__(
         self,
         client: RegistryClient,
-        ours: Mapping[str, Registered],
+        ours: RegisteredVersions,
         negative_s: float,
         *,
         blocking: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        committed = SchemaTable.committed()
-        own = {subject: committed.writer(number) for subject, number in committed.subjects().items()}
-        writers = {ours[subject].schema_id: writer for subject, writer in own.items() if writer is not None}
-        super().__init__(writers, {subject: registered.schema_id for subject, registered in ours.items()})
-        self._own = {writer.fingerprint: writer for writer in writers.values()}
-        for subject, registered in ours.items():
+        self._own = {writer.fingerprint: writer for writer in SchemaTable.committed().all_writers()}
+        everything = [registered for versions in ours.values() for registered in versions]
+        writers = {registered.schema_id: self._own[schema_fingerprint(registered.schema)] for registered in everything}
+        super().__init__(writers, {subject: versions[-1].schema_id for subject, versions in ours.items()})
+        for registered in everything:
             if registered.guid is not None:
-                self._by_guid[registered.guid] = self._writers[self.id_of(subject)]
+                self._by_guid[registered.guid] = writers[registered.schema_id]
         self._client = client
         self._negative_s = negative_s
         self._blocking = blocking
@@ -168,12 +172,12 @@ def open_registry_table(settings: RegistrySettings, directory: Path, *, blocking
     a schema of ours.
     """
     client = RegistryClient(settings)
-    schemas = subject_schemas()
+    committed = {subject: list(versions.values()) for subject, versions in committed_versions().items()}
     cache = directory / _CACHE_FILE
     try:
-        ours = _ours(client, schemas)
+        ours = registered_versions(client, committed)
     except RegistryUnreachable as error:
-        kept = _read_cache(cache, client.url, schemas)
+        kept = _read_cache(cache, client.url, committed)
         if kept is None:
             raise
         LOG.warning("%s The ids of %s are used.", error, cache)
@@ -183,22 +187,30 @@ def open_registry_table(settings: RegistrySettings, directory: Path, *, blocking
     return RegistryTable(client, ours, settings.negative_cache_s, blocking=blocking)
 
 
-def _ours(client: RegistryClient, schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, Registered]:
+def registered_versions(client: RegistryClient, committed: _Committed) -> RegisteredVersions:
+    """Return what the registry has of the committed versions. Raises RegistryFailed when it lacks a newest one."""
+    pairs = [(subject, schema) for subject, versions in committed.items() for schema in versions]
     with ThreadPoolExecutor(_ASK_AT_ONCE) as pool:
-        found = dict(zip(schemas, pool.map(client.look_up, schemas, schemas.values()), strict=True))
-    missing = sorted(subject for subject, registered in found.items() if registered is None)
+        found = list(pool.map(lambda pair: client.look_up(*pair), pairs))
+    ours: dict[str, list[Registered]] = {subject: [] for subject in committed}
+    missing: list[str] = []
+    for (subject, schema), registered in zip(pairs, found, strict=True):
+        if registered is not None:
+            ours[subject].append(registered)
+        elif schema is committed[subject][-1]:
+            missing.append(subject)  # Of a version that was never registered there can be no record.
     if missing:
         raise RegistryFailed(
-            f"The schema registry {client.url} lacks {len(missing)} of our {len(found)} schemas, the first under"
-            f" {missing[0]}: run `tradermind schemas register`."
+            f"The schema registry {client.url} lacks {len(missing)} of our {len(committed)} schemas, the first under"
+            f" {min(missing)}: run `tradermind schemas register`."
         )
-    return {subject: registered for subject, registered in found.items() if registered is not None}
+    return ours
 
 
-def _write_cache(cache: Path, url: str, ours: Mapping[str, Registered]) -> None:
+def _write_cache(cache: Path, url: str, ours: RegisteredVersions) -> None:
     rows = {
-        subject: [registered.schema_id, schema_fingerprint(registered.schema), (registered.guid or b"").hex()]
-        for subject, registered in ours.items()
+        subject: [[one.schema_id, schema_fingerprint(one.schema), (one.guid or b"").hex()] for one in versions]
+        for subject, versions in ours.items()
     }
     cache.parent.mkdir(parents=True, exist_ok=True)
     partial = cache.with_name(f"{cache.name}.{os.getpid()}")
@@ -206,18 +218,23 @@ def _write_cache(cache: Path, url: str, ours: Mapping[str, Registered]) -> None:
     partial.replace(cache)
 
 
-def _read_cache(cache: Path, url: str, schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, Registered] | None:
-    """Return the kept ids, unless they are another registry's or those of other schemas."""
+def _read_cache(cache: Path, url: str, committed: _Committed) -> RegisteredVersions | None:
+    """Return the kept ids, unless they are another registry's or lack what is written with now."""
     if not cache.is_file():
         return None
     kept: dict[str, Any] = json.loads(cache.read_text())
-    fingerprints = {subject: row[1] for subject, row in kept["ids"].items()}
-    if kept["url"] != url or fingerprints != {name: schema_fingerprint(schema) for name, schema in schemas.items()}:
+    if kept["url"] != url:
         return None
-    return {
-        subject: Registered(number, schemas[subject], guid=bytes.fromhex(guid) or None)
-        for subject, (number, _, guid) in kept["ids"].items()
-    }
+    ours: dict[str, list[Registered]] = {}
+    for subject, versions in committed.items():
+        schemas = {schema_fingerprint(schema): schema for schema in versions}
+        rows = [row for row in kept["ids"].get(subject, ()) if row[1] in schemas]
+        if not rows or rows[-1][1] != schema_fingerprint(versions[-1]):
+            return None
+        ours[subject] = [
+            Registered(number, schemas[key], guid=bytes.fromhex(guid) or None) for number, key, guid in rows
+        ]
+    return ours
 
 
 def _name(key: SchemaKey) -> str:

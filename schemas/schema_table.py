@@ -115,6 +115,10 @@ class SchemaTable:
         """Return the schema of an id, or None when it is not on the list."""
         return self._writers.get(schema_id)
 
+    def all_writers(self) -> list[WriterSchema]:
+        """Return every schema that records may have been written with."""
+        return list(self._writers.values())
+
     def writer_by_guid(self, guid: bytes) -> WriterSchema | None:
         """Return the schema of a 16-byte GUID: the first half of its fingerprint, or what a registry says."""
         return self._by_guid.get(guid)

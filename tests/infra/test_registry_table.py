@@ -13,8 +13,8 @@ import fastavro
 import pytest
 from registry_server import RegistryServer, registry_server
 
-from infra.registry_client import RegistryFailed, RegistryUnreachable
-from infra.registry_table import RegistryTable, open_registry_table
+from infra.registry_client import Registered, RegistryClient, RegistryFailed, RegistryUnreachable
+from infra.registry_table import RegistryTable, open_registry_table, registered_versions
 from infra.settings_registry import RegistrySettings
 from schemas.codec import Codec
 from schemas.dead_letters import BadRecord, DeadLetterReason
@@ -136,7 +136,7 @@ def test_an_id_that_is_not_there_is_one_question_per_while(server: RegistryServe
     now = [0.0]
     known = open_registry_table(_settings(server), tmp_path)
     ours = {name: known._client.look_up(name, schema) for name, schema in subject_schemas().items()}
-    complete = {name: registered for name, registered in ours.items() if registered is not None}
+    complete = {name: [registered] for name, registered in ours.items() if registered is not None}
     table = RegistryTable(known._client, complete, 30, clock=lambda: now[0])
     record = _record(999_999)
     for _ in range(1000):
@@ -191,6 +191,16 @@ def test_a_start_while_the_registry_is_away_uses_the_ids_of_the_last_one(
         open_registry_table(_settings(server), tmp_path)
 
 
+def test_a_kept_id_of_another_schema_is_not_used(server: RegistryServer, table: RegistryTable, tmp_path: Path) -> None:
+    file = tmp_path / "registry-ids.json"
+    kept = json.loads(file.read_text())
+    kept["ids"][INGEST_TRADE.subject(IngestTrade)][-1][1] = "the fingerprint of a former version"
+    file.write_text(json.dumps(kept))
+    server.away = True
+    with pytest.raises(RegistryUnreachable):
+        open_registry_table(_settings(server), tmp_path)
+
+
 def test_a_schema_of_ours_that_the_registry_lacks_is_one_sentence(tmp_path: Path) -> None:
     with registry_server() as server:
         missing = INGEST_TRADE.subject(IngestTrade)
@@ -232,3 +242,23 @@ def test_an_offline_reader_may_ask_in_the_middle(server: RegistryServer, tmp_pat
         with pytest.raises(BadRecord):
             _decoded(table, _record(4712))
     assert server.asked.count("/schemas/ids/4712") == 1
+
+
+class OneSubject(RegistryClient):
+    """A registry that has these schemas of one subject."""
+
+    def __init__(self, *schemas: Any) -> None:
+        super().__init__(RegistrySettings(url="http://127.0.0.1:1"))
+        self.schemas = schemas
+
+    def look_up(self, subject: str, schema: Any) -> Registered | None:
+        return Registered(10 + self.schemas.index(schema), schema) if schema in self.schemas else None
+
+
+def test_former_versions_are_known_from_the_start_as_far_as_they_were_registered() -> None:
+    first, second, third = ({"type": "record", "name": "R", "fields": [], "number": number} for number in range(3))
+    committed = {"subject": [first, second, third]}
+    found = registered_versions(OneSubject(first, third), committed)
+    assert [(one.schema_id, one.schema["number"]) for one in found["subject"]] == [(10, 0), (11, 2)]
+    with pytest.raises(RegistryFailed, match="lacks 1 of our 1"):
+        registered_versions(OneSubject(first, second), committed)

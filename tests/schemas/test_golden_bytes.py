@@ -65,7 +65,7 @@ def test_confluents_serialiser_may_name_the_schema_by_guid_in_a_header(registry:
     ours = {}
     for subject, schema in SCHEMAS.items():
         found = registry.lookup_schema(subject, Schema(json.dumps(schema), "AVRO"))
-        ours[subject] = Registered(found.schema_id, schema, guid=bytes.fromhex(found.guid.replace("-", "")))
+        ours[subject] = [Registered(found.schema_id, schema, guid=bytes.fromhex(found.guid.replace("-", "")))]
     codec = Codec(RegistryTable(RegistryClient(RegistrySettings(url="http://127.0.0.1:1")), ours, 30))
     for subject, example in EXAMPLES.items():
         settings = {
