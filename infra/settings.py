@@ -52,6 +52,7 @@ _NAMED_TABLES: Final = ("accounts", "strategies", "instruments")
 _NOT_HASHED: Final[frozenset[KeyPath]] = frozenset(
     {
         ("run", "directory"),
+        ("run", "snapshot_interval_s"),
         *(
             ("kafka", name)
             for name in KafkaSettings.model_fields

@@ -55,11 +55,12 @@ def read_secret(path: Path) -> str:
 
 
 class RunSettings(Section):
-    """One run: where its files lie, what seeds it, and whose clock it goes by."""
+    """One run: where its files lie, what seeds it, whose clock it goes by, how often its shards are kept whole."""
 
     directory: Path = Path(".tradermind")
     seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 1
     clock: Literal["wall", "capture"] = "wall"
+    snapshot_interval_s: Annotated[Whole, Field(ge=0, le=86_400)] = 300
 
 
 class KafkaSettings(Section):
@@ -67,6 +68,7 @@ class KafkaSettings(Section):
 
     bootstrap: str | None = None
     instrument_partitions: Annotated[Whole, Field(ge=1, le=512)] = 4
+    replication: Annotated[Whole, Field(ge=1, le=9)] = 1
     cloudevents: CloudEventsOn = CloudEventsOn.MONEY
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_SSL"] = "PLAINTEXT"
     ca_file: Path | None = None

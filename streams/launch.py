@@ -63,6 +63,7 @@ def engine_settings(
         security=security_of(settings.kafka),
         embedded=embedded,
         instance_id=instance_id,
+        snapshot_interval_s=float(settings.run.snapshot_interval_s),
     )
 
 

@@ -16,6 +16,7 @@ from infra.postgres.patient_store import (
     ShardName,
 )
 from infra.postgres.session import KeptSession
+from infra.postgres.snapshots import AGE_S, KEEP, NOTE_VERSION, PRUNE
 
 __all__ = [
     "Checkpoint",
@@ -28,6 +29,7 @@ __all__ = [
     "ShardStore",
 ]
 
+KEEP_MOST_S: Final = 2
 _SESSION: Final = "-c idle_in_transaction_session_timeout=5s -c lock_timeout=10s -c statement_timeout=30s"
 
 # One statement, hence one transaction and one round trip: a batch's commit lies on the way of every order. Where the
@@ -109,11 +111,12 @@ class ShardStore(PatientStore):
                 )
             ).fetchone()
             assert claimed is not None
+            self._epoch = int(claimed[0])
+            snapshot_age_s = await self._note_versions(connection, claimed, facts)
             state = await self._rows(connection, "SELECT key, value FROM shard_state WHERE stage = %s AND shard = %s")
             unsent = await self._rows(
                 connection, "SELECT batch, messages FROM shard_outbox WHERE stage = %s AND shard = %s ORDER BY batch"
             )
-        self._epoch = int(claimed[0])
         return Checkpoint(
             epoch=self._epoch,
             generation=int(claimed[1]),
@@ -125,7 +128,21 @@ class ShardStore(PatientStore):
             code_version=str(claimed[5]),
             settings_hash=str(claimed[6]),
             fresh=not claimed[3],
+            snapshot_age_s=snapshot_age_s,
         )
+
+    async def _note_versions(
+        self, connection: AsyncConnection[Any], claimed: tuple[Any, ...], facts: RunFacts
+    ) -> float | None:
+        """Write down from which batch on who holds the shard, with the shard as another version left it."""
+        place = (self._name.stage, self._name.shard)
+        if claimed[3] and (claimed[5], claimed[6]) != (facts.code_version, facts.settings_hash):
+            # A stretch between two snapshots is of one version, so that each can be recomputed by what has made it.
+            await connection.execute(KEEP, (*place, self._epoch))
+        versions = {"code": facts.code_version, "settings": facts.settings_hash}
+        await connection.execute(NOTE_VERSION, {"stage": place[0], "shard": place[1], **versions})
+        row = await (await connection.execute(AGE_S, place)).fetchone()
+        return None if row is None or row[0] is None else float(row[0])
 
     async def _rows(self, connection: AsyncConnection[Any], query: str) -> list[tuple[Any, ...]]:
         cursor = await connection.execute(query.encode(), (self._name.stage, self._name.shard))
@@ -167,6 +184,17 @@ class ShardStore(PatientStore):
         )
         if await cursor.fetchone() is None:
             raise ShardLost(f"{self._name.stage}/{self._name.shard} belongs to another worker now.")
+
+    async def keep_once(self, hours: int) -> None:
+        """Keep what is written by now, whole. It never waits long: whoever asks has orders to go on with."""
+        connection = await self._connected()
+        place = (self._name.stage, self._name.shard)
+        async with connection.transaction():
+            # The next commit that must be durable takes this one with it.
+            await connection.execute("SET LOCAL synchronous_commit = off")
+            await connection.execute(f"SET LOCAL statement_timeout = '{KEEP_MOST_S}s'")
+            await connection.execute(KEEP, (*place, self._epoch))
+            await connection.execute(PRUNE, (*place, hours))
 
     async def _connected(self) -> AsyncConnection[Any]:
         if self._connection is None or self._connection.closed:

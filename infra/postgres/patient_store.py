@@ -5,6 +5,7 @@ commit whose answer was lost is neither repeated nor forgotten.
 """
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Final
 
 import psycopg
 
+LOG: Final = logging.getLogger("tradermind.worker")
 RETRY_FIRST_S: Final = 0.05
 RETRY_MOST_S: Final = 2.0
 RETRY_FOR_S: Final = 60.0
@@ -46,7 +48,10 @@ class RunFacts:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A shard as it was claimed: ``fresh`` when nobody had it before."""
+    """A shard as it was claimed: ``fresh`` when nobody had it before.
+
+    ``snapshot_age_s`` is how long ago the newest kept snapshot was taken, None without one.
+    """
 
     epoch: int
     generation: int
@@ -58,6 +63,7 @@ class Checkpoint:
     code_version: str
     settings_hash: str
     fresh: bool
+    snapshot_age_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,13 @@ class PatientStore(ABC):
         """Return whether a commit whose answer was lost had arrived, None while nobody answers. Raises ShardLost."""
 
     @abstractmethod
+    async def keep_once(self, hours: int) -> None:
+        """Try to keep the shard as it is written by now, and forget what was kept more than ``hours`` ago.
+
+        Nothing is kept when the shard has a newer epoch. Raises psycopg.OperationalError.
+        """
+
+    @abstractmethod
     async def close(self) -> None:
         """Give the session back; the next try makes a new one."""
 
@@ -116,6 +129,20 @@ class PatientStore(ABC):
                         f"Postgres did not answer for {CLAIM_FOR_S:g} s: {_first_line(error)}."
                     ) from error
             await asyncio.sleep(RETRY_MOST_S / 4)
+
+    async def keep_snapshot(self, hours: int) -> bool:
+        """Keep the shard as it is written by now; return False when the database does not do it at once.
+
+        Raises ShardLost when that is noticed meanwhile.
+        """
+        try:
+            await self.keep_once(hours)
+        except psycopg.OperationalError as error:
+            LOG.warning("no snapshot was kept: %s", _first_line(error))
+            await self.close()
+            await self.is_written(0)  # A new session makes itself known in the row, where the next holder looks.
+            return False
+        return True
 
     async def commit(self, commit: Commit, facts: RunFacts) -> None:
         """Write a batch. Raises ShardLost when the shard has a newer epoch, DatabaseGone after a minute of trying."""

@@ -14,6 +14,7 @@ from infra.postgres.patient_store import Checkpoint, Commit, PatientStore, RunFa
 from streams.engine.ports import RawRecord
 from streams.engine.sending import Acknowledgements, Sender
 from streams.engine.shard import ShardCore, lane_of
+from streams.engine.snapshots import NO_SNAPSHOTS
 
 _UNCONFIRMED_RECORDS_MAX: Final = 20_000
 
@@ -37,12 +38,14 @@ class OneTopicShard:
         self._closed = False
         self._cut_off = False
         self.committed_offsets: dict[str, int] = {}
+        self.snapshots = NO_SNAPSHOTS
 
     async def take_up(self, checkpoint: Checkpoint) -> None:
         """Go on from a claimed checkpoint."""
         self.core.restore(checkpoint.progress, dict(checkpoint.state), checkpoint.generation)
         self._batch = checkpoint.batch
         self._written_at = asyncio.get_running_loop().time()
+        self.snapshots.begin(checkpoint)
         self.committed_offsets = dict(self.core.progress.next_offsets)
 
     async def offer(self, records: Sequence[RawRecord]) -> None:
@@ -117,6 +120,8 @@ class OneTopicShard:
         self.core.counters.checkpoints += 1
         self._written_at = asyncio.get_running_loop().time()
         self._dirty = False
+        if not self._closed:  # Whoever comes next does it then: this one is to be gone soon.
+            await self.snapshots.after_commit(self._store, quiet=True)
 
     async def run(self) -> None:
         """Checkpoint in the background while nothing comes; ends by cancellation."""

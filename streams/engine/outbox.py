@@ -20,7 +20,8 @@ from schemas.values import NS_PER_MS
 from streams.engine.journal import JournalWriter, decode_outbox, encode_outbox
 from streams.engine.ports import Companion, RawRecord
 from streams.engine.sending import Acknowledgements, Sender
-from streams.engine.shard import ShardCore
+from streams.engine.shard import ShardCore, lane_of
+from streams.engine.snapshots import NO_SNAPSHOTS
 
 _QUEUE_CHUNKS: Final = 64
 _BATCH_RECORDS_MAX: Final = 2000
@@ -52,6 +53,7 @@ class OutboxShard:
         self._newest_beat_ns = 0
         self._sent_through: int | None = None
         self.committed_offsets: dict[str, int] = {}
+        self.snapshots = NO_SNAPSHOTS
         self._companion: Companion | None = None
         self._ended = False
 
@@ -60,8 +62,9 @@ class OutboxShard:
         self.core.restore(checkpoint.progress, dict(checkpoint.state), checkpoint.generation)
         self._batch = checkpoint.batch
         for batch, messages in checkpoint.unsent:
-            await self._sender.send(decode_outbox(messages))
+            self._note_ends(await self._sender.send(decode_outbox(messages)))
             self._sent_through = batch
+        self.snapshots.begin(checkpoint)
         self.committed_offsets = dict(self.core.progress.next_offsets)
 
     async def inject(self, event: Event) -> None:
@@ -106,8 +109,14 @@ class OutboxShard:
         """Note which batches Kafka has: their outbox rows go with the next commit. A refused record ends the worker."""
         while True:
             batch, pending = await self._unconfirmed.get()
-            await self._sender.confirm(pending)
+            self._note_ends(await self._sender.confirm(pending))
             self._sent_through = batch
+
+    def _note_ends(self, written: Sequence[tuple[str, int, int]]) -> None:
+        """Remember how far Kafka has our outputs: whatever comes after them lies behind that."""
+        ends = self.core.progress.output_ends
+        for topic, partition, offset in written:
+            ends[lane_of(topic, partition)] = offset + 1
 
     def _first_inputs(self, epoch: int) -> list[Item]:
         # One clock per run: on a capture the shard goes on from the newest capture time that it has seen.
@@ -205,3 +214,4 @@ class OutboxShard:
         if self._companion is not None:
             self._companion.reached(self.core.reached_ns)
         await self._unconfirmed.put((self._batch, await self._sender.post(outgoing)))
+        await self.snapshots.after_commit(self._store, quiet=not outgoing and not requests)

@@ -132,6 +132,7 @@ class EngineSettings:
     instance_id: str | None = None
     session_timeout_s: float = 10.0
     checkpoint_interval_s: float = 1.0
+    snapshot_interval_s: float = 300.0
     heartbeat_interval_ms: int = 100
     chunk_records: int = 1000
 

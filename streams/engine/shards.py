@@ -18,6 +18,7 @@ from streams.engine.outbox import OutboxShard
 from streams.engine.ports import EngineSettings, StageHosting, StageKind, WorkerFailed
 from streams.engine.sending import Sender
 from streams.engine.shard import ShardCore, lane_of
+from streams.engine.snapshots import SnapshotPlan, snapshot_hours
 
 _CLOSE_S: Final = 5.0
 
@@ -74,6 +75,7 @@ class Shards:
             shard = OutboxShard(core, store, self.facts, self.sender, engine.heartbeat_interval_ms)
         else:
             shard = OneTopicShard(core, store, self.facts, self.sender, engine.checkpoint_interval_s)
+        shard.snapshots = SnapshotPlan(engine.snapshot_interval_s, snapshot_hours(hosting))
         await shard.take_up(checkpoint)
         if not durable and partition is not None and is_other_version(checkpoint, self.facts):
             await asyncio.to_thread(silence_former_outputs, core, partition, engine)

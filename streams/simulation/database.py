@@ -33,6 +33,8 @@ class ShardRows:
     journal: list[tuple[int, bytes]] = field(default_factory=list)
     outbox: dict[int, bytes] = field(default_factory=dict)
     reached_ns: int = 0
+    snapshots: dict[int, "ShardRows"] = field(default_factory=dict)
+    kept_at_s: float | None = None
 
 
 class SimulatedDatabase:
@@ -52,6 +54,8 @@ class SimulatedDatabase:
         if rows is None:
             rows = self.shards[name.stage, name.shard] = ShardRows(facts=facts)
         rows.epoch += 1
+        if rows.progress and rows.facts != facts:
+            self._keep(rows)
         return Checkpoint(
             epoch=rows.epoch,
             generation=rows.generation,
@@ -63,7 +67,19 @@ class SimulatedDatabase:
             code_version=rows.facts.code_version,
             settings_hash=rows.facts.settings_hash,
             fresh=not rows.progress,
+            snapshot_age_s=None if rows.kept_at_s is None else asyncio.get_running_loop().time() - rows.kept_at_s,
         )
+
+    def keep(self, name: ShardName, epoch: int) -> None:
+        """Keep a shard as it is now, unless it has another epoch."""
+        rows = self.shards.get((name.stage, name.shard))
+        if rows is not None and rows.epoch == epoch and rows.progress:
+            self._keep(rows)
+
+    def _keep(self, rows: ShardRows) -> None:
+        kept = replace(rows, state=dict(rows.state), journal=[], outbox={}, snapshots={})
+        rows.snapshots.setdefault(rows.batch, kept)
+        rows.kept_at_s = asyncio.get_running_loop().time()
 
     def write(self, name: ShardName, epoch: int, commit: Commit, facts: RunFacts) -> bool:
         """Write a batch whole, or nothing and return False when the shard has another epoch."""
@@ -141,6 +157,12 @@ class SimulatedStore(PatientStore):
         if rows is None or rows.epoch != self._epoch:
             raise self._lost()
         return rows.batch == batch
+
+    async def keep_once(self, hours: int) -> None:
+        """Keep the shard as it is; no run lasts as long as what is kept."""
+        del hours
+        await self._travel(_COMMIT_S)
+        self._database.keep(self._name, self._epoch)
 
     async def close(self) -> None:
         """Do nothing: there is no connection."""

@@ -13,6 +13,7 @@ import pytest
 from infra.postgres.checkpoints import ShardStore
 from infra.postgres.migrate import migrate
 from infra.postgres.patient_store import Commit, DatabaseGone, PatientStore, RunFacts, ShardLost, ShardName
+from infra.postgres.snapshots import HeldBy, holders_of, progress_after, snapshot_before
 from streams.simulation.database import SimulatedDatabase, SimulatedStore
 from streams.simulation.faults import CALM, Dice
 from streams.simulation.process import SimulatedProcess
@@ -41,6 +42,9 @@ class Kit(Protocol):
     async def journal(self) -> list[tuple[int, bytes]]:
         """Return the shard's journal."""
 
+    async def snapshots(self) -> list[tuple[int, bytes, dict[str, bytes], str]]:
+        """Return the kept snapshots: batch, progress, state, code version."""
+
     def commit_under_way(self, epoch: int, commit: Commit, lasts_s: float) -> Any:
         """A context in which a commit without a client is being carried out, and is done after a while."""
 
@@ -61,6 +65,15 @@ class PostgresKit:
         async with await psycopg.AsyncConnection.connect(self.dsn) as connection:
             cursor = await connection.execute("SELECT batch, inputs FROM shard_journal ORDER BY batch")
             return [(int(batch), bytes(inputs)) for batch, inputs in await cursor.fetchall()]
+
+    async def snapshots(self) -> list[tuple[int, bytes, dict[str, bytes], str]]:
+        query = "SELECT batch, progress, state_keys, state_values, code_version FROM shard_snapshot ORDER BY batch"
+        async with await psycopg.AsyncConnection.connect(self.dsn) as connection:
+            rows = await (await connection.execute(query)).fetchall()
+        return [
+            (int(batch), bytes(progress), dict(zip(keys, map(bytes, values), strict=True)), str(code))
+            for batch, progress, keys, values, code in rows
+        ]
 
     @asynccontextmanager
     async def commit_under_way(self, epoch: int, commit: Commit, lasts_s: float) -> AsyncIterator[None]:
@@ -112,6 +125,10 @@ class SimulatedKit:
 
     async def journal(self) -> list[tuple[int, bytes]]:
         return self.database.shards["stage", "0"].journal
+
+    async def snapshots(self) -> list[tuple[int, bytes, dict[str, bytes], str]]:
+        kept = self.database.shards["stage", "0"].snapshots
+        return [(batch, rows.progress, rows.state, rows.facts.code_version) for batch, rows in sorted(kept.items())]
 
     @asynccontextmanager
     async def commit_under_way(self, epoch: int, commit: Commit, lasts_s: float) -> AsyncIterator[None]:
@@ -168,6 +185,102 @@ def test_a_claim_gives_back_what_was_committed_under_the_next_epoch(kit: Kit) ->
         assert await kit.journal() == [(1, b"inputs 1")]
 
     _run(scenario)
+
+
+def test_a_snapshot_is_the_shard_as_it_was_written_by_then(kit: Kit) -> None:
+    async def scenario() -> None:
+        store = kit.open()
+        assert (await store.claim(FACTS)).snapshot_age_s is None
+        assert await store.keep_snapshot(1), "before the first commit there is nothing to keep"
+        assert await kit.snapshots() == []
+        await store.commit(COMMIT, FACTS)
+        assert await store.keep_snapshot(1)
+        assert await store.keep_snapshot(1), "the same again is the same"
+        await store.commit(Commit(batch=2, progress=b"p2", state={"a": None, "c": b"3"}), FACTS)
+        assert await store.keep_snapshot(1)
+        await store.close()
+        assert await kit.snapshots() == [
+            (1, b"p1", {"a": b"1", "b": b"2"}, "code"),
+            (2, b"p2", {"b": b"2", "c": b"3"}, "code"),
+        ]
+        newest = (await kit.open("two").claim(FACTS)).snapshot_age_s
+        assert newest is not None
+        assert 0 <= newest < 20
+
+    _run(scenario)
+
+
+def test_whoever_lost_the_shard_keeps_no_snapshot(kit: Kit) -> None:
+    async def scenario() -> None:
+        first, second = kit.open("one"), kit.open("two")
+        await first.claim(FACTS)
+        await first.commit(COMMIT, FACTS)
+        await second.claim(FACTS)
+        with pytest.raises(ShardLost):
+            # Postgres has cut its connection, so it looks whether it may go on; without that it just keeps nothing.
+            await first.keep_snapshot(1)
+            await first.commit(COMMIT, FACTS)
+        await first.close()
+        await second.close()
+        assert await kit.snapshots() == []
+
+    _run(scenario)
+
+
+def test_another_version_finds_the_shard_kept_as_the_former_left_it(kit: Kit) -> None:
+    async def scenario() -> None:
+        newer = replace(FACTS, code_version="newer")
+        first = kit.open()
+        await first.claim(FACTS)
+        await first.commit(COMMIT, FACTS)
+        await first.close()
+        same = kit.open()
+        await same.claim(FACTS)
+        assert await kit.snapshots() == []
+        await same.close()
+        second = kit.open()
+        await second.claim(newer)
+        await second.commit(Commit(batch=2, progress=b"p2", state={}), newer)
+        await second.close()
+        assert await kit.snapshots() == [(1, b"p1", {"a": b"1", "b": b"2"}, "code")]
+
+    _run(scenario)
+
+
+def test_postgres_knows_who_held_a_shard_from_which_batch_on_and_forgets_old_snapshots(database: str) -> None:
+    migrate(database)
+    newer = replace(FACTS, code_version="newer")
+
+    async def hold(facts: RunFacts, batches: range) -> None:
+        store = PostgresKit(database).open()
+        await store.claim(facts)
+        for batch in batches:
+            await store.commit(replace(COMMIT, batch=batch, reached_ns=batch * 10, outbox=None), facts)
+            await store.keep_snapshot(1)
+        await store.close()
+
+    async def scenario() -> None:
+        await hold(FACTS, range(1, 3))
+        await hold(newer, range(3, 3))
+        await hold(FACTS, range(3, 4))
+        await hold(newer, range(4, 6))
+
+    _run(scenario)
+    with psycopg.connect(database) as connection:
+        assert holders_of(connection, "stage", "0") == [
+            HeldBy(0, 0, "code", "settings"),
+            HeldBy(3, 30, "newer", "settings"),
+        ], "whoever wrote nothing held nothing"
+        kept = snapshot_before(connection, "stage", "0", 40)
+        assert kept is not None
+        assert (kept.batch, kept.reached_ns, kept.state) == (3, 30, {"a": b"1", "b": b"2"})
+        assert snapshot_before(connection, "stage", "0", 10) is None
+        assert progress_after(connection, "stage", "0", 3) == b"p1"
+        assert progress_after(connection, "stage", "0", 5) is None
+        connection.execute("UPDATE shard_snapshot SET created_at = now() - interval '2 hours' WHERE batch < 4")
+    _run(lambda: hold(newer, range(6, 7)))
+    kept_batches = [row[0] for row in asyncio.run(PostgresKit(database).snapshots())]
+    assert kept_batches == [4, 5, 6]
 
 
 def test_what_is_sent_leaves_the_outbox_with_a_commit(kit: Kit) -> None:

@@ -61,6 +61,9 @@ class HeldStore(PatientStore):
         await self.gate.wait()
         self.commits.append(commit)
 
+    async def keep_once(self, hours: int) -> None:
+        """Keep nothing."""
+
     async def is_written(self, batch: int) -> bool | None:
         """Nothing is ever lost here."""
         return True
