@@ -53,12 +53,16 @@ class TopicsDiffer(KafkaFailed):
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic to be: its partitions and its configuration on the broker."""
+    """A topic to be: its partitions and its configuration on the broker.
+
+    ``partitions_min``: any count from there on is right, too, since nobody looks for a key in it.
+    """
 
     name: str
     partitions: int
     configuration: Mapping[str, str] = field(default_factory=dict)
     replication: int = 1
+    partitions_min: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

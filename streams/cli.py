@@ -18,7 +18,7 @@ from rich.console import Console
 
 from infra.kafka import topic_partitions
 from infra.settings import load_settings
-from streams import cli_commands, cli_dlq_changes, cli_reads, cli_schemas
+from streams import cli_commands, cli_dlq_changes, cli_reads, cli_schemas, cli_topics
 from streams.cli_backtest import backtest
 from streams.cli_conformance import conformance
 from streams.cli_replay import replay
@@ -108,25 +108,6 @@ def worker(
 
 
 @app.command()
-def topics(as_json: JsonOption = False) -> None:
-    """Print the table of topics."""
-    from schemas.topics import TOPICS
-
-    rows = [
-        {
-            "name": topic.name,
-            "partitions": topic.spread.value,
-            "records": [record.__name__ for record in topic.records],
-            "producers": list(topic.producers),
-            "consumers": [name for name in topic.consumers if name],
-            "purpose": topic.purpose,
-        }
-        for topic in TOPICS.values()
-    ]
-    _print_rows(rows, as_json)
-
-
-@app.command()
 def config(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
     """Print every setting, its value and where it comes from."""
     with one_sentence():
@@ -140,6 +121,7 @@ app.command()(replay)
 app.command()(conformance)
 app.command()(simulate)
 app.add_typer(cli_schemas.app, name="schemas")
+app.add_typer(cli_topics.app, name="topics")
 app.add_typer(cli_reads.app)
 app.add_typer(cli_commands.app)
 app.add_typer(cli_dlq_changes.app, name="dlq")

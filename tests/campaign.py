@@ -18,7 +18,8 @@ import psycopg
 
 from agents.sim.engine import VenueOrder
 from agents.sim.venue_state import VenueAccount
-from infra.kafka import apply_topics, log_ends
+from infra.kafka import log_ends
+from infra.kafka_topics import mend_topics
 from infra.postgres.commands import Command, insert_command
 from infra.postgres.migrate import migrate
 from infra.servers.process import ChildProcess
@@ -26,9 +27,10 @@ from infra.settings import load_settings
 from schemas.control import ControlAction
 from schemas.topics import TOPICS
 from streams.composition import Run, compose
-from streams.demo.servers import start_exchange, topic_specs, write_overrides
+from streams.demo.servers import start_exchange, write_overrides
 from streams.launch import WORKERS
 from streams.processes import start_worker
+from streams.topic_specs import topic_specs
 
 SETTINGS = Path(__file__).resolve().parents[1] / "tradermind.toml"
 LOG = logging.getLogger("campaign")
@@ -53,7 +55,7 @@ class Platform:
         directory.mkdir(parents=True, exist_ok=True)
         self.run: Run = compose(load_settings(SETTINGS, overrides))
         migrate(dsn)
-        apply_topics(bootstrap, topic_specs(self.run.settings))
+        mend_topics(bootstrap, topic_specs(self.run.settings))
         self.venue, self.exchange = start_exchange(self._stack, self.run, directory)
         self.run_file = write_overrides(directory, {**overrides, "venue.url": self.venue}, [[w] for w in WORKERS])
         self._database = psycopg.connect(dsn, autocommit=True)

@@ -11,41 +11,23 @@ from aiohttp import web
 
 from agents.sim.instruments import START_PRICES
 from agents.sim.regimes import Regime
-from infra.kafka import Security, TopicSpec, apply_topics, topic_partitions
+from infra.kafka import Security, topic_partitions
 from infra.kafka_security import security_of
+from infra.kafka_topics import mend_topics
 from infra.postgres.migrate import migrate
 from infra.registry import EmbeddedRegistry
 from infra.servers import start_embedded_broker, start_kafka, start_postgres
 from infra.servers.process import ChildProcess, Launch, start_process, wait_until_ready
 from infra.settings import Settings
 from schemas.schema_table import SchemaTable
-from schemas.topics import TOPICS
 from schemas.values import NS_PER_MS, units
 from streams.composition import Run
 from streams.demo.plan import EMBEDDED, REAL
 from streams.exchange_core import ExchangeConfig
 from streams.processes import python_module
+from streams.topic_specs import topic_specs
 
-_OWN_BYTES_MAX: Final = 2 * 1024 * 1024
-_PUBLIC_BYTES_MAX: Final = 8 * 1024 * 1024
-_LETTER_BYTES_MAX: Final = 12 * 1024 * 1024
 _EXCHANGE_READY_S: Final = 30.0
-
-
-def topic_specs(settings: Settings) -> list[TopicSpec]:
-    """Return every topic and its dead letters, as the topic table has them."""
-    partitions = settings.kafka.instrument_partitions
-    specs: list[TopicSpec] = []
-    for topic in TOPICS.values():
-        hours = {"retention.ms": str(topic.retention_hours * 3_600_000)}
-        # What the public may write is judged by us, with a reason; the broker's limit would hide it. What is judged
-        # so must fit into its dead letter, and what we encode (up to 1 MiB) into its topic with key and headers.
-        size = {"max.message.bytes": str(_PUBLIC_BYTES_MAX if topic.public else _OWN_BYTES_MAX)}
-        letters = {"max.message.bytes": str(_LETTER_BYTES_MAX)}
-        clock = {"message.timestamp.type": "LogAppendTime"} if topic.public else {}
-        specs.append(TopicSpec(topic.name, topic.partitions(partitions), {**hours, **size, **clock}))
-        specs.append(TopicSpec(topic.dead_letters, topic.partitions(partitions), {**hours, **letters}))
-    return specs
 
 
 def start_broker(stack: ExitStack, broker: str, settings: Settings, directory: Path) -> tuple[str, bool]:
@@ -67,7 +49,7 @@ def start_broker(stack: ExitStack, broker: str, settings: Settings, directory: P
         bootstrap = broker
         security = security_of(settings.kafka)
         topic_partitions(bootstrap, security)
-    apply_topics(bootstrap, specs, security)
+    mend_topics(bootstrap, specs, security)
     return bootstrap, False
 
 
