@@ -97,6 +97,12 @@ def own_headers(headers: Headers) -> Headers:
     return headers[:last]
 
 
+def way_past(record: RawRecord) -> str:
+    """Return the sentence that tells a person how to get past a record."""
+    place = f"{record.topic} {record.partition} {record.offset}"
+    return f"`tradermind dlq take {place} --reason WHY` is the way past it."
+
+
 class BadRecordLimit:
     """Stops a line of our own before it drains into the dead letters; public topics have no such limit.
 
@@ -129,4 +135,5 @@ class BadRecordLimit:
             raise WorkerFailed(
                 f"Too many bad records on {topic.name}, the last at partition {record.partition} offset"
                 f" {record.offset} ({refusal}): the line stops before it drains into the dead letters."
+                f" {way_past(record)}"
             )

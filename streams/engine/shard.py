@@ -17,7 +17,7 @@ from schemas.event import ORDINALS_PER_OFFSET, Event, Heartbeat, stamp_position
 from schemas.partition import partition_of
 from schemas.routing import targets
 from schemas.topics import TOPICS, Spread, Topic
-from streams.engine.dead_letter import BadRecordLimit, Refuser, dead_letter
+from streams.engine.dead_letter import BadRecordLimit, Refuser, dead_letter, way_past
 from streams.engine.dedupe import SeenPositions
 from streams.engine.ports import Outgoing, RawRecord, StageHosting, StageKind, WorkerFailed
 from streams.engine.quarantine import LetterProgress, key_of, quarantines
@@ -156,19 +156,19 @@ class ShardCore:
         except UnknownRecordType as unknown:
             if topic.money:
                 raise WorkerFailed(
-                    f"{unknown}: this version does not know it, and money topics skip nothing."
+                    f"{unknown}: this version does not know it, and money topics skip nothing: {way_past(record)}"
                 ) from None
             self.counters.skipped += 1
             return
+        except Exception as error:
+            error.add_note(f"{self._source} broke on a record: {way_past(record)}")
+            raise
         self.limit.good()
         base = record.offset * ORDINALS_PER_OFFSET if self._numbered else None
         self._emit(outputs, _origin(record.headers), base)
 
     def take_event(self, event: Event, origin: int = 0, base: int | None = None) -> Sequence[Event]:
-        """Handle one input that did not come by Kafka and return what follows, already on its way.
-
-        ``base`` is the first number of the outputs of a feed's record.
-        """
+        """Handle an input that did not come by Kafka; return what follows. ``base`` numbers a feed's outputs from there."""
         self.counters.external += 1
         if type(event) in ORDERS:
             self._obey(event)
@@ -180,11 +180,10 @@ class ShardCore:
 
     def _obey(self, event: Event) -> None:
         letters = self.progress.letters
-        if isinstance(event, LettersOrdered):
-            for order in event.orders:
-                letters.obey(order, self.progress.next_offsets)
-        elif isinstance(event, HeldAgain):
+        if isinstance(event, HeldAgain):
             self._step_held(event, letters)
+        for order in event.orders if isinstance(event, LettersOrdered) else ():
+            letters.obey(order, self.progress.next_offsets)
         self.counters.quarantined_keys = len(letters.held)
 
     def _step_held(self, again: HeldAgain, letters: LetterProgress) -> None:

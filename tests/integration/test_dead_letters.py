@@ -185,6 +185,9 @@ def test_a_record_that_crashes_a_stage_is_taken_and_a_held_key_goes_on_where_it_
             feed.trades(20)
         assert "AssertionError: a bug" in text_of(workers[stage])
         place = _crashing(run, stage, topic)
+        assert f"`tradermind dlq take {topic} {place[0]} {place[1]} --reason WHY` is the way past it." in text_of(
+            workers[stage]
+        )
         order = dlq(run, "take", topic, *map(str, place), "--wait", "0", *WHY)
         assert (order["stage"], order["done"]) == (stage, False)
         run.start(stage)

@@ -240,8 +240,9 @@ def test_a_bad_one_among_what_was_held_holds_back_the_rest() -> None:
 def test_exactly_the_record_that_is_taken_is_passed_over() -> None:
     core = core_of()
     core.take(decided(0, "a", "1"))
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError) as broken:
         core.take(decided(1, "a", CRASH))
+    assert f"dlq take {DECISION.name} 0 1 --reason" in broken.value.__notes__[0]
     revived = core_of()
     revived.take(decided(0, "a", "1"))
     revived.take_event(ordered(LetterOrder(1, LetterAction.TAKE, DECISION.name, 0, 1, 1)))
