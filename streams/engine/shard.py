@@ -168,7 +168,7 @@ class ShardCore:
         self._emit(outputs, _origin(record.headers), base)
 
     def take_event(self, event: Event, origin: int = 0, base: int | None = None) -> Sequence[Event]:
-        """Handle an input that did not come by Kafka; return what follows. ``base`` numbers a feed's outputs from there."""
+        """Handle an input that did not come by Kafka; return what follows, which ``base`` numbers for a feed."""
         self.counters.external += 1
         if type(event) in ORDERS:
             self._obey(event)
