@@ -21,6 +21,10 @@ from streams.cli import app
 CODEC = Codec(SchemaTable.committed())
 REFUSED = [json.loads(path.read_text()) for path in sorted((ROOT / "schemas" / "examples" / "refused").iterdir())]
 THEIRS = "another-team.trades.v3"
+embedded_only = pytest.mark.parametrize(
+    "any_broker", [pytest.param("embedded", marks=pytest.mark.embedded)], indirect=True
+)
+"""Of these the first test shows on both columns that a topic is read; the rest is about what is said of it."""
 
 
 def _trade(number: int, **changed: Any) -> bytes:
@@ -90,6 +94,7 @@ def _vote(expert: str) -> IngestVote:
     )
 
 
+@embedded_only
 def test_every_committed_bad_example_is_told_with_its_reason(any_broker: AnyBroker, outsider: Outsider) -> None:
     for topic in (INGEST_TRADE.name, INGEST_VOTE.name):
         values = [bytes.fromhex(example["framed_hex"]) for example in REFUSED if example["topic"] == topic]
@@ -104,6 +109,7 @@ def _problems(result: Result) -> dict[str, int]:
     return {problem["reason"]: problem["count"] for problem in json.loads(result.stdout)["problems"]}
 
 
+@embedded_only
 def test_a_topic_of_ours_is_held_to_its_own_rules(any_broker: AnyBroker, outsider: Outsider) -> None:
     example = json.loads((ROOT / "schemas/examples/accepted" / f"{MARKET_MARK.name}-MarketMark.v1.json").read_text())
     outsider.write(MARKET_MARK.name, bytes.fromhex(example["framed_hex"]))
@@ -112,6 +118,7 @@ def test_a_topic_of_ours_is_held_to_its_own_rules(any_broker: AnyBroker, outside
     assert found["by_type"].get("MarketMark", 0) + sum(p["count"] for p in found["problems"]) == found["records"] >= 1
 
 
+@embedded_only
 def test_what_cannot_be_inspected_is_one_sentence(any_broker: AnyBroker, outsider: Outsider, tmp_path: Path) -> None:
     for arguments, words in (
         (("another-team.none", "--contract", INGEST_TRADE.name), "has no topic another-team.none"),
