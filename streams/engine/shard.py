@@ -122,10 +122,7 @@ class ShardCore:
         return self.progress.next_offsets.get(lane_of(topic, partition))
 
     def take(self, record: RawRecord) -> None:
-        """Handle one record: its outputs are added to ``outgoing`` and ``requests``.
-
-        A record below the checkpoint or seen before does nothing. Raises WorkerFailed when the line must stop.
-        """
+        """Handle a record, if new, into ``outgoing`` and ``requests``. Raises WorkerFailed when the line must stop."""
         lane = lane_of(record.topic, record.partition)
         expected = self.progress.next_offsets.get(lane)
         if expected is not None and record.offset < expected:
@@ -174,7 +171,11 @@ class ShardCore:
             self._obey(event)
             return ()
         self._reach(event.available_at_ns)
-        _, outputs = run_step(self.stage, self.state, event)
+        try:
+            _, outputs = run_step(self.stage, self.state, event)
+        except BadRecord as refusal:  # A venue's word on an order that is not ours, say: the journal keeps its bytes.
+            self.counters.by_reason[refusal.reason] = self.counters.by_reason.get(refusal.reason, 0) + 1
+            return ()
         self._emit(outputs, origin, base)
         return outputs
 

@@ -24,6 +24,7 @@ class Odds:
     query_late: float = 0.2
     report_late: float = 0.05
     report_doubled: float = 0.05
+    report_stray: float = 0.02
     feed_broken: float = 0.01
     stroke_every_s: float = 0.35
 

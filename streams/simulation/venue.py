@@ -144,8 +144,10 @@ class VenueClient:
         raise AssertionError(f"a venue on virtual time is not told that it is {now_ns}")
 
     def hear(self, report: VenueReport) -> None:
-        """Take a report off the wire: at once, late (behind those that follow), or twice."""
+        """Take a report off the wire: at once, late (behind later ones), or twice; or one on a stranger's order."""
         dice = self._venue.dice
+        if dice.befalls("report_stray"):
+            self._put(replace(report, order_id=f"not-ours-{report.order_id}"))
         if dice.befalls("report_late"):
             self._loop.call_later(dice.delay_s(*_LATE_S), self._put, report)
             return
