@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import cast
 
 import psycopg
 import pytest
@@ -12,6 +13,7 @@ from money_events import ONE, fill
 
 from infra.influx import InfluxWriter
 from infra.influx_points import lines_of
+from infra.postgres.dead_letters import raw_headers
 from infra.postgres.migrate import migrate, row_counts
 from infra.postgres.projection_list import NOT_KEPT, PROJECTIONS
 from schemas.codec import Codec
@@ -150,6 +152,7 @@ def test_dead_letters_become_rows_with_what_their_headers_say(records: str) -> N
         ("__tradermind.errors.partition", b"3"),
         ("__tradermind.errors.offset", b"41"),
         ("__tradermind.errors.stage", b"ingress"),
+        ("null", cast(bytes, None)),
     ]
     letter = Record("tradermind.ingest.trade.v1.dlq", b"\x00junk", 7, 2, None, headers)
 
@@ -160,11 +163,13 @@ def test_dead_letters_become_rows_with_what_their_headers_say(records: str) -> N
     sink_to(records, work)
     with psycopg.connect(records) as connection:
         rows = connection.execute(
-            'SELECT dlq_offset, topic, "partition", "offset", reason, detail, value, headers FROM dead_letters'
+            'SELECT dlq_offset, topic, "partition", "offset", reason, detail, value, stage, headers, raw_headers'
+            " FROM dead_letters"
         ).fetchall()
     assert len(rows) == 1
     assert rows[0][:7] == (7, "tradermind.ingest.trade.v1", 3, 41, "MALFORMED", "not framed", b"\x00junk")
-    assert rows[0][7]["trace"] == "\\xff"
+    assert (rows[0][7], rows[0][8]["trace"]) == ("ingress", "\\xff")
+    assert raw_headers(bytes(rows[0][9])) == headers
 
 
 @pytest.mark.parametrize("offset", [b"-1", b"", b"9" * 30, b"x", "٣".encode()])

@@ -9,7 +9,6 @@ from engine_toys import HOSTINGS, PARTITIONS, Tally, mark
 from every_event import example
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from agents.stage import ShardState
 from schemas.control import ControlCommand
@@ -130,9 +129,9 @@ def test_after_a_bad_record_its_key_waits_and_others_go_on() -> None:
 
 def test_bytes_that_nobody_can_read_hold_back_the_key_beside_them() -> None:
     core = core_of()
-    core.take(replace(decided(0, "a", "1"), value=b"garbage"))
-    core.take(replace(decided(1, "a", "1"), value=b"garbage", key=None))
-    core.take(replace(decided(2, "a", "1"), value=b"garbage", key=b"k" * 257))
+    core.take(msgspec.structs.replace(decided(0, "a", "1"), value=b"garbage"))
+    core.take(msgspec.structs.replace(decided(1, "a", "1"), value=b"garbage", key=None))
+    core.take(msgspec.structs.replace(decided(2, "a", "1"), value=b"garbage", key=b"k" * 257))
     core.take(decided(3, "a", "2"))
     assert [one["reason"] for one in letters_of(core)] == ["MALFORMED"] * 3 + ["QUARANTINED"]
     assert list(core.progress.letters.held) == ["a"]
@@ -142,7 +141,7 @@ def test_a_record_of_a_held_key_that_comes_twice_is_held_once() -> None:
     core = core_of()
     core.take(decided(0, "a", BAD))
     core.take(decided(1, "a", "1"))
-    core.take(replace(decided(1, "a", "1"), offset=2))
+    core.take(msgspec.structs.replace(decided(1, "a", "1"), offset=2))
     assert core.counters.duplicates == 1
     assert core.progress.letters.held["a"].held == 1
 
@@ -150,7 +149,7 @@ def test_a_record_of_a_held_key_that_comes_twice_is_held_once() -> None:
 def test_a_command_always_gets_through() -> None:
     core = core_of()
     core.take(commanded(0, BAD))
-    core.take(replace(commanded(1, "kill"), key=b"bad"))
+    core.take(msgspec.structs.replace(commanded(1, "kill"), key=b"bad"))
     core.take(decided(0, "a", BAD))
     core.take(commanded(2, "a"))
     assert (seen(core, "kill"), seen(core, "a")) == (1, 1)
@@ -173,7 +172,7 @@ def test_what_is_held_does_not_stop_the_line_but_bad_records_do() -> None:
         core.take(decided(offset, "a", "1"))
     with pytest.raises(WorkerFailed, match="Too many bad records"):
         for offset in range(3000, 3020):
-            core.take(replace(decided(offset, "b", "1"), value=b"garbage"))
+            core.take(msgspec.structs.replace(decided(offset, "b", "1"), value=b"garbage"))
 
 
 def test_too_many_keys_stop_the_line() -> None:

@@ -200,6 +200,24 @@ def test_a_key_on_a_wrong_partition_is_a_dead_letter_with_its_own_bytes_and_head
     assert core.next_offset(MARKET_EVENT.name, 0) == 1
 
 
+def test_a_header_without_a_value_harms_nobody() -> None:
+    core = core_of()
+    core.take(raw(MARKET_EVENT.name, 0, market(0).value, headers=((ORIGIN_HEADER, None), ("trace", None))))
+    core.take(raw(MARKET_EVENT.name, 1, b"garbage", headers=((ORIGIN_HEADER, None), ("trace", None))))
+    assert (core.counters.records, core.counters.dead_letters) == (2, 1)
+
+
+def test_a_refused_record_from_outside_may_come_again() -> None:
+    core = ShardCore(HOSTINGS["ingress.trade"], f"{INGEST_TRADE.name}/0", 0, CODEC, PARTITIONS)
+    closed = _ingested(0, "early", "TOY:CLOSED")
+    for record in (closed, msgspec.structs.replace(closed, offset=1), _ingested(2, "opens", "TOY:OPEN")):
+        core.take(record)
+    assert (core.counters.dead_letters, core.counters.duplicates) == (2, 0)
+    core.take(msgspec.structs.replace(closed, offset=3))
+    core.take(msgspec.structs.replace(closed, offset=4))
+    assert (core.counters.dead_letters, core.counters.duplicates, core.counters.events_out) == (2, 1, 2)
+
+
 def test_a_heartbeat_may_lie_on_any_partition() -> None:
     core = core_of()
     beat = Heartbeat(key="feed", event_time_ns=1, available_at_ns=1, event_id="x", source="feed/0", generation=1, seq=1)
@@ -303,6 +321,6 @@ def test_what_comes_by_ingress_counts_once_per_id_even_over_a_restart() -> None:
     assert later.counters.duplicates == 4
 
 
-def _ingested(offset: int, event_id: str) -> RawRecord:
-    trade_seen = IngestTrade(event_id=event_id, instrument="TOY:I1", event_time_ns=1, trade_id="t", price=1)
+def _ingested(offset: int, event_id: str, instrument: str = "TOY:I1") -> RawRecord:
+    trade_seen = IngestTrade(event_id=event_id, instrument=instrument, event_time_ns=1, trade_id="t", price=1)
     return raw(INGEST_TRADE.name, offset, CODEC.encode(INGEST_TRADE.name, trade_seen))
