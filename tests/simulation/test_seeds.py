@@ -26,6 +26,13 @@ def test_a_few_seeds_keep_every_promise() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("seed", "events"), [(5, 400), (35, 400), (84, 250), (196, 250), (6, 250)])
+def test_a_seed_that_once_failed_does_so_no_more(seed: int, events: int) -> None:
+    outcome = simulate(seed, events)
+    assert not outcome.violations, f"{outcome.command}\n{outcome.violations[0]}"
+
+
+@pytest.mark.slow
 def test_two_hundred_seeds_keep_every_promise(capsys: pytest.CaptureFixture[str]) -> None:
     total = campaign(range(1, SEEDS + 1))
     assert not total.failed, "\n".join(f"{one.command}\n{one.violations[0]}" for one in total.failed)

@@ -1,0 +1,181 @@
+"""What execution may rely on of a venue port: the client of the exchange process, and the simulation's, alike."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from exchange_process import running_exchange
+
+from agents.sim.venue_state import Fault, FaultKind
+from infra.venues import VenuePort
+from infra.venues.simulated import SimulatedExchangeClient
+from schemas.orders import OrderStatus, QueryRequested, ReportKind, SubmitRequested, VenueReport
+from schemas.values import NS_PER_S, OrderType, Side, TimeInForce, units
+from streams.simulation.faults import CALM, Dice
+from streams.simulation.plan import plan_of
+from streams.simulation.process import SimulatedProcess
+from streams.simulation.venue import LyingVenue, VenueClient
+from streams.simulation.virtual_time import VirtualLoop, run_virtually
+
+Open = Callable[[], Awaitable[VenuePort]]
+Scenario = Callable[[Open, Callable[[], int]], Awaitable[None]]
+Play = Callable[..., None]
+
+
+def _play_on_process(folder: Path, scenario: Scenario, *, loses_responses: bool) -> None:
+    faults = (Fault(kind=FaultKind.DROP_RESPONSE, every=1),) if loses_responses else ()
+
+    async def run(url: str) -> None:
+        async def open_port() -> VenuePort:
+            client = SimulatedExchangeClient(url, clock=time.time_ns)
+            await client.start()
+            return client
+
+        await asyncio.sleep(0.2)  # A book is there from the first step on.
+        await asyncio.wait_for(scenario(open_port, time.time_ns), 20)
+
+    with running_exchange(folder, faults=faults) as exchange:
+        asyncio.run(run(exchange.url))
+
+
+def _play_simulated(scenario: Scenario, *, loses_responses: bool) -> None:
+    loop, plan = VirtualLoop(), replace(plan_of(1, 1), venue_faults=())
+    odds = replace(CALM, response_lost=1.0) if loses_responses else CALM
+
+    async def run() -> None:
+        venue = LyingVenue(loop, plan.venue_terms(), plan.engine(), Dice(random.Random(1), odds))
+        venue.start()
+
+        async def open_port() -> VenuePort:
+            client = VenueClient(loop, venue, SimulatedProcess("a client"))
+            await client.start()
+            return client
+
+        await asyncio.sleep(0.2)
+        await asyncio.wait_for(scenario(open_port, loop.now_ns), 20)
+
+    run_virtually(loop, run())
+
+
+@pytest.fixture(params=[pytest.param("process", marks=pytest.mark.slow), "simulated"])
+def play(request: pytest.FixtureRequest, tmp_path: Path) -> Play:
+    """Each test runs against both."""
+
+    def run(scenario: Scenario, *, loses_responses: bool = False) -> None:
+        if request.param == "process":
+            _play_on_process(tmp_path, scenario, loses_responses=loses_responses)
+        else:
+            _play_simulated(scenario, loses_responses=loses_responses)
+
+    return run
+
+
+def _submit(now_ns: int, order_id: str = "o1") -> SubmitRequested:
+    return SubmitRequested(
+        key="main",
+        event_time_ns=now_ns,
+        available_at_ns=now_ns,
+        event_id=f"{order_id:0>32}",
+        order_id=order_id,
+        instrument="SIM:BTCUSD",
+        side=Side.BUY,
+        order_type=OrderType.LIMIT,
+        time_in_force=TimeInForce.IOC,
+        limit_price=units("61000"),
+        quantity=units("0.001"),
+        not_after_ns=now_ns + NS_PER_S,
+    )
+
+
+def _query(now_ns: int, order_id: str = "o1") -> QueryRequested:
+    times = {"event_time_ns": now_ns, "available_at_ns": now_ns}
+    return QueryRequested(key="main", event_id="q" * 32, order_id=order_id, instrument="SIM:BTCUSD", attempt=1, **times)
+
+
+async def _next(reports: AsyncIterator[VenueReport], *kinds: ReportKind) -> VenueReport:
+    while (report := await anext(reports)).kind not in kinds:
+        pass
+    return report
+
+
+def test_an_order_is_accepted_filled_and_known_with_its_fills(play: Play) -> None:
+    async def scenario(open_port: Open, now_ns: Callable[[], int]) -> None:
+        port = await open_port()
+        reports = port.reports()
+        await port.submit(_submit(now_ns()), epoch=1, now_ns=now_ns())
+        accepted = await anext(reports)
+        trade = await anext(reports)
+        assert (accepted.kind, trade.kind) == (ReportKind.ACCEPTED, ReportKind.TRADE)
+        assert accepted.event_id != trade.event_id
+        await port.query(_query(now_ns()), now_ns=now_ns())
+        status = await _next(reports, ReportKind.STATUS)
+        assert (status.status, status.filled_quantity) == (OrderStatus.FILLED, units("0.001"))
+        assert [fill.fill_id for fill in status.fills] == [trade.fill_id]
+        await port.close()
+
+    play(scenario)
+
+
+def test_what_is_too_late_at_the_socket_is_not_sent_and_never_known(play: Play) -> None:
+    async def scenario(open_port: Open, now_ns: Callable[[], int]) -> None:
+        port = await open_port()
+        reports = port.reports()
+        request = _submit(now_ns() - 2 * NS_PER_S)
+        await port.submit(request, epoch=1, now_ns=now_ns())
+        assert (await anext(reports)).kind is ReportKind.NOT_SENT
+        await port.query(_query(now_ns()), now_ns=now_ns())
+        assert (await anext(reports)).kind is ReportKind.NOT_FOUND
+        await port.close()
+
+    play(scenario)
+
+
+def test_no_answer_is_a_time_out_and_the_order_may_be_there(play: Play) -> None:
+    async def scenario(open_port: Open, now_ns: Callable[[], int]) -> None:
+        port = await open_port()
+        reports = port.reports()
+        await port.submit(_submit(now_ns()), epoch=1, now_ns=now_ns())
+        timed_out = await _next(reports, ReportKind.TIMED_OUT)
+        assert timed_out.cause_id == _submit(0).event_id
+        await port.query(_query(now_ns()), now_ns=now_ns())
+        assert (await _next(reports, ReportKind.STATUS)).status is OrderStatus.FILLED
+        await port.close()
+
+    play(scenario, loses_responses=True)
+
+
+def test_an_order_id_is_one_order_and_an_older_epoch_is_fenced_off(play: Play) -> None:
+    async def scenario(open_port: Open, now_ns: Callable[[], int]) -> None:
+        port = await open_port()
+        reports = port.reports()
+        for _ in range(2):
+            await port.submit(_submit(now_ns()), epoch=2, now_ns=now_ns())
+        await port.submit(_submit(now_ns(), "o2"), epoch=1, now_ns=now_ns())
+        seen = [await anext(reports) for _ in range(3)]
+        assert [(report.order_id, report.kind) for report in seen] == [
+            ("o1", ReportKind.ACCEPTED),
+            ("o1", ReportKind.TRADE),
+            ("o2", ReportKind.REJECTED),
+        ]
+        await port.close()
+
+    play(scenario)
+
+
+def test_whoever_connects_anew_hears_only_what_comes_from_then_on(play: Play) -> None:
+    async def scenario(open_port: Open, now_ns: Callable[[], int]) -> None:
+        first = await open_port()
+        before = first.reports()
+        await first.submit(_submit(now_ns()), epoch=1, now_ns=now_ns())
+        await _next(before, ReportKind.TRADE)
+        await first.close()
+        second = await open_port()
+        await second.submit(_submit(now_ns(), "o2"), epoch=2, now_ns=now_ns())
+        assert (await anext(second.reports())).order_id == "o2"
+        await second.close()
+
+    play(scenario)
