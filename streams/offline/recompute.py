@@ -1,87 +1,93 @@
-"""Run a shard again from its beginning and compare what it would write with what lies in Kafka, byte for byte.
+"""Run a shard again and compare what it would write with what lies in Kafka, byte for byte.
 
-The journal says in which order an outbox shard stepped its inputs; a one-topic shard needs none, since its input
-topic is the order. The same ``ShardCore`` runs here and in a worker. A reader's dedupe by (source, generation, seq)
-comes first, since a crash may write a record twice; bodies are compared without the schema id; dead letters are
-left out, since they carry no number.
+It begins at the shard's beginning or, for a stretch, at the newest snapshot before it. The journal says in which order
+an outbox shard stepped its inputs; a one-topic shard needs none, since its input topic is the order. The same
+``ShardCore`` runs here and in a worker.
 """
 
 import asyncio
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
 import psycopg
 
-from infra.kafka import log_ends
-from schemas.event import ORDINALS_PER_OFFSET
+from agents.stage import ShardState, Stage
+from schemas.event import ORDINALS_PER_OFFSET, Event
 from schemas.topics import TOPICS
 from streams.engine.dead_letter import BadRecordLimit
-from streams.engine.journal import Input, Segment, decode_external, decode_inputs
-from streams.engine.ports import EngineSettings, Outgoing, RawRecord, StageHosting, StageKind
-from streams.engine.shard import Progress, ShardCore, lane_of
-from streams.offline.log_reader import Lane, LogReader, OwnOutputs, RecomputeImpossible
+from streams.engine.journal import External, Segment, decode_external, decode_inputs
+from streams.engine.ports import EngineSettings, RawRecord, StageHosting, StageKind
+from streams.engine.shard import ShardCore, lane_of, output_lanes
+from streams.offline.comparison import Comparison
+from streams.offline.difference import Difference, InputPlace
+from streams.offline.log_reader import KafkaLog, Lane, LaneReader, Log
+from streams.offline.question import WHOLE, Question
+from streams.offline.start import MadeBy, Start, find_start
 
-_FRAME_BYTES: Final = 5
+__all__ = ["Recomputed", "recompute_shard", "recompute_shard_over"]
 
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """The first place where the log and the recomputation part. None on a side says that it has no such record."""
-
-    topic: str
-    partition: int
-    number: int
-    expected: bytes | None
-    found: bytes | None
-
-    def __str__(self) -> str:
-        place = f"output {self.number} on {self.topic}/{self.partition}"
-        if self.found is None:
-            return f"{place} is not in the log."
-        if self.expected is None:
-            return f"{place} is in the log, but does not follow from the inputs."
-        pairs = enumerate(zip(self.expected, self.found, strict=False))
-        shorter = min(len(self.expected), len(self.found))
-        return f"{place} differs from byte {next((n for n, (a, b) in pairs if a != b), shorter)} on."
+_TELL_EVERY: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Recomputed:
-    """How many inputs were stepped again, how many outputs followed, and how many of them the log has the same."""
+    """How many inputs were stepped again, how many outputs followed, and how many of them the log has the same.
+
+    ``lead_in`` inputs were stepped before the stretch, from the snapshot after batch ``since_batch`` on; what followed
+    from them was compared, too, and is not counted. ``made_by`` says whose work it is.
+    """
 
     inputs: int
     outputs: int
     matched: int
     first_difference: Difference | None
+    lead_in: int = 0
+    since_batch: int = 0
+    made_by: tuple[MadeBy, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ShardRow:
-    """What a shard's row says about how far it has come; its outbox is unsent from batch ``unsent_from`` on."""
+async def recompute_shard(
+    engine: EngineSettings, hosting: StageHosting, shard: str, ask: Question = WHOLE
+) -> Recomputed:
+    """Step a shard again, as far as it has a checkpoint, and compare with Kafka. The worker may be running.
 
-    generation: int
-    progress: Progress
-    unsent_from: int | None
-
-
-async def recompute_shard(engine: EngineSettings, hosting: StageHosting, shard: str) -> Recomputed:
-    """Step a shard again from its beginning to its newest checkpoint and compare. The worker may be running.
-
-    Raises RecomputeImpossible when the shard was never claimed or a log does not reach back to its beginning.
+    Raises RecomputeImpossible when the shard was never claimed, when a log does not reach back far enough, or when
+    other code or settings made what is asked about.
     """
-    partitions = engine.instrument_partitions
-    core = ShardCore(hosting, shard, _own_partition(hosting, shard), engine.codec, partitions)
+    log = KafkaLog(engine.bootstrap, engine.security)
+    return await asyncio.to_thread(recompute_shard_over, engine, hosting, shard, ask, log)
+
+
+def recompute_shard_over(
+    engine: EngineSettings, hosting: StageHosting, shard: str, ask: Question, log: Log
+) -> Recomputed:
+    """Do the same over any log. Blocks."""
+    core = ShardCore(hosting, shard, _own_partition(hosting, shard), engine.codec, engine.instrument_partitions)
     core.limit = BadRecordLimit(stops=False)
-    name = hosting.name
-    lanes = [
-        (topic.name, number)
-        for topic in TOPICS.values()
-        if name in topic.producers or (name.startswith("ingress.") and "ingestion" in topic.producers)
-        for number in range(topic.partitions(partitions))
-    ]
-    return await asyncio.to_thread(_Recomputation(core, engine, lanes).run)
+    lanes = _output_lanes(core, engine.instrument_partitions)
+    # Ends that were read before the checkpoint bound what must follow from it; those read after, what it has sent.
+    ends_before = {lane: end for lane, end in log.ends(lanes).items() if end > 0}
+    with psycopg.connect(engine.dsn) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        start = find_start(connection, core, engine, ask)
+        start.put_into(core)
+        comparison = Comparison(core, engine.codec, log, begun=start.snapshot is not None)
+        recomputation = _Recomputation(core, start, ask, log, comparison)
+        try:
+            difference = recomputation.run(connection) or recomputation.find_unexplained(ends_before)
+        finally:
+            recomputation.close()
+    return Recomputed(
+        recomputation.stepped,
+        comparison.outputs,
+        comparison.matched,
+        difference,
+        recomputation.lead_in,
+        start.batch,
+        start.made_by,
+    )
 
 
 def _own_partition(hosting: StageHosting, shard: str) -> int | None:
@@ -91,136 +97,169 @@ def _own_partition(hosting: StageHosting, shard: str) -> int | None:
     return int(shard) if hosting.topics else None
 
 
+def _output_lanes(core: ShardCore, partitions: int) -> list[Lane]:
+    if core.hosting.kind is StageKind.ONE_TOPIC:
+        return output_lanes(core.hosting, int(core.shard.rpartition("/")[2]), partitions)
+    topics = [topic for topic in TOPICS.values() if core.hosting.name in topic.producers]
+    return [(topic.name, number) for topic in topics for number in range(topic.partitions(partitions))]
+
+
+class NotedStage:
+    """A stage, and what was stepped through it last; the ids of all, as eight bytes each, with ``remember``."""
+
+    def __init__(self, stage: Stage, *, remember: bool) -> None:
+        self.newest: Event | None = None
+        self._stage = stage
+        self._remember = remember
+        self._stepped = array("q")
+
+    @property
+    def name(self) -> str:
+        """The stage's name."""
+        return self._stage.name
+
+    def state_type(self, key: str) -> type:
+        """Return what the stage keeps under a key."""
+        return self._stage.state_type(key)
+
+    def step(self, state: ShardState, event: Event) -> tuple[ShardState, Sequence[Event]]:
+        """Note the event and step it."""
+        self.newest = event
+        if self._remember:
+            self._stepped.append(hash(event.event_id))
+        return self._stage.step(state, event)
+
+    def forget_newest(self) -> None:
+        """Let the last event be none of those that were stepped."""
+        if self._remember:
+            self._stepped.pop()
+
+    def has_stepped(self, event_id: str) -> bool:
+        """Tell whether an event was stepped."""
+        return hash(event_id) in self._stepped
+
+
 class _Recomputation:
-    """One shard's inputs and outputs, compared as they go by, so that memory does not grow with the logs."""
+    """One shard's inputs, stepped and compared as they go by, so that memory does not grow with the logs."""
 
-    def __init__(self, core: ShardCore, engine: EngineSettings, lanes: list[Lane]) -> None:
+    def __init__(self, core: ShardCore, start: Start, ask: Question, log: Log, comparison: Comparison) -> None:
+        self.stepped = self.lead_in = 0
         self._core = core
-        self._engine = engine
-        self._inputs: dict[Lane, LogReader] = {}
-        self._outputs: dict[Lane, OwnOutputs] = {}
-        self._lanes = lanes
-        self._ends_before: dict[Lane, int] = {}
-        self._before: int | None = None
-        self._stepped = self._followed = self._matched = 0
+        self._start = start
+        self._stretch = ask.stretch
+        self._advance = ask.advance
+        self._log = log
+        self._comparison = comparison
+        self._stage = core.stage = NotedStage(core.stage, remember=ask.stretch.to_ns is not None)
+        self._one_topic = core.hosting.kind is StageKind.ONE_TOPIC
+        self._inputs: dict[Lane, LaneReader] = {}
+        self._over = False
 
-    def run(self) -> Recomputed:
-        """Step and compare everything."""
-        # Ends that were read before the checkpoint bound what must follow from it; those read after, what it has sent.
-        self._ends_before = log_ends(self._engine.bootstrap, self._lanes, self._engine.security)
-        try:
-            with psycopg.connect(self._engine.dsn) as connection:
-                connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-                row = _shard_row(connection, self._core)
-                self._core.generation = row.generation
-                difference = self._compare_all(connection, row)
-        finally:
-            for reader in [*self._inputs.values(), *(own.reader for own in self._outputs.values())]:
-                reader.close()
-        return Recomputed(self._stepped, self._followed, self._matched, difference)
+    def run(self, connection: psycopg.Connection[Any]) -> Difference | None:
+        """Step and compare everything that was asked for."""
+        return self._run_one_topic() if self._one_topic else self._run_journal(connection)
 
-    def _compare_all(self, connection: psycopg.Connection[Any], row: ShardRow) -> Difference | None:
-        if self._core.hosting.kind is StageKind.ONE_TOPIC:
-            difference = self._compare_one_topic(row)
-        else:
-            difference = self._compare_journal(connection, row)
-        return difference if difference is not None else self._compare_rest()
+    def close(self) -> None:
+        """Give the readers back."""
+        self._comparison.close()
+        for reader in self._inputs.values():
+            reader.close()
 
-    def _compare_one_topic(self, row: ShardRow) -> Difference | None:
-        topic, _, partition = self._core.shard.rpartition("/")
-        end = row.progress.next_offsets.get(self._core.shard, 0)
-        self._before = end * ORDINALS_PER_OFFSET
-        self._core.progress.letters.taken = row.progress.letters.taken
-        for record in self._records(Segment(topic, int(partition), 0, end - 1)):
-            self._core.take(record)
-            difference = self._compare(sent=True)
-            if difference is not None:
+    def _run_one_topic(self) -> Difference | None:
+        core, row = self._core, self._start.row
+        topic, _, partition = core.shard.rpartition("/")
+        first, end = core.progress.next_offsets.get(core.shard, 0), row.progress.next_offsets.get(core.shard, 0)
+        core.progress.letters.taken = row.progress.letters.taken
+        if first >= end:
+            return None
+        for record in self._records(Segment(topic, int(partition), first, end - 1)):
+            difference = self._step_record(record, None, sent=True)
+            if difference is not None or self._over:
                 return difference
+            self._tell(record.offset - first, end - first)
         return None
 
-    def _compare_journal(self, connection: psycopg.Connection[Any], row: ShardRow) -> Difference | None:
+    def _run_journal(self, connection: psycopg.Connection[Any]) -> Difference | None:
+        row, begin = self._start.row, self._start.batch
         with connection.cursor("journal") as cursor:
             cursor.execute(
-                "SELECT batch, inputs FROM shard_journal WHERE stage = %s AND shard = %s ORDER BY batch",
-                (self._core.hosting.name, self._core.shard),
+                "SELECT batch, inputs FROM shard_journal WHERE stage = %s AND shard = %s AND batch > %s ORDER BY batch",
+                (self._core.hosting.name, self._core.shard, begin),
             )
             for batch, inputs in cursor:
-                for item in decode_inputs(bytes(inputs)):
-                    self._step(item)
-                difference = self._compare(sent=row.unsent_from is None or batch < row.unsent_from)
-                if difference is not None:
+                sent = row.unsent_from is None or batch < row.unsent_from
+                difference = self._step_batch(int(batch), bytes(inputs), sent=sent)
+                if difference is not None or self._over:
+                    return difference
+                self._tell(batch - begin, row.batch - begin)
+        return None
+
+    def _step_batch(self, batch: int, inputs: bytes, *, sent: bool) -> Difference | None:
+        for item in decode_inputs(inputs):
+            if isinstance(item, Segment):
+                for record in self._records(item):
+                    difference = self._step_record(record, batch, sent=sent)
+                    if difference is not None or self._over:
+                        return difference
+            else:
+                difference = self._step_external(item, batch, sent=sent)
+                if difference is not None or self._over:
                     return difference
         return None
 
-    def _step(self, item: Input) -> None:
-        if isinstance(item, Segment):
-            for record in self._records(item):
-                self._core.take(record)
-        else:
-            self._stepped += 1
-            self._core.take_event(decode_external(item, self._core.hosting.event_types), item.origin)
+    def _step_record(self, record: RawRecord, batch: int | None, *, sent: bool) -> Difference | None:
+        self._stage.newest = None
+        self._core.take(record)
+        return self._compare(lane_of(record.topic, record.partition), record.offset, batch, sent=sent)
+
+    def _step_external(self, item: External, batch: int, *, sent: bool) -> Difference | None:
+        event = decode_external(item, self._core.hosting.event_types)
+        self._core.take_event(event, item.origin)
+        self._stage.newest = event
+        return self._compare(None, None, batch, sent=sent)
+
+    def _compare(self, lane: str | None, offset: int | None, batch: int | None, *, sent: bool) -> Difference | None:
+        reached_ns = self._core.reached_ns
+        self._over = self._stretch.is_over(reached_ns)
+        outgoing, _, _ = self._core.drain()
+        if self._over:
+            self._stage.forget_newest()
+            return None
+        counts = self._stretch.has_begun(reached_ns)
+        self.stepped += counts
+        self.lead_in += not counts
+        if not outgoing:
+            return None
+        event = self._stage.newest
+        kind, event_id = ("", "") if event is None else (type(event).__name__, event.event_id)
+        cause = InputPlace(kind, event_id, lane, offset, batch)
+        return self._comparison.compare(outgoing, cause, sent=sent, counts=counts)
 
     def _records(self, segment: Segment) -> Iterator[RawRecord]:
         lane = (segment.topic, segment.partition)
         reader = self._inputs.get(lane)
         if reader is None:
-            reader = self._inputs[lane] = self._reader(lane)
-        for record in reader.through(segment.first, segment.last):
-            self._stepped += 1
-            yield record
+            reader = self._inputs[lane] = self._log.reader(lane, segment.first)
+        return reader.through(segment.first, segment.last)
 
-    def _reader(self, lane: Lane) -> LogReader:
-        return LogReader(self._engine.bootstrap, lane, 0, self._engine.security)
+    def _tell(self, done: int, whole: int) -> None:
+        if (self.stepped + self.lead_in) % _TELL_EVERY == 0:
+            self._advance(self._core.source, done / whole)
 
-    def _compare(self, *, sent: bool) -> Difference | None:
-        outgoing, _, _ = self._core.drain()
-        for expected in outgoing:
-            if expected.topic not in TOPICS:
-                continue
-            self._followed += 1
-            found = self._own(expected.topic, expected.partition).next()
-            if found is None and not sent:
-                continue
-            if found is None or _content(expected) != _content(found):
-                return self._difference(expected, found)
-            self._matched += 1
-        return None
+    def find_unexplained(self, ends_before: dict[Lane, int]) -> Difference | None:
+        """Look for records of this source that should have followed from what was stepped, and did not."""
 
-    def _own(self, topic: str, partition: int) -> OwnOutputs:
-        lane = (topic, partition)
-        if lane not in self._outputs:
-            reader = self._reader(lane)
-            if reader.start > 0:
-                reader.close()
-                raise RecomputeImpossible(f"{lane_of(*lane)} is only kept from offset {reader.start} on.")
-            self._outputs[lane] = OwnOutputs(reader, self._core.source, self._engine.codec, self._before)
-        return self._outputs[lane]
+        def by_number(record: RawRecord, event: Event) -> bool:
+            del record
+            return event.seq < self._passed_offset() * ORDINALS_PER_OFFSET
 
-    def _difference(self, expected: Outgoing, found: RawRecord | None) -> Difference:
-        value = None if found is None else found.value
-        return Difference(expected.topic, expected.partition, self._followed, expected.value, value)
+        def by_cause(record: RawRecord, event: Event) -> bool:
+            if self._stretch.to_ns is None:
+                return record.offset < ends_before[record.topic, record.partition]
+            return self._stage.has_stepped(event.cause_id)
 
-    def _compare_rest(self) -> Difference | None:
-        """Look for records of this source that follow from nothing."""
-        for (topic, partition), end in self._ends_before.items():
-            if end > 0:
-                found = self._own(topic, partition).next()
-                if found is not None and found.offset < end:
-                    return Difference(topic, partition, self._followed + 1, None, found.value)
-        return None
+        return self._comparison.unexplained(ends_before, by_number if self._one_topic else by_cause)
 
-
-def _content(record: Outgoing | RawRecord) -> tuple[bytes | None, bytes, tuple[tuple[str, bytes], ...]]:
-    return record.key, (record.value or b"")[_FRAME_BYTES:], tuple(record.headers)
-
-
-def _shard_row(connection: psycopg.Connection[Any], core: ShardCore) -> ShardRow:
-    key = (core.hosting.name, core.shard)
-    row = connection.execute(
-        "SELECT generation, progress FROM shard WHERE stage = %s AND shard = %s AND progress <> ''", key
-    ).fetchone()
-    if row is None:
-        raise RecomputeImpossible(f"{core.source} has no checkpoint.")
-    unsent = connection.execute("SELECT min(batch) FROM shard_outbox WHERE stage = %s AND shard = %s", key).fetchone()
-    assert unsent is not None
-    return ShardRow(int(row[0]), msgspec.msgpack.decode(bytes(row[1]), type=Progress), unsent[0])
+    def _passed_offset(self) -> int:
+        """Return the offset of the first input that was not asked for."""
+        return self._core.progress.next_offsets.get(self._core.shard, 0) - self._over

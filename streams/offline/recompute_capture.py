@@ -1,92 +1,105 @@
-"""Step a capture again from its first line and compare what ingestion wrote, byte for byte.
+"""Step a capture again and compare what ingestion wrote, byte for byte.
 
 The input is the file itself, so no journal is needed. Headers are left out: they say when a line was read.
 """
 
-from collections.abc import Iterator
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 import psycopg
 
-from schemas.codec import Codec
-from schemas.event import ORDINALS_PER_OFFSET
+from schemas.event import ORDINALS_PER_OFFSET, Event
+from schemas.feed import FeedRecord
 from schemas.topics import MARKET_EVENT
 from streams.composition import Run
-from streams.engine.ports import EngineSettings, Outgoing
-from streams.engine.shard import Progress, ShardCore
+from streams.engine.ports import EngineSettings, RawRecord
+from streams.engine.shard import ShardCore
 from streams.ingestion import FeedSteps, feed_hosting
-from streams.offline.log_reader import LogReader, OwnOutputs, RecomputeImpossible
-from streams.offline.recompute import Difference, Recomputed
+from streams.offline.comparison import Comparison
+from streams.offline.difference import Difference, InputPlace
+from streams.offline.log_reader import KafkaLog
+from streams.offline.question import WHOLE, Question
+from streams.offline.recompute import Recomputed
+from streams.offline.start import find_start
 
-_FRAME_BYTES: Final = 5
+_TELL_EVERY: Final = 512
 
 
-def capture_outputs(run: Run, generation: int, codec: Codec, end: int | None) -> Iterator[list[Outgoing]]:
-    """Yield what follows from each record of the run's capture, up to record ``end``, and at its end from that.
-
-    A capture that is left before its end (``end`` is not None) is not closed. Nothing outside is touched.
-    """
+def recompute_capture(run: Run, engine: EngineSettings, ask: Question = WHOLE) -> Recomputed:
+    """Compare ingestion's outputs up to its newest checkpoint. Blocks. Raises RecomputeImpossible."""
     assert run.capture is not None, "a live connection cannot be re-run"
-    core = ShardCore(feed_hosting(run), run.capture.name, None, codec, run.settings.kafka.instrument_partitions)
-    core.generation = generation
-    steps = FeedSteps(core, next(iter(run.instruments)), live=False)
-    for record in islice(run.capture.records(), end):
-        steps.take(record, record.position, 0)
-        yield core.drain()[0]
-    if end is None:
-        steps.close()
-        yield core.drain()[0]
-
-
-def recompute_capture(run: Run, engine: EngineSettings) -> Recomputed:
-    """Compare ingestion's outputs up to its newest checkpoint. Raises RecomputeImpossible."""
-    assert run.capture is not None, "a live connection cannot be re-run"
+    core = ShardCore(feed_hosting(run), run.capture.name, None, engine.codec, engine.instrument_partitions)
     with psycopg.connect(engine.dsn) as connection:
-        generation, end = _checkpoint(connection, run.capture.name)
-    finished = next(run.capture.records(end), None) is None
-    before = (end + finished) * ORDINALS_PER_OFFSET
-    source = f"ingestion/{run.capture.name}"
-    partitions = range(run.settings.kafka.instrument_partitions)
-    lanes = [(MARKET_EVENT.name, part) for part in partitions]
-    readers = [LogReader(engine.bootstrap, lane, 0, engine.security) for lane in lanes]
-    log = [OwnOutputs(reader, source, engine.codec, before) for reader in readers]
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        start = find_start(connection, core, engine, ask)
+    start.put_into(core)
+    log = KafkaLog(engine.bootstrap, engine.security)
+    comparison = Comparison(core, engine.codec, log, begun=start.snapshot is not None, headers=False)
+    steps = _CaptureSteps(run, core, ask, comparison, start.row.progress.external)
     try:
-        return _compare(capture_outputs(run, generation, engine.codec, None if finished else end), log)
+        difference = steps.run() or steps.find_unexplained()
     finally:
-        for own in log:
-            own.reader.close()
+        comparison.close()
+    figures = (steps.stepped, comparison.outputs, comparison.matched, difference)
+    return Recomputed(*figures, steps.lead_in, start.batch, start.made_by)
 
 
-def _compare(expected: Iterator[list[Outgoing]], log: list[OwnOutputs]) -> Recomputed:
-    inputs = outputs = matched = 0
-    for outgoing in expected:
-        inputs += 1
-        for output in outgoing:
-            outputs += 1
-            found = log[output.partition].next()
-            if found is None or found.key != output.key or _body(found.value) != _body(output.value):
-                value = None if found is None else found.value
-                difference = Difference(output.topic, output.partition, outputs, output.value, value)
-                return Recomputed(inputs, outputs, matched, difference)
-            matched += 1
-    for partition, own in enumerate(log):
-        found = own.next()
-        if found is not None:
-            difference = Difference(MARKET_EVENT.name, partition, outputs + 1, None, found.value)
-            return Recomputed(inputs, outputs, matched, difference)
-    return Recomputed(inputs, outputs, matched, None)
+class _CaptureSteps:
+    """The capture's records, stepped and compared as they go by, up to the record ``end``."""
+
+    def __init__(self, run: Run, core: ShardCore, ask: Question, comparison: Comparison, end: int) -> None:
+        assert run.capture is not None, "a live connection cannot be re-run"
+        self.stepped = self.lead_in = 0
+        self._capture = run.capture
+        self._core = core
+        self._ask = ask
+        self._comparison = comparison
+        self._end = end
+        self._steps = FeedSteps(core, next(iter(run.instruments)), live=False)
+        self._partitions = run.settings.kafka.instrument_partitions
+        self._next_number = core.progress.external
+
+    def run(self) -> Difference | None:
+        """Step and compare everything that was asked for."""
+        first = self._core.progress.external
+        if first >= self._end > 0:
+            return None
+        for record in islice(self._capture.records(first), self._end - first):
+            self._steps.take(record, record.position, 0)
+            if self._ask.stretch.is_over(self._core.reached_ns):
+                return None
+            self._next_number = record.position + 1
+            difference = self._compare(_place(record))
+            if difference is not None:
+                return difference
+            if record.position % _TELL_EVERY == 0:
+                self._ask.advance(self._core.source, (record.position - first) / (self._end - first))
+        return self._close()
+
+    def _close(self) -> Difference | None:
+        if next(self._capture.records(self._end), None) is not None:
+            return None
+        self._steps.close()
+        self._next_number = self._end + 1
+        return self._compare(InputPlace("the end of the capture", offset=self._end))
+
+    def _compare(self, cause: InputPlace) -> Difference | None:
+        counts = self._ask.stretch.has_begun(self._core.reached_ns)
+        self.stepped += counts
+        self.lead_in += not counts
+        return self._comparison.compare(self._core.drain()[0], cause, counts=counts)
+
+    def find_unexplained(self) -> Difference | None:
+        """Look for what ingestion wrote of the records that were stepped, and that did not follow from them."""
+
+        def belongs(record: RawRecord, event: Event) -> bool:
+            del record
+            return event.seq < self._next_number * ORDINALS_PER_OFFSET
+
+        lanes = [(MARKET_EVENT.name, number) for number in range(self._partitions)]
+        return self._comparison.unexplained(lanes, belongs)
 
 
-def _body(value: bytes | None) -> bytes:
-    return (value or b"")[_FRAME_BYTES:]
-
-
-def _checkpoint(connection: psycopg.Connection[Any], shard: str) -> tuple[int, int]:
-    row = connection.execute(
-        "SELECT generation, progress FROM shard WHERE stage = 'ingestion' AND shard = %s AND progress <> ''", (shard,)
-    ).fetchone()
-    if row is None:
-        raise RecomputeImpossible(f"ingestion/{shard} has no checkpoint.")
-    return int(row[0]), msgspec.msgpack.decode(bytes(row[1]), type=Progress).external
+def _place(record: FeedRecord) -> InputPlace:
+    kind = type(record.events[0]).__name__ if record.events else "a refused message"
+    return InputPlace(kind, offset=record.position)
