@@ -31,7 +31,7 @@ from streams.demo.servers import (
 )
 from streams.demo.starting import StartInterrupted, unless_stopped
 from streams.demo.status import Snapshot, read_snapshot
-from streams.demo.summary import summarise
+from streams.demo.summary import records_to_store, summarise
 from streams.demo.table import live_table
 from streams.processes import start_worker
 
@@ -179,9 +179,13 @@ class Demo:
         last, still = -1, 0
         while still < _REST_ROUNDS and time.monotonic() < deadline and not self._stop.is_set():
             await self._pause(1.0)
-            records = read_snapshot(connection).records
-            still = still + 1 if records == last else 0
-            last = records
+            snapshot = read_snapshot(connection)
+            due = await asyncio.to_thread(records_to_store, self._bootstrap, self._partitions, self._security)
+            stored = snapshot.stages.get("sinks", {}).get("records", 0)
+            # The last to hear of anything are the sinks, and on a loaded machine they may be a while behind.
+            at_rest = snapshot.records == last and stored >= due
+            still = still + 1 if at_rest else 0
+            last = snapshot.records
 
     def _check_workers(self) -> None:
         for worker in self._workers:

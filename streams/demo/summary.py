@@ -69,6 +69,14 @@ def summarise(dsn: str, bootstrap: str, instrument_partitions: int, security: Se
     }
 
 
+def records_to_store(bootstrap: str, instrument_partitions: int, security: Security | None = None) -> int:
+    """Return how many records the sinks have read when they have read all that was ever written."""
+    counts = events_per_topic(bootstrap, instrument_partitions, security)
+    stored = {topic.name for topic in TOPICS.values() if "sinks" in topic.consumers}
+    letters = {topic.dead_letters for topic in TOPICS.values()}
+    return sum(count for name, count in counts.items() if name in stored | letters)
+
+
 def events_per_topic(bootstrap: str, instrument_partitions: int, security: Security | None = None) -> dict[str, int]:
     """Return topic -> how many records were ever written to it, from the ends of its log."""
     names = [
