@@ -16,7 +16,7 @@ from streams.simulation.faults import Dice
 from streams.simulation.member import Member
 from streams.simulation.plan import PARTITIONS
 
-_REBALANCE_BOUND_S: Final = 1.0
+_REBALANCE_BOUND_S: Final = 0.4
 _SETTLE_S: Final = (0.005, 0.05)
 
 

@@ -8,7 +8,7 @@ what its successor sends.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from streams.engine.ports import RawRecord
 from streams.simulation.faults import Dice
@@ -89,10 +89,10 @@ class SimulatedProducer:
         key: bytes | None,
         value: bytes | None,
         partition: int,
-        timestamp: float | None,  # noqa: ARG002 - the signature of Faust's producer
-        headers: Sequence[tuple[str, bytes]] | None,
+        *more: Any,
     ) -> "asyncio.Future[Written]":
-        """Take a record; the future is done when the log has it."""
+        """Take a record; the future is done when the log has it. ``more``: an unused time, and the headers."""
+        _, headers = more
         await self._process.gate()
         lane = (topic, partition)
         done: asyncio.Future[Written] = self._loop.create_future()

@@ -29,7 +29,7 @@ _FETCH_S: Final = (0.0005, 0.006)
 _SLOW_FETCH_S: Final = (0.05, 0.5)
 _CHUNK_MOST: Final = 40
 _SEEK_BOUND_S: Final = 20.0
-_NOTICE_S: Final = (0.0, 0.3)
+_NOTICE_S: Final = (0.05, 0.8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

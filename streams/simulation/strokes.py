@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 _STOPPED_S: Final = (0.05, 2.5)
 _AWAY_S: Final = (0.05, 2.0)
-_NOTICED_S: Final = 1.0
+_NOTICED_S: Final = 0.4
 
 
 async def strike(world: "World") -> None:
@@ -69,6 +69,6 @@ STROKES: Final[dict[str, tuple[int, Callable[["World"], None]]]] = {
     "killed_all": (1, _kill_all),
     "terminated": (2, _terminate),
     "rebalanced": (4, _rebalance),
-    "stopped": (3, _stop),
+    "stopped": (6, _stop),
     "database_away": (2, _cut_database),
 }
