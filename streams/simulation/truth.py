@@ -22,7 +22,7 @@ from streams.simulation.database import ShardRows
 from streams.simulation.log import Lane, SimulatedLog
 from streams.simulation.member import CODEC
 from streams.simulation.plan import PARTITIONS
-from streams.simulation.violations import Violation, shortened
+from streams.simulation.violations import Violation, shortened, sides
 
 _ORIGIN: Final = "tradermind-origin-ns"
 Output = tuple[bytes, bytes, tuple[tuple[str, bytes], ...]]
@@ -150,9 +150,11 @@ class ShardTruth:
 
     def _difference(self, lane: Lane, number: int, output: Output | None, record: RawRecord | None) -> Violation:
         place = f"output {number + 1} of {self.source} on {lane}"
-        expected = None if output is None else CODEC.decode(lane[0], output[1], ())
-        found = None if record is None else CODEC.decode(lane[0], record.value, ())
-        return Violation("every output follows from the inputs", place, shortened(expected), shortened(found))
+        expected: object = None if output is None else CODEC.decode(lane[0], output[1], ())
+        found: object = None if record is None else CODEC.decode(lane[0], record.value, ())
+        if expected == found and output is not None and record is not None:
+            expected, found = output, (record.key, record.value, tuple(record.headers))
+        return Violation("every output follows from the inputs", place, *sides(expected, found))
 
     def _compare_coverage(self) -> Violation | None:
         for topic in self._hosting.topics:
@@ -173,5 +175,5 @@ class ShardTruth:
                 place = f"{self.source}, key {key}"
                 expected = msgspec.msgpack.decode(truth[key]) if key in truth else None
                 found = msgspec.msgpack.decode(kept[key]) if key in kept else None
-                return Violation("the state follows from the inputs", place, shortened(expected), shortened(found))
+                return Violation("the state follows from the inputs", place, *sides(expected, found))
         return None
