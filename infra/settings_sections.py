@@ -64,11 +64,15 @@ class RunSettings(Section):
 
 
 class KafkaSettings(Section):
-    """The broker. Without ``bootstrap`` the embedded one is started. Credentials are files."""
+    """The broker. Without ``bootstrap`` the embedded one is started. Credentials are files.
+
+    A worker that is behind on a partition and has not moved on it for ``stuck_after_s`` ends, to be started again.
+    """
 
     bootstrap: str | None = None
     instrument_partitions: Annotated[Whole, Field(ge=1, le=512)] = 4
     replication: Annotated[Whole, Field(ge=1, le=9)] = 1
+    stuck_after_s: Seconds = 120
     cloudevents: CloudEventsOn = CloudEventsOn.MONEY
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_SSL"] = "PLAINTEXT"
     ca_file: Path | None = None

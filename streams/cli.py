@@ -17,15 +17,18 @@ import typer
 from rich.console import Console
 
 from infra.kafka import topic_partitions
-from infra.settings import load_settings
+from infra.postgres.rescales import why_no_worker_may_start
+from infra.settings import SettingsError, load_settings
 from streams import cli_commands, cli_dlq_changes, cli_reads, cli_schemas, cli_topics
 from streams.cli_backtest import backtest
 from streams.cli_conformance import conformance
 from streams.cli_replay import replay
+from streams.cli_rescale import rescale
 from streams.cli_simulate import simulate
 from streams.composition import compose
 from streams.processes import read_run_file, settings_of_run
 from streams.sentences import one_sentence
+from streams.topic_specs import refuse_other_count
 
 app = typer.Typer(
     help="TraderMind: an event-driven trading platform on Kafka.",
@@ -102,8 +105,10 @@ def worker(
         run = compose(settings_of_run(run_file, settings))
         engine = engine_settings(run.settings, embedded=bool(described.get("embedded")), instance_id=instance)
         process = build_worker(run, engine, stages)
-        topic_partitions(engine.bootstrap, engine.security)
+        refuse_other_count(topic_partitions(engine.bootstrap, engine.security), engine.instrument_partitions)
         _await_database(engine.dsn)
+        if (why := why_no_worker_may_start(engine.dsn)) is not None:
+            raise SettingsError(why)
     raise typer.Exit(asyncio.run(process.run()))
 
 
@@ -121,6 +126,7 @@ app.command()(replay)
 app.command()(conformance)
 app.command()(simulate)
 app.add_typer(cli_schemas.app, name="schemas")
+cli_topics.app.command()(rescale)
 app.add_typer(cli_topics.app, name="topics")
 app.add_typer(cli_reads.app)
 app.add_typer(cli_commands.app)

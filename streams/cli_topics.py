@@ -80,6 +80,7 @@ def diff(
 
 @app.command()
 def apply(
+    *,
     broker: BrokerOption = None,
     run_file: RunFileOption = None,
     shorter: Annotated[

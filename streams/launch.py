@@ -64,6 +64,7 @@ def engine_settings(
         embedded=embedded,
         instance_id=instance_id,
         snapshot_interval_s=float(settings.run.snapshot_interval_s),
+        stuck_after_s=float(settings.kafka.stuck_after_s),
     )
 
 

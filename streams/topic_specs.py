@@ -1,10 +1,11 @@
 """What the broker's topics shall be: the topic table, in the broker's own words. The demo and the commands share it."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from infra.kafka import TopicSpec
 from infra.kafka_topics import CLEANUP, RECORD_BYTES, RETENTION
-from infra.settings import Settings
+from infra.settings import Settings, SettingsError
 from schemas.topics import TOPICS, Spread, Topic
 
 _OWN_BYTES_MAX: Final = 2 * 1024 * 1024
@@ -40,3 +41,17 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
 def keyed_topics() -> tuple[Topic, ...]:
     """Return the topics of ours whose key decides the partition: those that a shard of an instrument lives on."""
     return tuple(topic for topic in TOPICS.values() if topic.spread is Spread.BY_INSTRUMENT and not topic.public)
+
+
+def refuse_other_count(there: Mapping[str, int], instrument_partitions: int) -> None:
+    """Raise SettingsError where a keyed topic has another partition count than the setting says: keys would be lost.
+
+    ``there``: topic -> partitions, as the broker has them. A topic that is not there is another matter.
+    """
+    for topic in keyed_topics():
+        found = there.get(topic.name, instrument_partitions)
+        if found != instrument_partitions:
+            raise SettingsError(
+                f"{topic.name} has {found} partitions, but kafka.instrument_partitions is {instrument_partitions}: set"
+                f" it to {found}, or move the keys with `tradermind topics rescale`."
+            )

@@ -116,6 +116,8 @@ class StageHosting:
 class EngineSettings:
     """What every stage of a worker shares. ``session_timeout_s`` must be within the broker's bounds.
 
+    A partition that is behind and has not moved for ``stuck_after_s`` ends the worker.
+
     ``security`` is librdkafka's settings of how to connect; empty is plain text. ``learn`` is None where every schema
     that may be read with is known from the start.
     """
@@ -135,6 +137,7 @@ class EngineSettings:
     snapshot_interval_s: float = 300.0
     heartbeat_interval_ms: int = 100
     chunk_records: int = 1000
+    stuck_after_s: float = 120.0
 
 
 class WorkerFailed(Exception):

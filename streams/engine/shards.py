@@ -19,6 +19,7 @@ from streams.engine.ports import EngineSettings, StageHosting, StageKind, Worker
 from streams.engine.sending import Sender
 from streams.engine.shard import ShardCore, lane_of
 from streams.engine.snapshots import SnapshotPlan, snapshot_hours
+from streams.engine.watchdog import Held
 
 _CLOSE_S: Final = 5.0
 
@@ -51,6 +52,7 @@ class Shards:
         desk: LetterDesk | None = None,
     ) -> None:
         self.running: dict[tuple[str, str], Shard] = {}
+        self.assigned: frozenset[TP] = frozenset()
         self.facts: RunFacts
         self.sender: Sender
         self._engine = engine
@@ -131,6 +133,15 @@ class Shards:
                 tp = TP(topic, int(partition))
                 lowest[tp] = min(offset, lowest.get(tp, offset))
         return lowest
+
+    def held(self) -> list[Held]:
+        """Return (shard, topic partition, next offset to step or None) for all that is assigned."""
+        return [
+            ((name, key), (tp.topic, tp.partition), shard.core.next_offset(tp.topic, tp.partition))
+            for tp in self.assigned
+            for (name, key), shard in self.running.items()
+            if self._reads(name, key, tp)
+        ]
 
     def target(self, tp: TP, start: int, end: int) -> int:
         """Return where to read on: the lowest checkpoint of the stages on it. Raises WorkerFailed outside the log."""

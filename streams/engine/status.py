@@ -37,9 +37,12 @@ def _counters(worker: "Worker") -> dict[tuple[str, str], dict[str, Any]]:
         counters = asdict(shard.core.counters)
         if isinstance(shard, HandlerShard):
             numbers = {name: value for name, value in counters.items() if isinstance(value, int)}
-            handled.setdefault(stage, Counter()).update(numbers)
+            still_s = worker.watch.facts((stage, key))
+            total = handled.setdefault(stage, Counter())
+            total.update(numbers | {"behind_records": int(still_s["behind_records"])})
+            total["still_s"] = max(total["still_s"], int(still_s["still_s"]))
         else:
-            found[stage, key] = counters
+            found[stage, key] = counters | worker.watch.facts((stage, key))
     return found | {(stage, worker.holder): dict(total) for stage, total in handled.items()}
 
 

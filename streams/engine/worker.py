@@ -27,6 +27,7 @@ from streams.engine.sending import Sender
 from streams.engine.shards import Shard, Shards, hosted_partitions, shard_key
 from streams.engine.status import report_status
 from streams.engine.transport import Checkpoints, ChunkSchema, ChunkTransport, raw_records
+from streams.engine.watchdog import RealWorld, Watch
 
 LOG: Final = logging.getLogger("tradermind.worker")
 _SEEK_BOUND_S: Final = 20.0
@@ -57,6 +58,7 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._shards = Shards(engine, hostings, self.holder, self._start, desk=LetterDesk(engine))
         self.shards = self._shards.running
+        self.watch = Watch(engine.stuck_after_s, RealWorld(engine), self._shards.held)
         self._failure: asyncio.Future[WorkerFailed] | None = None
         self._hooks = Checkpoints()
         self.app = self._build_app()
@@ -144,6 +146,7 @@ class Worker:
     async def _claim(self, assignment: frozenset[TP]) -> dict[TP, int]:
         self._hooks.assignment_number += 1
         await self._shards.let_go()
+        self._shards.assigned = assignment
         for hosting, tp in hosted_partitions(self.hostings, assignment):
             key = shard_key(hosting, tp.topic, tp.partition)
             if (hosting.name, key) in self.shards:
@@ -234,6 +237,7 @@ class Worker:
         for resident in self._residents:
             self._start(resident.run(self))
         self._start(report_status(self))
+        self._start(self.watch.run())
         self._start(self._watch_faust())
         await stop
 
