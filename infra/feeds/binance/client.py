@@ -61,6 +61,7 @@ class BinanceFeed:
         self._requests: SnapshotRequests | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._connection = 0
+        self._turned_away = 0
         self._newest_s = 0.0
         self._jitter = random.Random()
         self._closed = False
@@ -169,13 +170,15 @@ class BinanceFeed:
 
     def _resync(self, why: str) -> tuple[Event, ...]:
         now_ns = self._clock()
+        lost = f"; {self._turned_away} messages found no room" if self._turned_away else ""
+        self._turned_away = 0
         return tuple(
             Quality(
                 key=name,
                 event_time_ns=now_ns,
                 available_at_ns=now_ns,
                 kind=QualityKind.RESYNC,
-                detail=f"connection {self._connection} after: {why[:200]}",
+                detail=f"connection {self._connection} after: {why[:200]}{lost}",
             )
             for name in self.instruments
         )
@@ -185,7 +188,7 @@ class BinanceFeed:
             if message.type is aiohttp.WSMsgType.ERROR:
                 return f"the socket failed: {socket.exception()}"
             self._newest_s = time.monotonic()
-            if not self._mailbox.offer(self._received(message.data, "")):
+            if not self._keep(self._received(message.data, "")):
                 return f"the reader fell {self._policy.waiting_records_max} messages behind"
         return f"the venue closed the connection with code {socket.close_code}"
 
@@ -201,7 +204,13 @@ class BinanceFeed:
     def _take_snapshot(self, symbol: str, body: bytes) -> bool:
         received = self._received(body, symbol)
         usable = bool(received.events) and isinstance(received.events[0], BookSnapshot)
-        return self._mailbox.offer(received) and usable
+        return self._keep(received) and usable
+
+    def _keep(self, received: _Received) -> bool:
+        """Put a message where the reader takes it; what finds no room is counted, and told by the next RESYNC."""
+        kept = self._mailbox.offer(received)
+        self._turned_away += not kept
+        return kept
 
     async def _watch(self) -> str:
         """Return when the connection has been silent, or has lasted, for too long."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -287,7 +288,8 @@ def test_a_reader_that_falls_behind_loses_the_connection_and_is_told() -> None:
             return taken, len(server.sent)
 
     taken, connections = asyncio.run(run())
-    assert "the reader fell 100 messages behind" in _resyncs(taken)[1].detail
+    told = re.search(r"the reader fell 100 messages behind; (\d) messages found no room", _resyncs(taken)[1].detail)
+    assert told is not None and 1 <= int(told[1]) <= 2, "what was received and not kept: a message, perhaps a snapshot"
     assert len(taken) <= 10 + 100 + 1
     assert connections == 2
 
