@@ -30,6 +30,7 @@ from streams.engine.transport import Checkpoints, ChunkSchema, ChunkTransport, r
 from streams.engine.watchdog import RealWorld, Watch
 
 LOG: Final = logging.getLogger("tradermind.worker")
+STREAM_CHUNKS: Final = 16
 _SEEK_BOUND_S: Final = 20.0
 _STOP_GRACE_S: Final = 8.0
 _CRASH_WATCH_S: Final = 0.5
@@ -82,7 +83,7 @@ class Worker:
             producer_acks=-1,
             producer_request_timeout=30.0,
             producer_max_request_size=16 * 1024 * 1024,
-            stream_buffer_maxsize=16,
+            stream_buffer_maxsize=STREAM_CHUNKS,
             stream_wait_empty=False,
             topic_allow_declare=False,
             topic_disable_leader=True,

@@ -19,7 +19,7 @@ from infra.servers import ChildProcess, EmbeddedBroker, Launch, start_process
 from schemas.event import stamp_identity, stamp_position
 from schemas.topics import MARKET_MARK
 
-STUCK_AFTER_S = 4.0
+STUCK_AFTER_S = 2.0
 
 
 def _start(bootstrap: str, dsn: str, directory: Path, stage: str) -> ChildProcess:
