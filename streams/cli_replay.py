@@ -109,18 +109,19 @@ def _verdicts(run: Run, stretch: Stretch, stages: tuple[str, ...], *, any_versio
 
 def _report(verdicts: "list[StageVerdict]") -> None:
     table = Table(box=None, pad_edge=False)
-    table.add_column("stage")
+    table.add_column("stage", no_wrap=True)
     for column in ("shards", "lead-in", "inputs", "outputs", "matched"):
         table.add_column(column, justify="right")
-    for column in ("code/settings", "first difference"):
-        table.add_column(column)
+    table.add_column("first difference")
     for verdict in verdicts:
         figures = (verdict.shards, verdict.lead_in, verdict.inputs, verdict.outputs, verdict.matched)
-        versions = " ".join(f"{code or 'unknown'}/{settings or 'unknown'}" for code, settings in verdict.versions())
         found = "none" if verdict.difference is None else "see below"
-        table.add_row(verdict.stage, *(f"{figure:,}" for figure in figures), versions, found)
+        table.add_row(verdict.stage, *(f"{figure:,}" for figure in figures), found)
     console = Console()
     console.print(table)
+    made_by = sorted({version for verdict in verdicts for version in verdict.versions()})
+    for code, kept in made_by:
+        console.print(f"made by code {code or 'unknown'} with settings {kept or 'unknown'}", highlight=False)
     for verdict in verdicts:
         if verdict.difference is not None:
             console.print(f"\n{verdict.first_difference}", soft_wrap=True, markup=False, highlight=False)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from infra.kafka import Security, client_settings, log_ends, log_starts
+from infra.kafka import Security, client_settings, log_ranges
 from streams.engine.ports import RawRecord
 
 _CHUNK: Final = 1000
@@ -22,12 +22,22 @@ class RecomputeImpossible(Exception):
 
 
 class LogReader:
-    """One topic partition, read forward once, from ``first`` or, where that is gone, from what is kept."""
+    """One topic partition, read forward once, from ``first`` or, where that is gone, from what is kept.
 
-    def __init__(self, bootstrap: str, lane: Lane, first: int = 0, security: Security | None = None) -> None:
+    ``kept`` is what the log holds (its first offset, and that of the next record); without it the broker is asked.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        lane: Lane,
+        first: int = 0,
+        security: Security | None = None,
+        *,
+        kept: tuple[int, int] | None = None,
+    ) -> None:
         self.lane = lane
-        self.start = log_starts(bootstrap, [lane], security)[lane]
-        self.end = log_ends(bootstrap, [lane], security)[lane]
+        self.start, self.end = kept or log_ranges(bootstrap, [lane], security)[lane]
         self._first = max(first, self.start)
         settings = {
             "group.id": "tradermind.recompute",

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
-from infra.kafka import Security, log_ends
+from infra.kafka import Security, log_ends, log_ranges
 from schemas.codec import Codec
 from schemas.dead_letters import BadRecord, UnknownRecordType
 from schemas.event import Event
+from schemas.topics import TOPICS
 from streams.engine.log_reader import Lane, LogReader, RecomputeImpossible
 from streams.engine.ports import RawRecord
 
@@ -39,11 +40,13 @@ class Log(Protocol):
 
 
 class KafkaLog:
-    """Kafka."""
+    """Kafka. What it holds of every topic is asked once, when the first reader is wanted: each question costs."""
 
-    def __init__(self, bootstrap: str, security: Security | None) -> None:
+    def __init__(self, bootstrap: str, security: Security | None, partitions: int) -> None:
         self._bootstrap = bootstrap
         self._security = security
+        self._partitions = partitions
+        self._kept: dict[Lane, tuple[int, int]] = {}
 
     def ends(self, lanes: Iterable[Lane]) -> Mapping[Lane, int]:
         """Return the offset that each lane's next record will get. Raises BrokerUnreachable."""
@@ -51,7 +54,14 @@ class KafkaLog:
 
     def reader(self, lane: Lane, first: int) -> LaneReader:
         """Return a reader from ``first`` on, or from what is kept. Raises BrokerUnreachable."""
-        return LogReader(self._bootstrap, lane, first, self._security)
+        if not self._kept:
+            lanes = [
+                (topic.name, number)
+                for topic in TOPICS.values()
+                for number in range(topic.partitions(self._partitions))
+            ]
+            self._kept = log_ranges(self._bootstrap, lanes, self._security)
+        return LogReader(self._bootstrap, lane, first, self._security, kept=self._kept[lane])
 
 
 class OwnOutputs:

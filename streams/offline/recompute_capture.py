@@ -33,7 +33,7 @@ def recompute_capture(run: Run, engine: EngineSettings, ask: Question = WHOLE) -
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         start = find_start(connection, core, engine, ask)
     start.put_into(core)
-    log = KafkaLog(engine.bootstrap, engine.security)
+    log = KafkaLog(engine.bootstrap, engine.security, engine.instrument_partitions)
     comparison = Comparison(core, engine.codec, log, begun=start.snapshot is not None, headers=False)
     steps = _CaptureSteps(run, core, ask, comparison, start.row.progress.external)
     try:
