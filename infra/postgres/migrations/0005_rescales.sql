@@ -43,3 +43,19 @@ BEGIN
 END $$;
 CREATE TRIGGER shard_is_not_rescaled BEFORE INSERT OR UPDATE OF epoch ON shard
     FOR EACH ROW EXECUTE FUNCTION refuse_claim_while_rescaling();
+
+-- A topic that was made anew has its first offsets again: another record at the place of an old letter is no copy of it.
+CREATE OR REPLACE VIEW dead_letter_states AS
+    SELECT l.*, CASE newest.action
+            WHEN 'REPLAY' THEN 'REPLAYING' WHEN 'REPLAYED' THEN 'REPLAYED' WHEN 'DISCARD' THEN 'DISCARDED'
+            ELSE CASE l.reason WHEN 'TAKEN' THEN 'TAKEN' ELSE 'OPEN' END END AS status
+    FROM dead_letters l LEFT JOIN LATERAL (
+        SELECT a.action FROM dead_letter_actions a
+        WHERE (a.dlq_topic, a.dlq_partition, a.dlq_offset) = (l.dlq_topic, l.dlq_partition, l.dlq_offset)
+        ORDER BY a.ordinal DESC LIMIT 1) newest ON true
+    WHERE NOT EXISTS (
+        SELECT 1 FROM dead_letters o
+        WHERE (o.topic, o."partition", o."offset", o.stage, o.reason, o.dlq_topic, o.dlq_partition)
+                = (l.topic, l."partition", l."offset", l.stage, l.reason, l.dlq_topic, l.dlq_partition)
+            AND (o.key, o.value) IS NOT DISTINCT FROM (l.key, l.value)
+            AND o.dlq_offset < l.dlq_offset);
