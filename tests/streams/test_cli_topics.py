@@ -88,6 +88,7 @@ def test_on_real_kafka_diff_and_apply(real_kafka: RealKafka) -> None:
         assert name in topic_partitions(real_kafka.bootstrap)
     code, _, err = _topics("apply", *at, "--settings", str(_with_partitions(real_kafka)))
     assert code == 1 and "rescale" in err, "a keyed topic is never re-keyed in passing"
+    _holds_a_worker_to_the_count(real_kafka)
     ours = [spec.name for spec in topic_specs(load_settings(SETTINGS))]
     delete_topics(real_kafka.bootstrap, ours)
     assert not set(ours) & topic_partitions(real_kafka.bootstrap).keys()
@@ -97,3 +98,22 @@ def _with_partitions(real_kafka: RealKafka) -> Path:
     file = real_kafka.directory / "eight.toml"
     file.write_text(SETTINGS.read_text().replace("instrument_partitions = 4", "instrument_partitions = 8"))
     return file
+
+
+def _holds_a_worker_to_the_count(real_kafka: RealKafka) -> None:
+    """A worker that would look for its keys in eight partitions of four ends before it asks for the database."""
+    named = {"TRADERMIND__KAFKA__BOOTSTRAP": real_kafka.bootstrap, "TRADERMIND__POSTGRES__DSN": "host=/nowhere"}
+    arguments = ["worker", "experts", "--settings", str(_with_partitions(real_kafka))]
+    result = RUNNER.invoke(app, arguments, env=named)
+    assert result.exit_code == 2
+    assert "has 4 partitions, but kafka.instrument_partitions is 8" in result.stderr
+
+
+def test_a_rescale_without_a_database_or_a_reason_is_refused_with_2() -> None:
+    arguments = ["rescale", "--partitions", "8", "--broker", f"127.0.0.1:{free_port()}"]
+    assert _topics(*arguments)[0] == 2, "nobody says why"
+    code, out, err = _topics(*arguments, "--reason", "test")
+    assert (code, out) == (2, "")
+    assert err == "postgres.dsn is not set, and no --dsn was given.\n"
+    code, _, err = _topics(*arguments, "--reason", "test", "--dsn", "host=/nowhere connect_timeout=1")
+    assert code == 2 and err.startswith("The database does not answer")
