@@ -12,7 +12,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import Connection
 
-from infra.kafka import TopicSpec, apply_topics, cluster_id, topic_partitions
+from infra.kafka import TopicSpec, apply_topics, cluster_id, log_ends, topic_partitions
 from infra.kafka_remake import committed_offsets, delete_topics, group_members, grow_topic, set_offsets
 from infra.kafka_topics import differences, find_topics
 from infra.postgres.rescales import (
@@ -31,6 +31,7 @@ from infra.postgres.rescales import (
 )
 from schemas.topics import PREFIX, TOPICS
 from streams.engine.ports import EngineSettings
+from streams.engine.shard import lane_of
 from streams.rescale_checks import newest_positions, refuse_undrained, refuse_unrecorded, refuse_unsaid
 from streams.rescale_state import (
     KEY_RULES,
@@ -42,6 +43,8 @@ from streams.rescale_state import (
     lanes_of,
     move_stage,
     partition_number,
+    progress_of,
+    with_ends,
     without_lanes,
 )
 from streams.topic_specs import keyed_topics
@@ -168,7 +171,8 @@ class Rescaling:
             of_stage = [row for row in keyed if row.stage == stage]
             result = move_stage(self._rules[stage], of_stage, begun.before, begun.after, generation)
             stages[stage] = (result.keys, result.digest)
-            moved += result.rows
+            ends = self._ends_that_go_on(of_stage)
+            moved += [with_ends(row, ends) for row in result.rows]
         newest = newest_positions(keyed, moved, others)
         fenced = [fence(row, lanes_of(sorted(KEYED), partition_number(row.shard)), newest) for row in moved]
         changed = [without_lanes(row, KEYED) for row in others if row.progress]
@@ -176,6 +180,15 @@ class Rescaling:
         write_move(connection, rescale, fenced, changed)
         self._verify(connection, rescale)
         return rescale
+
+    def _ends_that_go_on(self, rows: Sequence[ShardRow]) -> dict[str, int]:
+        """Return lane -> end of what these shards write and what is not made anew.
+
+        Without it whoever takes one up would look through all of these logs for what a former version has sent.
+        """
+        lanes = {lane.rpartition("/")[::2] for row in rows for lane in progress_of(row).output_ends}
+        slots = sorted((topic, int(number)) for topic, number in lanes if topic not in KEYED)
+        return {lane_of(*slot): end for slot, end in log_ends(self._at[0], slots, self._at[1]).items()}
 
     def _remake(self, connection: Connection[Any], rescale: Rescale) -> None:
         """Make every keyed topic anew that has not the new count: one at a time, so that a kill loses no place."""

@@ -173,6 +173,13 @@ def fence(row: ShardRow, lanes: Iterable[str], newest: Mapping[str, tuple[int, i
     return replace(row, progress=msgspec.msgpack.encode(progress))
 
 
+def with_ends(row: ShardRow, ends: Mapping[str, int]) -> ShardRow:
+    """Return a shard that knows where lanes end that go on: nothing of its new generation lies before."""
+    progress = progress_of(row)
+    progress.output_ends = dict(ends)
+    return replace(row, progress=msgspec.msgpack.encode(progress))
+
+
 def without_lanes(row: ShardRow, topics: frozenset[str]) -> ShardRow:
     """Return a shard whose own log goes on, but which wrote to topics that begin anew: it forgets their ends."""
     progress = progress_of(row)

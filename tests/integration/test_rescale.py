@@ -24,7 +24,7 @@ from infra.postgres.rescales import Rescale, why_no_worker_may_start
 from infra.servers import ChildProcess, Launch, RealKafka, start_process
 from infra.settings import load_settings
 from schemas.partition import partition_of
-from schemas.topics import FEATURE_SNAPSHOT, MARKET_EVENT, TOPICS
+from schemas.topics import FEATURE_SNAPSHOT, MARKET_EVENT, MARKET_MARK, TOPICS
 from streams.rescale_state import RescaleRefused
 from streams.topic_specs import keyed_topics, topic_specs
 
@@ -185,6 +185,7 @@ def _rescale_a_run(toys: Toys, at: str) -> None:
     assert {there[topic.name] for topic in keyed_topics()} == {5}
     assert {there[topic.name] for topic in TOPICS.values() if topic.public} == {2}, "others' topics stay"
     _hold_to_truth(toys, 5)
+    _knows_the_ends_that_go_on(toys)
     assert toys.rescale(5) is None, "done is done"
 
     worker = toys.worker(5)
@@ -207,6 +208,18 @@ def _rescale_a_run(toys: Toys, at: str) -> None:
     toys.feed(1, 3)
     with pytest.raises(RescaleRefused, match=f"experts has read {MARKET_EVENT.name}"):
         toys.rescale(5)
+
+
+def _knows_the_ends_that_go_on(toys: Toys) -> None:
+    """Else each shard would read all marks there ever were, before it begins: it has other settings than the former."""
+    with psycopg.connect(toys.dsn) as connection:
+        rows = connection.execute("SELECT progress FROM shard WHERE stage = 'experts'").fetchall()
+    marks = log_ends(toys.bootstrap, [(MARKET_MARK.name, 0)])[MARKET_MARK.name, 0]
+    assert marks == toys.sent
+    for (progress,) in rows:
+        ends = msgspec.msgpack.decode(bytes(progress))["output_ends"]
+        assert ends[f"{MARKET_MARK.name}/0"] == marks
+        assert not any(lane.startswith(FEATURE_SNAPSHOT.name) for lane in ends)
 
 
 def _claim(dsn: str) -> None:
