@@ -61,7 +61,7 @@ def replay(
     if as_json:
         typer.echo(json.dumps([verdict.as_json() for verdict in verdicts], indent=1))
     else:
-        _report(verdicts)
+        report(verdicts)
     if any(verdict.first_difference is not None for verdict in verdicts):
         raise typer.Exit(1)
 
@@ -107,7 +107,8 @@ def _verdicts(run: Run, stretch: Stretch, stages: tuple[str, ...], *, any_versio
         return asyncio.run(verify_run(run, observe, Question(stretch, stages, any_version, advance)))
 
 
-def _report(verdicts: "list[StageVerdict]") -> None:
+def report(verdicts: "list[StageVerdict]") -> None:
+    """Print the verdicts and, of each stage that differs, both sides of its first difference."""
     table = Table(box=None, pad_edge=False)
     table.add_column("stage", no_wrap=True)
     for column in ("shards", "lead-in", "inputs", "outputs", "matched"):

@@ -17,7 +17,7 @@ from streams.engine.shard import ShardCore
 from streams.ingestion import FeedSteps, feed_hosting
 from streams.offline.comparison import Comparison
 from streams.offline.difference import Difference, InputPlace
-from streams.offline.log_reader import KafkaLog
+from streams.offline.log_reader import KafkaLog, Log
 from streams.offline.question import WHOLE, Question
 from streams.offline.recompute import Recomputed
 from streams.offline.start import find_start
@@ -27,13 +27,19 @@ _TELL_EVERY: Final = 512
 
 def recompute_capture(run: Run, engine: EngineSettings, ask: Question = WHOLE) -> Recomputed:
     """Compare ingestion's outputs up to its newest checkpoint. Blocks. Raises RecomputeImpossible."""
+    return recompute_capture_over(
+        run, engine, ask, KafkaLog(engine.bootstrap, engine.security, engine.instrument_partitions)
+    )
+
+
+def recompute_capture_over(run: Run, engine: EngineSettings, ask: Question, log: Log) -> Recomputed:
+    """Do the same over any log."""
     assert run.capture is not None, "a live connection cannot be re-run"
     core = ShardCore(feed_hosting(run), run.capture.name, None, engine.codec, engine.instrument_partitions)
     with psycopg.connect(engine.dsn) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         start = find_start(connection, core, engine, ask)
     start.put_into(core)
-    log = KafkaLog(engine.bootstrap, engine.security, engine.instrument_partitions)
     comparison = Comparison(core, engine.codec, log, begun=start.snapshot is not None, headers=False)
     steps = _CaptureSteps(run, core, ask, comparison, start.row.progress.external)
     try:
