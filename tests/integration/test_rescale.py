@@ -15,7 +15,7 @@ import rescale_toys
 from confluent_kafka import Producer
 from engine_runs import CODEC, ROOT, effects, trade
 
-from infra.kafka import client_settings, log_ends, topic_partitions
+from infra.kafka import client_settings, cluster_id, log_ends, topic_partitions
 from infra.kafka_remake import delete_topics
 from infra.kafka_topics import mend_topics
 from infra.postgres.checkpoints import RunFacts, ShardName, ShardStore
@@ -23,8 +23,10 @@ from infra.postgres.migrate import migrate
 from infra.postgres.rescales import Rescale, why_no_worker_may_start
 from infra.servers import ChildProcess, Launch, RealKafka, start_process
 from infra.settings import load_settings
+from schemas.event import ORDINALS_PER_OFFSET, Heartbeat, stamp_identity, stamp_position
 from schemas.partition import partition_of
-from schemas.topics import FEATURE_SNAPSHOT, MARKET_EVENT, MARKET_MARK, TOPICS
+from schemas.topics import EXPERT_VOTE, FEATURE_SNAPSHOT, MARKET_EVENT, MARKET_MARK, TOPICS
+from streams.engine.shard import Progress
 from streams.rescale_state import RescaleRefused
 from streams.topic_specs import keyed_topics, topic_specs
 
@@ -152,6 +154,7 @@ def test_killed_after_each_step_a_rescale_is_gone_on_with_and_nothing_is_lost(
 
 
 def _rescale_a_run(toys: Toys, at: str) -> None:
+    _capture_that_was_killed(toys, at)
     worker = toys.worker(2)
     toys.feed(HALF, 2)
     while toys.decisions() == 0:
@@ -164,6 +167,9 @@ def _rescale_a_run(toys: Toys, at: str) -> None:
 
     with pytest.raises(RescaleRefused, match="The sinks have read"):
         toys.rescale(5, without_sinks=False)
+    with pytest.raises(RescaleRefused, match="ingestion/a-capture has written more than its checkpoint knows"):
+        toys.rescale(5)
+    _keep_capture(toys.dsn, 6)
     assert why_no_worker_may_start(toys.dsn) is None, "a refusal leaves nothing behind"
 
     for step in ("CLAIMED", "MOVED"):
@@ -208,6 +214,30 @@ def _rescale_a_run(toys: Toys, at: str) -> None:
     toys.feed(1, 3)
     with pytest.raises(RescaleRefused, match=f"experts has read {MARKET_EVENT.name}"):
         toys.rescale(5)
+
+
+def _capture_that_was_killed(toys: Toys, at: str) -> None:
+    """A capture whose checkpoint says 5 records, and which has already written what follows from the sixth."""
+    with psycopg.connect(toys.dsn) as connection:
+        connection.execute(
+            "INSERT INTO shard (stage, shard, epoch, holder, holder_pid, cluster_id, generation, code_version,"
+            " settings_hash, progress, updated_at)"
+            " VALUES ('ingestion', 'a-capture', 1, '', 0, %s, 1, '1', 'toy', '', now() - interval '1 hour')",
+            (cluster_id(at),),
+        )
+    _keep_capture(toys.dsn, 5)
+    beat = Heartbeat(key="expert.vote", event_time_ns=1, available_at_ns=1)
+    stamp_identity(beat, "capture", "ingestion", 0)
+    stamp_position(beat, "ingestion/a-capture", 1, 5 * ORDINALS_PER_OFFSET)
+    producer = Producer(client_settings(at))
+    producer.produce(EXPERT_VOTE.name, CODEC.encode(EXPERT_VOTE.name, beat), partition=1)
+    assert producer.flush(30) == 0
+
+
+def _keep_capture(dsn: str, records: int) -> None:
+    progress = msgspec.msgpack.encode(Progress(external=records))
+    with psycopg.connect(dsn) as connection:
+        connection.execute("UPDATE shard SET progress = %s WHERE stage = 'ingestion'", (progress,))
 
 
 def _knows_the_ends_that_go_on(toys: Toys) -> None:
