@@ -152,6 +152,13 @@ def write_move(
         connection.execute(
             "UPDATE shard SET progress = %s WHERE stage = %s AND shard = %s", (row.progress, row.stage, row.shard)
         )
+        # What it had read by then lies in topics that are no more: a recomputation begins here.
+        for table in ("shard_snapshot", "shard_version"):
+            connection.execute(
+                f"DELETE FROM {table} WHERE stage = %s AND shard = %s",  # noqa: S608
+                (row.stage, row.shard),
+            )
+        connection.execute(KEEP.encode(), (row.stage, row.shard, row.epoch + 1))
     stages = sorted({row.stage for row in moved})
     for table in (*_PER_STAGE, "worker_status"):
         connection.execute(f"DELETE FROM {table} WHERE stage = ANY(%s)", (stages,))  # noqa: S608

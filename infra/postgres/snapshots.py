@@ -81,6 +81,13 @@ def snapshot_before(connection: Connection[Any], stage: str, shard: str, time_ns
     return None if row is None else KeptSnapshot.of_row(row)
 
 
+def snapshot_at(connection: Connection[Any], stage: str, shard: str, batch: int) -> KeptSnapshot | None:
+    """Return the snapshot that was kept after this very batch, or None."""
+    query = _SNAPSHOT + " AND batch = %s"
+    row = connection.execute(query.encode(), (stage, shard, batch)).fetchone()
+    return None if row is None else KeptSnapshot.of_row(row)
+
+
 def progress_after(connection: Connection[Any], stage: str, shard: str, batch: int) -> bytes | None:
     """Return the progress in the first kept snapshot after a batch, or None."""
     row = connection.execute(

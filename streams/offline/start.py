@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import psycopg
 
-from infra.postgres.snapshots import HeldBy, KeptSnapshot, holders_of, progress_after, snapshot_before
+from infra.postgres.snapshots import HeldBy, KeptSnapshot, holders_of, progress_after, snapshot_at, snapshot_before
 from streams.engine.log_reader import RecomputeImpossible
 from streams.engine.ports import EngineSettings
 from streams.engine.shard import Progress, ShardCore
@@ -69,14 +69,23 @@ def find_start(connection: psycopg.Connection[Any], core: ShardCore, engine: Eng
     place = (core.hosting.name, core.shard)
     row = _shard_row(connection, core)
     from_ns = ask.stretch.from_ns
+    holders = holders_of(connection, *place)
     snapshot = None if from_ns is None else snapshot_before(connection, *place, from_ns)
+    if snapshot is None and holders:
+        # A rescale gives a shard its state, and leaves a snapshot of it: that is the beginning then.
+        snapshot = snapshot_at(connection, *place, holders[0].after_batch)
+        if snapshot is not None and from_ns is not None:
+            raise RecomputeImpossible(
+                f"{core.source} begins with what a rescale gave it, at {snapshot.reached_ns} ns on the run's clock:"
+                " what was before cannot be recomputed."
+            )
     if snapshot is not None and snapshot.generation != row.generation:
         raise RecomputeImpossible(
             f"{core.source} began generation {row.generation} after the snapshot of batch {snapshot.batch}, which is of"
             f" generation {snapshot.generation}: what lies between does not follow from the inputs."
         )
     batch = 0 if snapshot is None else snapshot.batch
-    made_by = _made_by(holders_of(connection, *place), batch, row.batch, ask.stretch)
+    made_by = _made_by(holders, batch, row.batch, ask.stretch)
     if not ask.any_version:
         _refuse_others(core.source, made_by, (engine.code_version, engine.settings_hash), row.batch)
     silent: dict[str, int] = {}
@@ -123,7 +132,7 @@ def _refuse_others(source: str, made_by: Sequence[MadeBy], ours: tuple[str, str]
         if made.version == ours:
             continue
         end = made_by[number + 1].after_batch if number + 1 < len(made_by) else last
-        what = "an unknown version"
+        what = "a version that nobody wrote down"
         if made.code_version:
             what = f"code {made.code_version} with settings {made.settings_hash}"
         raise RecomputeImpossible(

@@ -265,11 +265,30 @@ def test_a_stretch_of_another_version_is_refused_and_the_rest_is_not(database: s
     assert [made.code_version for made in found.made_by] == ["1", "2"]
 
 
+def test_a_shard_that_was_given_its_state_begins_there(honest: ToyLine) -> None:
+    """What a rescale leaves behind: a snapshot, and nobody who held the shard before."""
+    with psycopg.connect(honest.dsn) as connection:
+        (kept_ns,) = connection.execute(
+            "SELECT reached_ns FROM shard_snapshot WHERE stage = 'decider' AND batch = 3"
+        ).fetchone() or (0,)
+        connection.execute("UPDATE shard_version SET after_batch = 3 WHERE stage = 'decider'")
+    try:
+        whole = honest.recompute(DECIDER)
+        assert (whole.first_difference, whole.since_batch) == (None, 3)
+        assert whole.matched == whole.outputs > 0
+        assert honest.recompute(DECIDER, MIDDLE).first_difference is None
+        with pytest.raises(RecomputeImpossible, match=f"begins with what a rescale gave it, at {kept_ns} ns"):
+            honest.recompute(DECIDER, Question(Stretch(1, 180)))
+    finally:
+        with psycopg.connect(honest.dsn) as connection:
+            connection.execute("UPDATE shard_version SET after_batch = 0 WHERE stage = 'decider'")
+
+
 def test_batches_that_nobody_wrote_down_are_refused(database: str) -> None:
     line = _line(database)
     with psycopg.connect(database) as connection:
         connection.execute("DELETE FROM shard_version")
-    with pytest.raises(RecomputeImpossible, match="an unknown version"):
+    with pytest.raises(RecomputeImpossible, match="a version that nobody wrote down"):
         line.recompute(DECIDER)
     assert line.recompute(DECIDER, Question(any_version=True)).first_difference is None
 
