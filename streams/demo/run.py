@@ -55,7 +55,6 @@ class Demo:
         self._security: Security = {}
         self._registry = ""
         self._instruments: tuple[str, ...] = ()
-        self._partitions = 0
 
     async def run(self) -> dict[str, Any] | None:
         """Return the summary, or None when the run was ended before its workers were ready.
@@ -90,7 +89,6 @@ class Demo:
         overrides = plan.overrides()
         run = compose(load_settings(plan.settings_file, overrides))
         self._instruments = tuple(run.instruments)
-        self._partitions = run.settings.kafka.instrument_partitions
         self._bootstrap, embedded = await unless_stopped(
             self._stop, start_broker, stack, plan.broker, run.settings, plan.directory
         )
@@ -180,7 +178,7 @@ class Demo:
         while still < _REST_ROUNDS and time.monotonic() < deadline and not self._stop.is_set():
             await self._pause(1.0)
             snapshot = read_snapshot(connection)
-            due = await asyncio.to_thread(records_to_store, self._bootstrap, self._partitions, self._security)
+            due = await asyncio.to_thread(records_to_store, self._bootstrap, self._security)
             stored = snapshot.stages.get("sinks", {}).get("records", 0)
             # The last to hear of anything are the sinks, and on a loaded machine they may be a while behind.
             at_rest = snapshot.records == last and stored >= due
@@ -207,7 +205,7 @@ class Demo:
         self._workers.clear()
 
     def _sum_up(self) -> dict[str, Any]:
-        summary = summarise(self._dsn, self._bootstrap, self._partitions, self._security)
+        summary = summarise(self._dsn, self._bootstrap, self._security)
         # Of a long run this reads for many seconds; who has pressed Ctrl-C does not wait for it.
         checked = () if self._stop.is_set() else self._instruments
         summary["book_against_venue"] = {name: check_book(self._dsn, name) for name in checked}

@@ -5,7 +5,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from infra.kafka import Security, log_ranges
+from infra.kafka import Security, log_ranges, topic_partitions
 from infra.postgres.migrate import row_counts
 from schemas.topics import TOPICS
 from streams.demo.status import read_snapshot
@@ -34,7 +34,7 @@ SELECT count(*) AS orders, percentile_cont(0.5) WITHIN GROUP (ORDER BY tick_to_o
 """
 
 
-def summarise(dsn: str, bootstrap: str, instrument_partitions: int, security: Security | None = None) -> dict[str, Any]:
+def summarise(dsn: str, bootstrap: str, security: Security | None = None) -> dict[str, Any]:
     """Return the summary. Raises psycopg.Error and BrokerUnreachable."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         snapshot = read_snapshot(connection)
@@ -53,7 +53,7 @@ def summarise(dsn: str, bootstrap: str, instrument_partitions: int, security: Se
             "published": grouped.pop("market_events"),
             "quality": grouped.pop("quality"),
         },
-        "events_per_topic": events_per_topic(bootstrap, instrument_partitions, security),
+        "events_per_topic": events_per_topic(bootstrap, security),
         "votes": snapshot.votes,
         "ballots": snapshot.tallies,
         "decisions": grouped.pop("decisions"),
@@ -69,21 +69,22 @@ def summarise(dsn: str, bootstrap: str, instrument_partitions: int, security: Se
     }
 
 
-def records_to_store(bootstrap: str, instrument_partitions: int, security: Security | None = None) -> int:
+def records_to_store(bootstrap: str, security: Security | None = None) -> int:
     """Return how many records the sinks have read when they have read all that was ever written."""
-    counts = events_per_topic(bootstrap, instrument_partitions, security)
+    counts = events_per_topic(bootstrap, security)
     stored = {topic.name for topic in TOPICS.values() if "sinks" in topic.consumers}
     letters = {topic.dead_letters for topic in TOPICS.values()}
     return sum(count for name, count in counts.items() if name in stored | letters)
 
 
-def events_per_topic(bootstrap: str, instrument_partitions: int, security: Security | None = None) -> dict[str, int]:
+def events_per_topic(bootstrap: str, security: Security | None = None) -> dict[str, int]:
     """Return topic -> how many records were ever written to it, from the ends of its log."""
+    there = topic_partitions(bootstrap, security)
     names = [
         (name, partition)
         for topic in TOPICS.values()
         for name in (topic.name, topic.dead_letters)
-        for partition in range(topic.partitions(instrument_partitions))
+        for partition in range(there.get(name, 0))
     ]
     counts: dict[str, int] = {}
     for (name, _), (_, end) in log_ranges(bootstrap, names, security).items():

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
-from infra.kafka import Security, log_ends, log_ranges
+from infra.kafka import Security, log_ends, log_ranges, topic_partitions
 from schemas.codec import Codec
 from schemas.dead_letters import BadRecord, UnknownRecordType
 from schemas.event import Event
@@ -42,10 +42,9 @@ class Log(Protocol):
 class KafkaLog:
     """Kafka. What it holds of every topic is asked once, when the first reader is wanted: each question costs."""
 
-    def __init__(self, bootstrap: str, security: Security | None, partitions: int) -> None:
+    def __init__(self, bootstrap: str, security: Security | None) -> None:
         self._bootstrap = bootstrap
         self._security = security
-        self._partitions = partitions
         self._kept: dict[Lane, tuple[int, int]] = {}
 
     def ends(self, lanes: Iterable[Lane]) -> Mapping[Lane, int]:
@@ -55,11 +54,9 @@ class KafkaLog:
     def reader(self, lane: Lane, first: int) -> LaneReader:
         """Return a reader from ``first`` on, or from what is kept. Raises BrokerUnreachable."""
         if not self._kept:
-            lanes = [
-                (topic.name, number)
-                for topic in TOPICS.values()
-                for number in range(topic.partitions(self._partitions))
-            ]
+            # The public topics' counts are their own: a rescale leaves them alone.
+            there = topic_partitions(self._bootstrap, self._security)
+            lanes = [(name, number) for name in TOPICS for number in range(there.get(name, 0))]
             self._kept = log_ranges(self._bootstrap, lanes, self._security)
         return LogReader(self._bootstrap, lane, first, self._security, kept=self._kept[lane])
 

@@ -56,7 +56,7 @@ async def recompute_shard(
     Raises RecomputeImpossible when the shard was never claimed, when a log does not reach back far enough, or when
     other code or settings made what is asked about.
     """
-    log = KafkaLog(engine.bootstrap, engine.security, engine.instrument_partitions)
+    log = KafkaLog(engine.bootstrap, engine.security)
     return await asyncio.to_thread(recompute_shard_over, engine, hosting, shard, ask, log)
 
 

@@ -27,9 +27,7 @@ _TELL_EVERY: Final = 512
 
 def recompute_capture(run: Run, engine: EngineSettings, ask: Question = WHOLE) -> Recomputed:
     """Compare ingestion's outputs up to its newest checkpoint. Blocks. Raises RecomputeImpossible."""
-    return recompute_capture_over(
-        run, engine, ask, KafkaLog(engine.bootstrap, engine.security, engine.instrument_partitions)
-    )
+    return recompute_capture_over(run, engine, ask, KafkaLog(engine.bootstrap, engine.security))
 
 
 def recompute_capture_over(run: Run, engine: EngineSettings, ask: Question, log: Log) -> Recomputed:
