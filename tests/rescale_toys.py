@@ -45,7 +45,7 @@ class ToyVoting:
         return state, NO_EVENTS
 
 
-HOSTINGS["voting"] = StageHosting(
+VOTING = StageHosting(
     name="voting",
     topics=(FEATURE_SNAPSHOT, EXPERT_VOTE, BALLOT_REQUEST, FEEDBACK_SCORE),
     make_stage=ToyVoting,
@@ -93,6 +93,7 @@ def toy_rescaling(arguments: dict[str, Any], die: Callable[[], NoReturn]) -> Res
 def main(what: str, arguments: dict[str, Any]) -> int:
     """Run a worker, or the command."""
     if what == "worker":
+        HOSTINGS["voting"] = VOTING
         return engine_toys.main(arguments)
     toy_rescaling(arguments, lambda: os._exit(9)).run()
     return 0

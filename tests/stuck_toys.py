@@ -33,8 +33,7 @@ class NeverReady:
         """End."""
 
 
-HOSTINGS["decider"] = replace(HOSTINGS["decider"], companion=NeverReady)
-
 if __name__ == "__main__":
+    HOSTINGS["decider"] = replace(HOSTINGS["decider"], companion=NeverReady)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     sys.exit(engine_toys.main(json.loads(sys.argv[1])))

@@ -80,9 +80,11 @@ async def _running(database: str, producer: HeldProducer, linger_ms: int) -> Asy
     running = asyncio.ensure_future(shard.run())
     try:
         # What came from elsewhere (here the claim itself) is committed at once.
-        await _until(lambda: shard.core.counters.batches == 1)
+        await _until(lambda: shard.core.counters.batches == 1 or running.done())
         yield shard
     finally:
+        if running.done():
+            running.result()  # A shard that ended by itself says why.
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 

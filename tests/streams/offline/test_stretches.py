@@ -85,6 +85,8 @@ class ToyLine:
                 await shard.offer(self.log.lanes[MARKS][first:end])
                 while shard.committed_offsets.get(lane_of(*MARKS), 0) < end:
                     await asyncio.sleep(0.001)
+                    if running.done():
+                        running.result()  # A shard that ended by itself says why.
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
