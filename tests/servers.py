@@ -16,6 +16,7 @@ from asyncapi_parser import ParserMissing, parser_folder
 from secured_kafka import SecuredKafka, secured_kafka
 
 from infra.kafka import TopicSpec, apply_topics
+from infra.kafka_remake import delete_topics
 from infra.servers import (
     EmbeddedBroker,
     EmbeddedPostgres,
@@ -90,6 +91,9 @@ def any_broker(request: pytest.FixtureRequest) -> AnyBroker:
     bootstrap = request.getfixturevalue("real_kafka").bootstrap
 
     def make(topics: Mapping[str, int]) -> object:
+        delete_topics(
+            bootstrap, topics.keys()
+        )  # Tests share this broker, and may have left them with other partitions.
         return apply_topics(bootstrap, [TopicSpec(name, partitions) for name, partitions in topics.items()])
 
     return AnyBroker(bootstrap, make)

@@ -18,6 +18,7 @@ import pytest
 from captures import USDM_20240808
 
 from infra.kafka import TopicSpec, apply_topics
+from infra.kafka_remake import delete_topics
 from infra.postgres.migrate import migrate
 from infra.servers import EmbeddedBroker, RealKafka
 from schemas.topics import TOPICS
@@ -255,6 +256,7 @@ def test_a_checkpoint_of_the_embedded_broker_on_real_kafka(
     migrate(database)
     first = embedded_broker(_topics())
     _runs_for_a_while(tmp_path, first.bootstrap, database)
+    delete_topics(real_kafka.bootstrap, _topics().keys())  # Other tests share this broker.
     apply_topics(real_kafka.bootstrap, [TopicSpec(name, partitions) for name, partitions in _topics().items()])
     said = _worker(tmp_path, real_kafka.bootstrap, database, "decider")
     # A Kafka that has just been started answers the first questions for a coordinator with "not yet", which is logged.
