@@ -111,6 +111,7 @@ def test_an_unreachable_broker_is_one_sentence_at_once_and_no_noise(capfd: pytes
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_a_listener_that_is_no_broker_is_told_within_seconds(capfd: pytest.CaptureFixture[str]) -> None:
     import socket
 
