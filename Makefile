@@ -51,7 +51,7 @@ test-coverage: setup-dev ## the tests of schemas and agents once more, counting 
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow" tests/schemas tests/agents tests/contracts tests/simulation --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 test-integration: setup-dev ## what takes longer, and the platform on the embedded servers and on real Kafka (java, mvn)
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "(embedded or kafka or slow) and not campaign"
+	@$(BIN)/python -m pytest -q -m "(embedded or kafka or slow) and not campaign"
 	@echo "not run here: the campaigns (kill every worker of the platform; a foreign expert over 500 ballots): make test-campaign"
 
 test-campaign: setup-dev ## kill every worker in turn on real Kafka; a foreign expert over 500 ballots
