@@ -1,6 +1,5 @@
 """AsyncAPI's own parser (npm) with the official JSON schemas, fetched once into the cache where Kafka's jars lie."""
 
-import fcntl
 import json
 import shutil
 import subprocess
@@ -9,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from infra.servers.kafka_real import cache_directory
+from infra.servers.fetching import cache_directory, fetch_once
 
 VERSION = "3.6.3"
 _PACKAGES = (f"@asyncapi/parser@{VERSION}", "@asyncapi/avro-schema-parser@3.0.24")
@@ -40,11 +39,7 @@ def parser_folder() -> Path:
         if shutil.which(tool) is None:
             raise ParserMissing(f"The AsyncAPI parser needs {tool}, which is not on this machine.")
     folder = cache_directory() / f"asyncapi-parser-{VERSION}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.is_dir():
-            _fetch(folder)
+    fetch_once(folder, folder.is_dir, lambda: _fetch(folder))
     return folder
 
 

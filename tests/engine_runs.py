@@ -22,9 +22,16 @@ from schemas.market import Trade
 from schemas.partition import partition_of
 from schemas.topics import MARKET_EVENT
 from streams.engine.ports import EngineSettings
+from streams.offline.log_reader import LogReader
 
 ROOT = Path(__file__).resolve().parents[1]
 CODEC = engine_toys.toy_codec()
+SHARDS = (
+    *(("experts", f"tradermind.market.event.v1/{partition}") for partition in range(engine_toys.PARTITIONS)),
+    ("decider", "0"),
+    ("feedback", "0"),
+)
+"""feedback reads topics of one partition, so it is one shard."""
 
 
 @dataclass(slots=True)
@@ -192,6 +199,20 @@ def effect_count(dsn: str) -> int:
         ).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def sequences(bootstrap: str, topic: str, partition: int) -> dict[str, list[int]]:
+    """Return source -> its numbers on a topic partition, as a reader that drops what it has seen takes them."""
+    reader = LogReader(bootstrap, (topic, partition))
+    taken: dict[str, list[int]] = {}
+    while (record := reader.next()) is not None:
+        event = CODEC.decode(record.topic, record.value, record.headers)
+        numbers = taken.setdefault(event.source, [])
+        assert event.generation == 1
+        if not numbers or event.seq > numbers[-1]:
+            numbers.append(event.seq)
+    reader.close()
+    return taken
 
 
 def unsent_batches(dsn: str) -> int:

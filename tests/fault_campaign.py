@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import engine_toys  # noqa: E402
 import psycopg  # noqa: E402
 from engine_runs import (  # noqa: E402
-    CODEC,
+    SHARDS,
     Feed,
     ToyRun,
     effect_count,
@@ -32,6 +32,7 @@ from engine_runs import (  # noqa: E402
     engine_of,
     eventually,
     fresh_topics,
+    sequences,
     unsent_batches,
 )
 from faults import FAULTS, WORKERS, World  # noqa: E402
@@ -41,15 +42,9 @@ from infra.postgres.migrate import migrate  # noqa: E402
 from infra.servers import EmbeddedPostgres, RealKafka, start_kafka, start_postgres  # noqa: E402
 from infra.servers.process import ServerFailed  # noqa: E402
 from schemas.topics import DECISION, MARKET_EVENT  # noqa: E402
-from streams.offline.log_reader import LogReader  # noqa: E402
 from streams.offline.recompute import recompute_shard  # noqa: E402
 
 PER_SECOND = 240
-SHARDS = (
-    *(("experts", f"{MARKET_EVENT.name}/{partition}") for partition in range(engine_toys.PARTITIONS)),
-    ("decider", "0"),
-    ("feedback", "0"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +127,7 @@ def _judge(world: World, count: int, recovery_s: float) -> Verdict:
     found = effects(run.dsn)
     found.pop("order")
     due = {f"{kind}:{number}" for kind in ("Decision", "MarketMark") for number in range(count)}
-    numbers = _numbers(run.bootstrap, DECISION.name)
+    numbers = sequences(run.bootstrap, DECISION.name, 0)["decider/0"]
     missing = len(due - found.keys()) + len(set(range(1, count + 1)) - set(numbers))
     extra = sum(times - 1 for times in found.values()) + len(found.keys() - due) + len(numbers) - len(set(numbers))
     differing = recomputed = 0
@@ -143,18 +138,6 @@ def _judge(world: World, count: int, recovery_s: float) -> Verdict:
     lanes = [(MARKET_EVENT.dead_letters, partition) for partition in range(engine_toys.PARTITIONS)]
     letters = sum(log_ends(run.bootstrap, lanes).values())
     return Verdict(missing, extra, differing, recomputed, recovery_s, letters, world.notes)
-
-
-def _numbers(bootstrap: str, topic: str) -> list[int]:
-    """Return the numbers of a topic as a reader takes them who drops what it has seen."""
-    reader = LogReader(bootstrap, (topic, 0))
-    taken: list[int] = []
-    while (record := reader.next()) is not None:
-        event = CODEC.decode(record.topic, record.value, record.headers)
-        if not taken or event.seq > taken[-1]:
-            taken.append(event.seq)
-    reader.close()
-    return taken
 
 
 def _row(name: str, verdicts: Sequence[Verdict]) -> str:

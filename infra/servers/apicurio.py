@@ -1,6 +1,5 @@
 """Apicurio Registry 2.6, fetched by Maven and run with plain java: a real server behind the Confluent REST API."""
 
-import fcntl
 import http.client
 import shutil
 import signal
@@ -10,15 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from infra.servers.kafka_real import cache_directory
+from infra.servers.fetching import DEPENDENCY_PLUGIN, cache_directory, fetch_once, run_maven
 from infra.servers.ports import LOOPBACK, free_port
-from infra.servers.process import ChildProcess, Launch, ServerFailed, run_to_end, start_process, wait_until_ready
+from infra.servers.process import ChildProcess, Launch, ServerFailed, start_process, wait_until_ready
 
 VERSION: Final = "2.6.13.Final"
 _API: Final = "/apis/ccompat/v7"
 _ARTIFACT: Final = f"io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all"
-_PLUGIN: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1"
-_FETCH_S: Final = 300.0
 _START_S: Final = 60.0
 _STOP_S: Final = 10.0
 _JAVA: Final = ("-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
@@ -85,27 +82,17 @@ def _program() -> Path:
     if program.is_file():
         return program
     _require("mvn")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # Of several test processes one fetches; the kernel frees a dead one's lock.
-        if not program.is_file():
-            _fetch(folder)
+    fetch_once(folder, program.is_file, lambda: _fetch(folder))
     return program
 
 
 def _fetch(folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
         place = Path(partial)
-        copy = (f"{_PLUGIN}:copy", f"-Dartifact={_ARTIFACT}", f"-DoutputDirectory={place}")
-        get = (f"{_PLUGIN}:get", f"-Dartifact={_ARTIFACT}", "-Dtransitive=false")
+        copy = (f"{DEPENDENCY_PLUGIN}:copy", f"-Dartifact={_ARTIFACT}", f"-DoutputDirectory={place}")
+        get = (f"{DEPENDENCY_PLUGIN}:get", f"-Dartifact={_ARTIFACT}", "-Dtransitive=false")
         for goal in (get, copy):
-            launch = Launch("Maven", ["mvn", "-q", "-B", *goal], place / "mvn.log", directory=place)
-            try:
-                run_to_end(launch, _FETCH_S)
-            except ServerFailed as error:
-                lines = [line for line in launch.log_file.read_text(errors="replace").splitlines() if "ERROR" in line]
-                reason = lines[0][:300] if lines else str(error)
-                raise RegistryMissing(f"Maven could not fetch Apicurio {VERSION}: {reason}") from error
+            run_maven(goal, place, f"Apicurio {VERSION}", RegistryMissing)
         with tarfile.open(next(place.glob("*.tar.gz"))) as archive:
             archive.extractall(place / "unpacked", filter="data")
         (place / "unpacked").rename(folder)

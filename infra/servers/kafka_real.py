@@ -1,8 +1,6 @@
 """Apache Kafka 4.1 (KRaft, one node), fetched by Maven and run with plain java on loopback ports."""
 
 import base64
-import fcntl
-import os
 import shutil
 import signal
 import tempfile
@@ -13,12 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from infra.kafka import BrokerUnreachable, cluster_id
+from infra.servers.fetching import DEPENDENCY_PLUGIN, cache_directory, fetch_once, run_maven
 from infra.servers.ports import free_port, port_is_open
 from infra.servers.process import ChildProcess, Launch, ServerFailed, run_to_end, start_process, wait_until_ready
 
 VERSION: Final = "4.1.1"
-_FETCH: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
-_FETCH_S: Final = 300.0
+_FETCH: Final = f"{DEPENDENCY_PLUGIN}:copy-dependencies"
 _FORMAT_S: Final = 60.0
 _START_S: Final = 60.0
 _STOP_S: Final = 20.0
@@ -149,11 +147,6 @@ def _answers(port: int) -> bool:
         return False
 
 
-def cache_directory() -> Path:
-    """Return where fetched servers are kept between runs; TRADERMIND_CACHE names another place."""
-    return Path(os.environ.get("TRADERMIND_CACHE") or Path.home() / ".cache" / "tradermind")
-
-
 def kafka_libraries() -> Path:
     """Return the folder of Kafka's jars, fetched once by Maven. Raises KafkaMissing with one clear sentence."""
     _require("java")
@@ -161,11 +154,7 @@ def kafka_libraries() -> Path:
     if libraries.is_dir():
         return libraries
     _require("mvn")
-    libraries.parent.mkdir(parents=True, exist_ok=True)
-    with libraries.with_name(f".{libraries.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # Of several test processes one fetches; the kernel frees a dead one's lock.
-        if not libraries.is_dir():
-            _fetch(libraries)
+    fetch_once(libraries, libraries.is_dir, lambda: _fetch(libraries))
     return libraries
 
 
@@ -173,14 +162,7 @@ def _fetch(libraries: Path) -> None:
     with tempfile.TemporaryDirectory(dir=libraries.parent) as partial:
         folder = Path(partial)
         (folder / "pom.xml").write_text(_POM.format(version=VERSION))
-        command = ["mvn", "-q", "-B", _FETCH, "-DoutputDirectory=libs"]
-        launch = Launch("Maven", command, folder / "mvn.log", directory=folder)
-        try:
-            run_to_end(launch, _FETCH_S)
-        except ServerFailed as error:
-            lines = [line for line in launch.log_file.read_text(errors="replace").splitlines() if "ERROR" in line]
-            reason = lines[0][:300] if lines else str(error)
-            raise KafkaMissing(f"Maven could not fetch Kafka {VERSION}: {reason}") from error
+        run_maven((_FETCH, "-DoutputDirectory=libs"), folder, f"Kafka {VERSION}", KafkaMissing)
         (folder / "libs").rename(libraries)
 
 

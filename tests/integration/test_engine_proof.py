@@ -15,7 +15,7 @@ from pathlib import Path
 import engine_toys
 import pytest
 from engine_runs import (
-    CODEC,
+    SHARDS,
     Feed,
     ToyRun,
     effect_count,
@@ -24,21 +24,14 @@ from engine_runs import (
     eventually,
     feed_slowly,
     fresh_topics,
+    sequences,
     unsent_batches,
 )
 
 from infra.postgres.migrate import migrate
 from infra.servers import EmbeddedBroker, RealKafka, start_postgres
 from schemas.topics import DECISION, FEATURE_SNAPSHOT, FEEDBACK_SCORE, MARKET_MARK
-from streams.offline.log_reader import LogReader
 from streams.offline.recompute import Recomputed, recompute_shard
-
-SHARDS = (
-    *(("experts", f"tradermind.market.event.v1/{partition}") for partition in range(engine_toys.PARTITIONS)),
-    ("decider", "0"),
-    ("feedback", "0"),
-)
-"""feedback reads topics of one partition, so it is one shard."""
 
 
 @pytest.fixture
@@ -68,20 +61,6 @@ def recompute(run: ToyRun, stage: str, shard: str) -> Recomputed:
     """Compare a shard's outputs with a recomputation."""
     hosting = engine_toys.HOSTINGS[stage]
     return asyncio.run(recompute_shard(engine_of(run), hosting, shard))
-
-
-def sequences(bootstrap: str, topic: str, partition: int) -> dict[str, list[int]]:
-    """Return source -> its numbers on a topic partition, as a reader that drops what it has seen takes them."""
-    reader = LogReader(bootstrap, (topic, partition))
-    taken: dict[str, list[int]] = {}
-    while (record := reader.next()) is not None:
-        event = CODEC.decode(record.topic, record.value, record.headers)
-        numbers = taken.setdefault(event.source, [])
-        assert event.generation == 1
-        if not numbers or event.seq > numbers[-1]:
-            numbers.append(event.seq)
-    reader.close()
-    return taken
 
 
 def kill_at_random(run: ToyRun, rounds: int, pause_s: tuple[float, float], seed: int) -> int:
