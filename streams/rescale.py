@@ -5,6 +5,7 @@ changes nothing. Then all states move in one transaction, verified in it; only t
 and only topics whose every record was read. A command that was killed is run again, and goes on where it stopped.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -51,6 +52,9 @@ from streams.topic_specs import keyed_topics
 
 KEYED: Final = frozenset(topic.name for topic in keyed_topics())
 QUIET_S: Final = 10.0
+# A worker that ended without a word stays in its groups for its session timeout, and leaving is asked for only once.
+DEPARTURE_S: Final = 15.0
+DEPARTURE_PAUSE_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +62,7 @@ class RescaleOrder:
     """What was ordered, by whom and why. ``specs``: the table's topics under the new count.
 
     ``without_sinks``: nobody keeps the record, so nobody need have read to the end for it. ``quiet_s``: so long
-    nothing may have been written.
+    nothing may have been written. ``departure_s``: so long it waits for the members of consumer groups to be gone.
     """
 
     partitions: int
@@ -67,6 +71,7 @@ class RescaleOrder:
     why: str
     without_sinks: bool = False
     quiet_s: float = QUIET_S
+    departure_s: float = DEPARTURE_S
     dry_run: bool = False
 
 
@@ -147,11 +152,17 @@ class Rescaling:
         return known.pop()
 
     def _refuse_life(self, connection: Connection[Any]) -> None:
-        for group, members in group_members(self._at[0], f"{PREFIX}.", self._at[1]).items():
-            if members:
+        deadline = time.monotonic() + self._order.departure_s
+        while staying := {group: members for group, members in self._groups().items() if members}:
+            if time.monotonic() >= deadline:
+                group, members = next(iter(staying.items()))
                 raise RescaleRefused(f"The group {group} has members ({', '.join(members)}): stop all workers first.")
+            time.sleep(DEPARTURE_PAUSE_S)
         if signs := at_work(connection, self._order.quiet_s):
             raise RescaleRefused(f"{signs[0]} Stop all workers first.")
+
+    def _groups(self) -> Mapping[str, Sequence[str]]:
+        return group_members(self._at[0], f"{PREFIX}.", self._at[1])
 
     def _move(self, connection: Connection[Any], begun: Rescale) -> Rescale:
         rows = read_shards(connection)

@@ -21,7 +21,7 @@ from schemas.feedback import ExpertScore
 from schemas.opinions import Bar
 from schemas.topics import BALLOT_REQUEST, EXPERT_VOTE, FEATURE_SNAPSHOT, FEEDBACK_SCORE
 from streams.engine.ports import EngineSettings, StageHosting, StageKind
-from streams.rescale import RescaleOrder, Rescaling
+from streams.rescale import DEPARTURE_S, RescaleOrder, Rescaling
 from streams.rescale_state import KeyRule
 from streams.topic_specs import topic_specs
 
@@ -86,6 +86,7 @@ def toy_rescaling(arguments: dict[str, Any], die: Callable[[], NoReturn]) -> Res
         why="test",
         without_sinks=arguments.get("without_sinks", True),
         quiet_s=0.3,
+        departure_s=arguments.get("departure_s", DEPARTURE_S),
     )
     return Rescaling(engine, order, observe, TOY_RULES)
 

@@ -161,7 +161,7 @@ def _rescale_a_run(toys: Toys, at: str) -> None:
         assert worker.alive(), worker.last_lines(20)
         time.sleep(0.2)
     with pytest.raises(RescaleRefused, match="has members"):
-        toys.rescale(5)
+        toys.rescale(5, departure_s=1)
     toys.settle(worker, 2)
     _hold_to_truth(toys, 2)
 
