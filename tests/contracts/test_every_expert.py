@@ -37,6 +37,12 @@ def encoded(value: Any) -> bytes:
     return msgspec.msgpack.encode(value)
 
 
+def first_difference(first: list[Assessment], second: list[Assessment]) -> int | None:
+    """Return where two series differ to the byte, or None: a diff of thousands of bytes says less, and takes a minute."""
+    pairs = zip(first, second, strict=True)
+    return next((number for number, (one, other) in enumerate(pairs) if encoded(one) != encoded(other)), None)
+
+
 def with_holes(snapshots: list[FeatureSnapshot], period: int) -> list[FeatureSnapshot]:
     """Null one input after the other, the mid and the book now and then, and leave out every 17th snapshot."""
     broken = []
@@ -84,7 +90,7 @@ def test_name_and_docstring(expert: Expert) -> None:
 def test_the_same_input_gives_the_same_bytes(expert: Expert) -> None:
     first, second = assess_all(expert, STORY), assess_all(expert, STORY)
     assert encoded(first[0]) == encoded(second[0])
-    assert [encoded(item) for item in first[1]] == [encoded(item) for item in second[1]]
+    assert first_difference(first[1], second[1]) is None
 
 
 @every_expert
@@ -105,7 +111,7 @@ def test_replay_from_a_checkpoint_gives_the_same_bytes(expert: Expert, cut: int)
     assert restored == state
     after_state, after = assess_all(expert, STORY[cut:], restored)
     assert encoded(after_state) == encoded(whole_state)
-    assert [encoded(item) for item in after] == [encoded(item) for item in whole[cut:]]
+    assert first_difference(after, whole[cut:]) is None
 
 
 @every_expert
@@ -113,7 +119,7 @@ def test_nothing_looks_ahead(expert: Expert) -> None:
     """Two futures after one past: what was said in the past is the same."""
     up, down = STORY[:80] + list(walk(11, STEPS, drift=2.0))[80:], STORY[:80] + list(walk(13, STEPS, drift=-2.0))[80:]
     first, second = assess_all(expert, up)[1], assess_all(expert, down)[1]
-    assert [encoded(item) for item in first[:80]] == [encoded(item) for item in second[:80]]
+    assert first_difference(first[:80], second[:80]) is None
 
 
 @every_expert
