@@ -44,6 +44,7 @@ class Codec:
         self._cloud_events = cloud_events
         self._writers: dict[tuple[str, type], tuple[bytes, Any]] = {}
         self._readers: dict[str, dict[str, _Reader]] = {}
+        self._known: dict[tuple[str, bytes], tuple[_Reader, WriterSchema]] = {}
         for topic in TOPICS.values():
             self._readers[topic.name] = {record.__name__: _Reader(record) for record in topic.records}
             for record in topic.records:
@@ -81,10 +82,16 @@ class Codec:
             raise BadRecord(DeadLetterReason.MALFORMED, "the record has no value")
         if len(value) > RECORD_BYTES_MAX:
             raise BadRecord(DeadLetterReason.TOO_LARGE, f"{len(value)} bytes, {RECORD_BYTES_MAX} allowed")
+        # An id that was read once names the same schema for ever, so only a new one is looked up.
+        known = None if headers else self._known.get((topic, value[:FRAME_BYTES]))
+        if known is not None:
+            return known[0].read(known[1], value, FRAME_BYTES)
         writer, start = self._writer_of(value, headers)
         reader = self._readers[topic].get(writer.record_name)
         if reader is None:
             raise UnknownRecordType(f"{writer.record_name} on {topic}")
+        if start == FRAME_BYTES:
+            self._known[topic, value[:FRAME_BYTES]] = (reader, writer)
         return reader.read(writer, value, start)
 
     def _writer_of(self, value: bytes, headers: Headers) -> tuple[WriterSchema, int]:
