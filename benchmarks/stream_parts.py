@@ -13,9 +13,10 @@ from schemas.market import Trade
 from schemas.schema_table import SchemaTable
 from schemas.topics import MARKET_EVENT
 from streams.engine.dedupe import SeenPositions
+from streams.engine.lane import lane_of
 from streams.engine.ports import RawRecord
 from streams.engine.sending import Sender
-from streams.engine.shard import ShardCore, lane_of
+from streams.engine.shard import ShardCore
 
 _PASSES: Final = 5
 

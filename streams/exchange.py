@@ -37,7 +37,7 @@ def read_config(path: Path) -> ExchangeConfig:
         raise ExchangeFailed(f"The exchange's settings {path} are not usable: {error}.") from None
 
 
-async def serve(config: ExchangeConfig, port_file: Path) -> None:
+async def serve(config: ExchangeConfig, port_file: Path, server_type: type[ExchangeServer] = ExchangeServer) -> None:
     """Serve until told to end. Raises ExchangeFailed when the port is taken or the capture cannot be read."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -49,7 +49,7 @@ async def serve(config: ExchangeConfig, port_file: Path) -> None:
         raise ExchangeFailed(f"The exchange has no market: {error}") from None
     except (RecordDamaged, OSError) as error:
         raise ExchangeFailed(f"The exchange cannot go on from its record: {error}") from None
-    server = ExchangeServer(core)
+    server = server_type(core)
     runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     clock: asyncio.Task[None] | None = None
@@ -97,14 +97,14 @@ async def _until_parent_dies(stop: asyncio.Event) -> None:
     stop.set()
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the exchange; return 0 at its ordered end and 2 when it could not start."""
+def main(arguments: list[str] | None = None, server_type: type[ExchangeServer] = ExchangeServer) -> int:
+    """Run the exchange, as the server given; return 0 at its ordered end and 2 when it could not start."""
     parser = ArgumentParser(prog="python -m streams.exchange", description="The simulated exchange.")
     parser.add_argument("--config", type=Path, required=True, help="settings, as JSON (see ExchangeConfig)")
     parser.add_argument("--port-file", type=Path, required=True, help="where to write the port once it is open")
     given = parser.parse_args(arguments)
     try:
-        asyncio.run(serve(read_config(given.config), given.port_file))
+        asyncio.run(serve(read_config(given.config), given.port_file, server_type))
     except ExchangeFailed as error:
         sys.stderr.write(f"{error}\n")
         return 2

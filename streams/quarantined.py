@@ -7,7 +7,8 @@ import msgspec
 import psycopg
 
 from schemas.topics import TOPICS, Topic
-from streams.engine.shard import Progress, lane_of
+from streams.engine.lane import lane_of
+from streams.engine.shard import Progress
 
 
 @dataclass(frozen=True, slots=True)

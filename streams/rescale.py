@@ -31,8 +31,8 @@ from infra.postgres.rescales import (
     write_move,
 )
 from schemas.topics import PREFIX, TOPICS
+from streams.engine.lane import lane_of
 from streams.engine.ports import EngineSettings
-from streams.engine.shard import lane_of
 from streams.rescale_checks import newest_positions, refuse_undrained, refuse_unrecorded, refuse_unsaid
 from streams.rescale_state import (
     KEY_RULES,

@@ -9,9 +9,10 @@ from infra.postgres.rescales import ShardRow
 from schemas.dead_letters import BadRecord, UnknownRecordType
 from schemas.event import ORDINALS_PER_OFFSET, Event
 from schemas.topics import PREFIX
+from streams.engine.lane import lane_of
 from streams.engine.log_reader import LogReader
 from streams.engine.ports import EngineSettings
-from streams.engine.shard import Progress, lane_of
+from streams.engine.shard import Progress
 from streams.rescale_state import RescaleRefused, partition_number, progress_of
 from streams.topic_specs import keyed_topics
 

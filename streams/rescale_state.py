@@ -17,7 +17,8 @@ from agents.voting.stage import Clock, Strays
 from infra.postgres.rescales import ShardRow
 from schemas.partition import partition_of
 from streams.engine.dedupe import SeenPositions
-from streams.engine.shard import Progress, lane_of
+from streams.engine.lane import lane_of
+from streams.engine.shard import Progress
 
 Placed = tuple[int, bytes]
 """A partition, and what lies there."""

@@ -22,8 +22,9 @@ from schemas.schema_table import SchemaTable
 from schemas.topics import TOPICS
 from schemas.values import NS_PER_MS
 from streams.composition import Run
+from streams.engine.lane import lane_of
 from streams.engine.ports import Outgoing, RawRecord, StageHosting, StageKind
-from streams.engine.shard import ShardCore, lane_of
+from streams.engine.shard import ShardCore
 from streams.ingestion import FeedSteps, feed_hosting
 from streams.launch import stage_hosting
 

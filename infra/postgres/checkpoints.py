@@ -8,6 +8,7 @@ from psycopg.conninfo import make_conninfo
 
 from infra.postgres.patient_store import (
     Checkpoint,
+    ClaimRefused,
     Commit,
     DatabaseGone,
     PatientStore,
@@ -20,6 +21,7 @@ from infra.postgres.snapshots import AGE_S, KEEP, NOTE_VERSION, PRUNE
 
 __all__ = [
     "Checkpoint",
+    "ClaimRefused",
     "Commit",
     "DatabaseGone",
     "PatientStore",
@@ -84,7 +86,14 @@ class ShardStore(PatientStore):
         return self._epoch
 
     async def claim_once(self, facts: RunFacts) -> Checkpoint:
-        """Take the shard over in one transaction."""
+        """Take the shard over in one transaction. Raises ClaimRefused while a rescale is under way."""
+        try:
+            return await self._claim_once(facts)
+        except psycopg.errors.RaiseException as refused:
+            sentence = refused.diag.message_primary or "the database refuses it"
+            raise ClaimRefused(f"{self._name.stage}/{self._name.shard} cannot be claimed: {sentence}.") from refused
+
+    async def _claim_once(self, facts: RunFacts) -> Checkpoint:
         connection = await self._connected()
         name = self._name
         async with connection.transaction():

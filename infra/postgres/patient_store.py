@@ -24,6 +24,10 @@ class ShardLost(Exception):
     """Another worker has claimed the shard; whoever sees this writes nothing more."""
 
 
+class ClaimRefused(Exception):
+    """Nobody may claim a shard now, in one clear sentence: a rescale moves what shards keep."""
+
+
 class DatabaseGone(Exception):
     """The database did not come back within the time allowed, in one clear sentence."""
 

@@ -63,6 +63,11 @@ def start_database(stack: ExitStack, directory: Path) -> str:
 
 def start_exchange(stack: ExitStack, run: Run, directory: Path) -> tuple[str, ChildProcess]:
     """Start the simulated exchange for this run; return its URL."""
+    return launch_exchange(stack, exchange_config(run, directory), directory)
+
+
+def exchange_config(run: Run, directory: Path) -> ExchangeConfig:
+    """Return the exchange that suits this run, with its record below ``directory``."""
     settings = run.settings
     simulated = {name: run.instruments[name] for name in sorted(run.fed)}
     fill_max = {
@@ -70,7 +75,7 @@ def start_exchange(stack: ExitStack, run: Run, directory: Path) -> tuple[str, Ch
         for name, item in settings.instruments.items()
         if name in simulated and item.quote_fill_max is not None
     }
-    config = ExchangeConfig(
+    return ExchangeConfig(
         mode="replay" if run.on_capture else "full",
         instruments=tuple(simulated.values()),
         seed=settings.sim.seed if settings.sim.seed is not None else settings.run.seed,
@@ -81,10 +86,16 @@ def start_exchange(stack: ExitStack, run: Run, directory: Path) -> tuple[str, Ch
         fill_max=fill_max,
         record=str(directory / "exchange.record"),
     )
+
+
+def launch_exchange(
+    stack: ExitStack, config: ExchangeConfig, directory: Path, module: str = "streams.exchange"
+) -> tuple[str, ChildProcess]:
+    """Start an exchange, ended with ``stack``; return its URL. ``module`` is run as ``streams.exchange`` would be."""
     config_file, port_file = directory / "exchange.json", directory / "exchange.port"
     config_file.write_bytes(msgspec.json.encode(config))
     port_file.unlink(missing_ok=True)
-    command = [*python_module("streams.exchange"), "--config", str(config_file), "--port-file", str(port_file)]
+    command = [*python_module(module), "--config", str(config_file), "--port-file", str(port_file)]
     child = start_process(Launch("The exchange", command, directory / "logs" / "exchange.log"))
     stack.callback(child.terminate, 5)
     wait_until_ready(child, port_file.exists, _EXCHANGE_READY_S)

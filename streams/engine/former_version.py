@@ -10,9 +10,10 @@ from typing import Final
 from infra.kafka import log_ends
 from infra.postgres.checkpoints import Checkpoint, RunFacts
 from schemas.event import ORDINALS_PER_OFFSET
+from streams.engine.lane import lane_of, output_lanes
 from streams.engine.log_reader import LogReader
 from streams.engine.ports import EngineSettings
-from streams.engine.shard import ShardCore, lane_of, output_lanes
+from streams.engine.shard import ShardCore
 
 LOG: Final = logging.getLogger("tradermind.worker")
 

@@ -18,12 +18,13 @@ from infra.postgres.dead_letters import read_held, read_orders
 from infra.postgres.session import KeptSession
 from schemas.dead_letters import HeldAgain, HeldRecord, LetterAction, LetterOrder, LettersOrdered
 from schemas.event import ORDINALS_PER_OFFSET, derive_id
+from streams.engine.lane import lane_of, output_lanes
 from streams.engine.log_reader import LogReader
 from streams.engine.one_topic import OneTopicShard
 from streams.engine.outbox import OutboxShard
 from streams.engine.ports import EngineSettings
 from streams.engine.quarantine import Held
-from streams.engine.shard import ShardCore, lane_of, output_lanes
+from streams.engine.shard import ShardCore
 
 LOG: Final = logging.getLogger("tradermind.worker")
 _POLL_S: Final = 0.5

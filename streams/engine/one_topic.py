@@ -11,9 +11,10 @@ from typing import Final
 import msgspec
 
 from infra.postgres.patient_store import Checkpoint, Commit, PatientStore, RunFacts
+from streams.engine.lane import lane_of
 from streams.engine.ports import RawRecord
 from streams.engine.sending import Acknowledgements, Sender
-from streams.engine.shard import ShardCore, lane_of
+from streams.engine.shard import ShardCore
 from streams.engine.snapshots import NO_SNAPSHOTS
 
 _UNCONFIRMED_RECORDS_MAX: Final = 20_000

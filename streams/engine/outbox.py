@@ -18,9 +18,10 @@ from schemas.event import Event, Heartbeat, derive_id
 from schemas.orders import Claimed
 from schemas.values import NS_PER_MS
 from streams.engine.journal import JournalWriter, decode_outbox, encode_outbox
+from streams.engine.lane import lane_of
 from streams.engine.ports import Companion, RawRecord
 from streams.engine.sending import Acknowledgements, Sender
-from streams.engine.shard import ShardCore, lane_of
+from streams.engine.shard import ShardCore
 from streams.engine.snapshots import NO_SNAPSHOTS
 
 _QUEUE_CHUNKS: Final = 64

@@ -16,9 +16,10 @@ from schemas.dead_letters import BadRecord, DeadLetterReason, HeldAgain, Letters
 from schemas.event import ORDINALS_PER_OFFSET, Event, Heartbeat, stamp_position
 from schemas.partition import partition_of
 from schemas.routing import targets
-from schemas.topics import TOPICS, Spread, Topic
+from schemas.topics import TOPICS, Topic
 from streams.engine.dead_letter import BadRecordLimit, Refuser, dead_letter, way_past
 from streams.engine.dedupe import SeenPositions
+from streams.engine.lane import Lane, lane_of
 from streams.engine.ports import Outgoing, RawRecord, StageHosting, StageKind, WorkerFailed
 from streams.engine.quarantine import LetterProgress, key_of, quarantines
 
@@ -62,23 +63,6 @@ class Counters:
     quarantined_keys: int = 0
 
 
-def output_lanes(hosting: StageHosting, partition: int, instrument_partitions: int) -> list[tuple[str, int]]:
-    """Return the topic partitions that a one-topic shard may write: all of its stage's, its own where it keeps keys."""
-    name = "ingestion" if hosting.wrap is not None else hosting.name
-    return [
-        (topic.name, number)
-        for topic in TOPICS.values()
-        if name in topic.producers
-        for number in range(topic.partitions(instrument_partitions))
-        if number == partition or hosting.wrap is not None or topic.spread is Spread.SINGLE
-    ]
-
-
-def lane_of(topic: str, partition: int) -> str:
-    """Return the name of a topic partition in progress and journal."""
-    return f"{topic}/{partition}"
-
-
 class ShardCore:
     """A stage, its state and its progress. ``partition`` is None for a shard that no input partition belongs to."""
 
@@ -94,6 +78,8 @@ class ShardCore:
         self.requests: list[Event] = []
         self.request_origins: list[int] = []
         self._partition = partition
+        self._lane: Lane | None = None
+        self._lanes: dict[tuple[str, int], Lane] = {}
         self._codec = codec
         self._cloud = codec.cloud_events(f"{hosting.name}/{shard}")
         self._partitions = partitions
@@ -123,27 +109,23 @@ class ShardCore:
 
     def take(self, record: RawRecord) -> None:
         """Handle a record, if new, into ``outgoing`` and ``requests``. Raises WorkerFailed when the line must stop."""
-        lane = lane_of(record.topic, record.partition)
-        expected = self.progress.next_offsets.get(lane)
-        if expected is not None and record.offset < expected:
+        lane, progress, counters = self._lane_of(record), self.progress, self.counters
+        name, offset = lane.name, record.offset
+        expected = progress.next_offsets.get(name)
+        if expected != offset and expected is not None and _is_behind(lane, offset, expected):
             return
-        if expected is not None and record.offset > expected and not TOPICS[record.topic].public:
-            raise WorkerFailed(
-                f"Records {expected} to {record.offset - 1} of {lane} are gone before they were read: the log was"
-                " trimmed under its reader."
-            )
-        self.progress.next_offsets[lane] = record.offset + 1
-        self.counters.records += 1
-        topic, letters = TOPICS[record.topic], self.progress.letters
+        progress.next_offsets[name] = offset + 1
+        counters.records += 1
+        topic, letters = lane.topic, progress.letters
         event: Event | None = None
         try:
             if letters.taken:
-                letters.refuse_taken(lane, record.offset)
-            event = self._event(topic, record)
-            if not self.progress.seen.is_new(lane, event):
-                self.counters.duplicates += 1
+                letters.refuse_taken(name, offset)
+            event = self._event(lane, record)
+            if not progress.seen.is_new(name, event):
+                counters.duplicates += 1
                 return
-            if letters.held and quarantines(topic):
+            if letters.held and lane.held_back:
                 letters.refuse_held(event.key)
             self._reach(event.available_at_ns)
             _, outputs = run_step(self.stage, self.state, event)
@@ -155,14 +137,14 @@ class ShardCore:
                 raise WorkerFailed(
                     f"{unknown}: this version does not know it, and money topics skip nothing: {way_past(record)}"
                 ) from None
-            self.counters.skipped += 1
+            counters.skipped += 1
             return
         except Exception as error:
             error.add_note(f"{self._source} broke on a record: {way_past(record)}")
             raise
         self.limit.good()
-        base = record.offset * ORDINALS_PER_OFFSET if self._numbered else None
-        self._emit(outputs, _origin(record.headers), base)
+        if outputs:
+            self._emit(outputs, _origin(record.headers), self._base_of(offset))
 
     def take_event(self, event: Event, origin: int = 0, base: int | None = None) -> Sequence[Event]:
         """Handle an input that did not come by Kafka; return what follows, which ``base`` numbers for a feed."""
@@ -200,7 +182,7 @@ class ShardCore:
             record = RawRecord(one.topic, one.partition, one.offset, one.key, one.value, one.headers, one.timestamp_ms)
             event: Event | None = None
             try:
-                event = self._event(TOPICS[one.topic], record)
+                event = self._event(self._lane_of(record), record)
                 self._reach(event.available_at_ns)
                 _, outputs = run_step(self.stage, self.state, event)
             except BadRecord as refusal:
@@ -238,12 +220,22 @@ class ShardCore:
         self.outgoing, self.requests, self.request_origins = [], [], []
         return drained
 
-    def _event(self, topic: Topic, record: RawRecord) -> Event:
+    def _lane_of(self, record: RawRecord) -> Lane:
+        lane = self._lane
+        if lane is None or record.topic != lane.topic_name or record.partition != lane.partition:
+            place = (record.topic, record.partition)
+            lane = self._lane = self._lanes.get(place) or self._lanes.setdefault(place, Lane(*place))
+        return lane
+
+    def _base_of(self, offset: int) -> int | None:
+        return offset * ORDINALS_PER_OFFSET if self._numbered else None
+
+    def _event(self, lane: Lane, record: RawRecord) -> Event:
         decoded: Any = self._codec.decode(record.topic, record.value, record.headers)
         if self.hosting.wrap is not None:
             return self.hosting.wrap(record, decoded)
         event: Event = decoded
-        if topic.spread is Spread.BY_INSTRUMENT and type(event) is not Heartbeat:
+        if lane.by_instrument and type(event) is not Heartbeat:
             expected = partition_of(event.key, self._partitions)
             if expected != record.partition:
                 detail = f"key {event.key[:80]!r} belongs to partition {expected}"
@@ -290,6 +282,15 @@ class ShardCore:
             letters.begin(key, record, refusal)
             counters.quarantined_keys = len(letters.held)
         self.limit.bad(topic, record, refusal)
+
+
+def _is_behind(lane: Lane, offset: int, expected: int) -> bool:
+    if offset > expected and not lane.topic.public:
+        raise WorkerFailed(
+            f"Records {expected} to {offset - 1} of {lane.name} are gone before they were read: the log was trimmed"
+            " under its reader."
+        )
+    return offset < expected
 
 
 def _origin(headers: Iterable[tuple[str, bytes | None]]) -> int:

@@ -12,12 +12,13 @@ from infra.postgres.checkpoints import ShardStore
 from infra.postgres.patient_store import Checkpoint, PatientStore, RunFacts, ShardName
 from streams.engine.former_version import is_other_version, silence_former_outputs, tell_change
 from streams.engine.handler import HandlerShard
+from streams.engine.lane import lane_of
 from streams.engine.letter_desk import LetterDesk
 from streams.engine.one_topic import OneTopicShard
 from streams.engine.outbox import OutboxShard
 from streams.engine.ports import EngineSettings, StageHosting, StageKind, WorkerFailed
 from streams.engine.sending import Sender
-from streams.engine.shard import ShardCore, lane_of
+from streams.engine.shard import ShardCore
 from streams.engine.snapshots import SnapshotPlan, snapshot_hours
 from streams.engine.watchdog import Held
 

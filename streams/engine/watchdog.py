@@ -15,9 +15,9 @@ from confluent_kafka import KafkaException
 
 from infra.kafka import BrokerUnreachable, Security, Slot, log_ends, log_starts
 from infra.postgres.session import KeptSession
+from streams.engine.lane import lane_of
 from streams.engine.log_reader import LogReader, RecomputeImpossible
 from streams.engine.ports import EngineSettings, WorkerFailed
-from streams.engine.shard import lane_of
 
 LOOKS_PER_LIMIT: Final = 8
 LOOK_MOST_S: Final = 5.0

@@ -19,7 +19,7 @@ from faust.contrib.asgi import faust_app_running
 from faust.types import TP
 
 from infra.kafka import BrokerUnreachable, cluster_id
-from infra.postgres.checkpoints import DatabaseGone, RunFacts, ShardLost
+from infra.postgres.checkpoints import ClaimRefused, DatabaseGone, RunFacts, ShardLost
 from streams.engine.credentials import credentials_of
 from streams.engine.letter_desk import LetterDesk
 from streams.engine.ports import EngineSettings, RawRecord, StageHosting, StageKind, WorkerFailed
@@ -192,6 +192,8 @@ class Worker:
             return error
         if isinstance(error, ShardLost | DatabaseGone | BrokerUnreachable):
             return WorkerFailed(str(error))
+        if isinstance(error, ClaimRefused):
+            return WorkerFailed(str(error), 2)
         LOG.error("a stage or its surroundings broke", exc_info=error)
         return WorkerFailed(
             f"An invariant is broken ({type(error).__name__}: {error}); nothing was acknowledged past it."

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from schemas.codec import FRAME_BYTES, Codec
 from schemas.event import ORDINALS_PER_OFFSET, Event
 from schemas.topics import TOPICS
+from streams.engine.lane import lane_of
 from streams.engine.ports import Outgoing, RawRecord, StageKind
-from streams.engine.shard import ShardCore, lane_of
+from streams.engine.shard import ShardCore
 from streams.offline.difference import Difference, FieldDifference, InputPlace, field_differences
 from streams.offline.log_reader import Lane, Log, OwnOutputs, RecomputeImpossible
 

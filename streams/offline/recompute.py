@@ -18,8 +18,9 @@ from schemas.event import ORDINALS_PER_OFFSET, Event
 from schemas.topics import TOPICS
 from streams.engine.dead_letter import BadRecordLimit
 from streams.engine.journal import External, Segment, decode_external, decode_inputs
+from streams.engine.lane import lane_of, output_lanes
 from streams.engine.ports import EngineSettings, RawRecord, StageHosting, StageKind
-from streams.engine.shard import ShardCore, lane_of, output_lanes
+from streams.engine.shard import ShardCore
 from streams.offline.comparison import Comparison
 from streams.offline.difference import Difference, InputPlace
 from streams.offline.log_reader import KafkaLog, Lane, LaneReader, Log

@@ -29,11 +29,18 @@ class SimulatedLog:
         self.lanes: dict[Lane, list[RawRecord]] = {}
         self._waiting: dict[Lane, list[asyncio.Future[None]]] = {}
 
-    def append(self, lane: Lane, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> int:
-        """Write a record and return its offset."""
+    def append(
+        self,
+        lane: Lane,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]] = (),
+        timestamp_ms: int = 0,
+    ) -> int:
+        """Write a record and return its offset; only of records from outside does anybody look at the time stamp."""
         records = self.lanes.setdefault(lane, [])
         offset = len(records)
-        records.append(RawRecord(lane[0], lane[1], offset, key, value, headers, 0))
+        records.append(RawRecord(lane[0], lane[1], offset, key, value, headers, timestamp_ms))
         for reader in self._waiting.pop(lane, ()):
             if not reader.done():
                 reader.set_result(None)
@@ -114,10 +121,10 @@ class SimulatedProducer:
 
     def _flush(self) -> None:
         self._flushing = False
-        if self._process.dead:
-            return
-        if self._process.stopped:
+        if self._process.stopped and not self._process.dead:
             self._arm()
+            return
+        if not self._process.touch():
             return
         for lane in list(self._pending):
             for record in self._pending.pop(lane):
@@ -128,7 +135,7 @@ class SimulatedProducer:
         self._loop.call_later(self._dice.delay_s(*_ACK_S), self._acknowledge, record.done, written)
 
     def _acknowledge(self, done: "asyncio.Future[Written]", written: Written) -> None:
-        if not done.done() and not self._process.dead:
+        if self._process.touch() and not done.done():
             done.set_result(written)
 
     def die(self) -> None:

@@ -5,16 +5,22 @@ one (SIGSTOP) goes on later as if nothing had happened.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 
 class SimulatedProcess:
-    """One process. ``dead`` and ``stopped`` are looked at by every handle to the world, at every call."""
+    """One process. ``dead`` and ``stopped`` are looked at by every handle to the world, at every call.
 
-    def __init__(self, name: str) -> None:
+    ``touches`` is told of each call that a living process makes to the world and of each answer it takes, before it
+    has an effect: between two of them nothing that it does is seen outside, so these are all the places where it can
+    die.
+    """
+
+    def __init__(self, name: str, touches: "Callable[[SimulatedProcess], None] | None" = None) -> None:
         self.name = name
         self.dead = False
+        self._touches = touches
         self._running = asyncio.Event()
         self._running.set()
         self._tasks: list[asyncio.Task[Any]] = []
@@ -29,8 +35,14 @@ class SimulatedProcess:
     async def gate(self) -> None:
         """Pass while the process runs; wait while it is stopped; end the calling task when it is dead."""
         await self._running.wait()
-        if self.dead:
+        if not self.touch():
             raise asyncio.CancelledError
+
+    def touch(self) -> bool:
+        """Note a call to the world, or an answer; return whether the process is still there to make it."""
+        if not self.dead and self._touches is not None:
+            self._touches(self)
+        return not self.dead
 
     @property
     def stopped(self) -> bool:

@@ -16,8 +16,8 @@ from schemas.event import ORDINALS_PER_OFFSET, Event, stamp_position
 from schemas.routing import targets
 from schemas.topics import TOPICS
 from streams.engine.journal import Segment, decode_external, decode_inputs
+from streams.engine.lane import lane_of
 from streams.engine.ports import RawRecord, StageHosting, StageKind
-from streams.engine.shard import lane_of
 from streams.simulation.database import ShardRows
 from streams.simulation.log import Lane, SimulatedLog
 from streams.simulation.member import CODEC

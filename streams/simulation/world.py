@@ -13,8 +13,9 @@ from infra.postgres.patient_store import PatientStore, ShardName
 from schemas.orders import OrderStatus
 from schemas.values import TimeInForce
 from streams import execution
+from streams.engine.lane import lane_of
 from streams.engine.ports import EngineSettings, StageHosting, StageKind
-from streams.engine.shard import Progress, lane_of
+from streams.engine.shard import Progress
 from streams.execution import VenueCompanion
 from streams.ingestion import FeedResident
 from streams.launch import stage_hosting

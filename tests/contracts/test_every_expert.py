@@ -38,7 +38,7 @@ def encoded(value: Any) -> bytes:
 
 
 def first_difference(first: list[Assessment], second: list[Assessment]) -> int | None:
-    """Return where two series differ to the byte, or None: a diff of thousands of bytes says less, and takes a minute."""
+    """Return where two series differ to the byte, or None: a diff of all of them says less, and takes a minute."""
     pairs = zip(first, second, strict=True)
     return next((number for number, (one, other) in enumerate(pairs) if encoded(one) != encoded(other)), None)
 

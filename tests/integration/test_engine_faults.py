@@ -83,6 +83,23 @@ def test_no_database_ends_with_1_and_one_sentence(embedded_broker: MakeBroker, t
 
 
 @pytest.mark.embedded
+def test_a_rescale_that_is_under_way_ends_with_2_and_one_sentence(
+    embedded_broker: MakeBroker, runs: MakeRun, database: str
+) -> None:
+    """The command line looks before it starts a worker; one that was started past it, or during it, says the same."""
+    with psycopg.connect(database) as connection:
+        connection.execute(
+            "INSERT INTO topic_rescales (partitions_before, partitions_after, step, cluster_id, author, why)"
+            " VALUES (2, 3, 'CLAIMED', 'c', 'kim', 'test')"
+        )
+    broker = embedded_broker(engine_toys.topic_partitions())
+    child = runs(broker.bootstrap, embedded=True).start("experts")
+    assert exit_code(child, 60) == 2
+    assert "a rescale is under way: finish it with `tradermind topics rescale`." in text_of(child)
+    assert_one_sentence(text_of(child))
+
+
+@pytest.mark.embedded
 def test_sigterm_writes_a_checkpoint_and_another_cluster_is_refused(embedded_broker: MakeBroker, runs: MakeRun) -> None:
     broker = embedded_broker(engine_toys.topic_partitions())
     # Within an hour no checkpoint comes by itself: what stands in the database afterwards came by SIGTERM.

@@ -19,8 +19,9 @@ from schemas.decisions import Decision
 from schemas.market import Trade
 from schemas.opinions import MarketMark
 from schemas.topics import DECISION, MARKET_EVENT, MARKET_MARK
+from streams.engine.lane import lane_of
 from streams.engine.ports import StageHosting
-from streams.engine.shard import Progress, lane_of
+from streams.engine.shard import Progress
 from streams.offline.log_reader import RecomputeImpossible
 from streams.offline.question import Question, Stretch
 from streams.offline.recompute import Recomputed, recompute_shard

@@ -18,7 +18,7 @@ from engine_runs import CODEC, ROOT, effects, trade
 from infra.kafka import client_settings, cluster_id, log_ends, topic_partitions
 from infra.kafka_remake import delete_topics
 from infra.kafka_topics import mend_topics
-from infra.postgres.checkpoints import RunFacts, ShardName, ShardStore
+from infra.postgres.checkpoints import ClaimRefused, RunFacts, ShardName, ShardStore
 from infra.postgres.migrate import migrate
 from infra.postgres.rescales import Rescale, why_no_worker_may_start
 from infra.servers import ChildProcess, Launch, RealKafka, start_process
@@ -175,7 +175,7 @@ def _rescale_a_run(toys: Toys, at: str) -> None:
     for step in ("CLAIMED", "MOVED"):
         assert toys.killed_rescale(5, step) == 9
         assert why_no_worker_may_start(toys.dsn), "until it is finished no worker may start"
-        with pytest.raises(psycopg.errors.RaiseException, match="a rescale is under way"):
+        with pytest.raises(ClaimRefused, match="a rescale is under way"):
             _claim(toys.dsn)
     with pytest.raises(RescaleRefused, match="half made"):
         toys.rescale(3)

@@ -14,10 +14,11 @@ from infra.postgres.patient_store import Checkpoint, Commit, PatientStore, RunFa
 from schemas.event import stamp_identity, stamp_position
 from schemas.market import Trade
 from schemas.topics import MARKET_EVENT
+from streams.engine.lane import lane_of
 from streams.engine.one_topic import OneTopicShard
 from streams.engine.ports import RawRecord
 from streams.engine.sending import Sender
-from streams.engine.shard import Progress, ShardCore, lane_of
+from streams.engine.shard import Progress, ShardCore
 
 FACTS = RunFacts("cluster", "1", "toy")
 LANE = lane_of(MARKET_EVENT.name, 0)

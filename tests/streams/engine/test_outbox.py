@@ -19,10 +19,11 @@ from schemas.opinions import AlertLevel, AnomalyAlert
 from schemas.orders import Claimed
 from schemas.topics import EXPERT_ALERT, MARKET_MARK, Topic
 from streams.engine.journal import External, Segment, decode_inputs
+from streams.engine.lane import lane_of
 from streams.engine.outbox import OutboxShard
 from streams.engine.ports import RawRecord, WorkerFailed
 from streams.engine.sending import Sender
-from streams.engine.shard import ShardCore, lane_of
+from streams.engine.shard import ShardCore
 
 FACTS = RunFacts("cluster", "1", "toy")
 FOREVER_MS = 3_600_000

@@ -10,9 +10,10 @@ from faust.types import TP
 
 from infra.postgres.checkpoints import RunFacts, ShardName, ShardStore
 from schemas.topics import DECISION, MARKET_MARK
+from streams.engine.lane import lane_of
 from streams.engine.outbox import OutboxShard
 from streams.engine.ports import EngineSettings, WorkerFailed
-from streams.engine.shard import Progress, ShardCore, lane_of
+from streams.engine.shard import Progress, ShardCore
 from streams.engine.shards import Shards, hosted_partitions, shard_key
 
 MARKS = TP(MARKET_MARK.name, 0)

@@ -23,11 +23,12 @@ from schemas.market import Trade
 from schemas.opinions import AlertLevel, AnomalyAlert, MarketMark
 from schemas.partition import partition_of
 from schemas.topics import DECISION, EXPERT_ALERT, MARKET_EVENT, MARKET_MARK
+from streams.engine.lane import lane_of
 from streams.engine.one_topic import OneTopicShard
 from streams.engine.outbox import OutboxShard
 from streams.engine.ports import EngineSettings, StageHosting
 from streams.engine.sending import Sender
-from streams.engine.shard import ShardCore, lane_of
+from streams.engine.shard import ShardCore
 from streams.engine.snapshots import SnapshotPlan
 from streams.offline.log_reader import RecomputeImpossible
 from streams.offline.question import WHOLE, Question, Stretch, time_ns
