@@ -95,7 +95,8 @@ class ChunkConsumer(driver.Consumer):
         if records is None or self.should_stop:
             return
         if not self.flow_active:
-            await self.perform_seek()
+            # Every end of a rebalance seeks before the flow goes on. Stock Faust seeks here as well, in the middle of
+            # it: that would claim again what has just been let go of, or claim a new assignment twice.
             return
         for partition, fetched in records.items():
             if not self.flow_active or self.app.consumer_generation_id != generation:

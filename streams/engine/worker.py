@@ -62,6 +62,7 @@ class Worker:
         self.watch = Watch(engine.stuck_after_s, RealWorld(engine), self._shards.held)
         self._failure: asyncio.Future[WorkerFailed] | None = None
         self._hooks = Checkpoints()
+        self._dealing = asyncio.Lock()
         self.app = self._build_app()
 
     def _build_app(self) -> faust.App:
@@ -136,7 +137,9 @@ class Worker:
     async def _seek_targets(self, assignment: frozenset[TP]) -> Mapping[TP, int]:
         """Claim the shards of a new assignment and return where to read on; bounded, since Faust would hang."""
         try:
-            return await asyncio.wait_for(self._claim(assignment), _SEEK_BOUND_S)
+            # One at a time: Faust gives an assignment up for the next while this one is still being claimed.
+            async with self._dealing:
+                return await asyncio.wait_for(self._claim(assignment), _SEEK_BOUND_S)
         except TimeoutError:
             self.fail(WorkerFailed(f"The checkpoints could not be read within {_SEEK_BOUND_S:g} s."))
         except Exception as error:
@@ -166,8 +169,9 @@ class Worker:
     async def _hand_over(self, app: Any, *revoked: Any, signal: Any, **named: Any) -> None:
         """Let go of the shards before the group deals them out anew, so that no two workers hold one."""
         del app, revoked, signal, named
-        self._hooks.assignment_number += 1
-        await self._guard(self._shards.let_go())
+        async with self._dealing:  # What an assignment is still claiming would be held behind the group's back.
+            self._hooks.assignment_number += 1
+            await self._guard(self._shards.let_go())
 
     async def open_shard(self, hosting: StageHosting, key: str, partition: int | None) -> Shard:
         """Claim a shard, check its checkpoint against this run, and start it."""
