@@ -47,7 +47,8 @@ class LetterAction(enum.StrEnum):
 
     REPLAY is written before the record is sent again, REPLAYED when the broker has it. TAKE makes a record that a
     stage has not passed yet a dead letter; RELEASE ends a key's quarantine and leaves behind what was held; STEP_HELD
-    gives what was held to the stage, in order, and ends the quarantine then.
+    gives what was held to the stage, in order, and ends the quarantine then. What became of these the platform adds:
+    RELEASED says how many of what was held were stepped, PASSED that the sinks have passed over a record.
     """
 
     REPLAY = "REPLAY"
@@ -56,6 +57,8 @@ class LetterAction(enum.StrEnum):
     TAKE = "TAKE"
     RELEASE = "RELEASE"
     STEP_HELD = "STEP_HELD"
+    RELEASED = "RELEASED"
+    PASSED = "PASSED"
 
 
 class LetterOrder(msgspec.Struct, frozen=True):

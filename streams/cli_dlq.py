@@ -32,7 +32,7 @@ from streams.quarantined import held_keys
 
 app = typer.Typer(no_args_is_help=True)
 
-STATUSES: Final = ("OPEN", "REPLAYING", "REPLAYED", "DISCARDED", "TAKEN")
+STATUSES: Final = ("OPEN", "REPLAYING", "REPLAYED", "RELEASED", "DISCARDED", "TAKEN")
 _SHOWN_BYTES: Final = 256
 _LINE_BYTES: Final = 16
 _LISTED: Final = "time status topic partition offset reason stage key value_bytes detail"

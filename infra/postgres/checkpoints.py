@@ -225,6 +225,13 @@ async def reached_times_ns(session: KeptSession, stages: tuple[str, ...]) -> dic
     return {str(stage): int(reached) for stage, reached in await cursor.fetchall()}
 
 
+async def read_progress(connection: AsyncConnection[Any], stage: str, shard: str) -> bytes:
+    """Return the progress in a shard's newest checkpoint; empty when it has none."""
+    cursor = await connection.execute("SELECT progress FROM shard WHERE stage = %s AND shard = %s", (stage, shard))
+    row = await cursor.fetchone()
+    return b"" if row is None else bytes(row[0])
+
+
 async def write_status(session: KeptSession, rows: list[tuple[str, str, str, str]]) -> None:
     """Keep the newest counters of shards: (stage, shard, worker, JSON). Raises psycopg.Error."""
     async with (await session.connection()).cursor() as cursor:

@@ -52,6 +52,21 @@ _ORDERS: Final = """
     SELECT ordinal, action, topic, coalesce("partition", 0), coalesce(first_offset, 0), coalesce(last_offset, 0), key
     FROM dead_letter_actions WHERE stage = %s AND ordinal > %s AND action = ANY(%s) ORDER BY ordinal LIMIT 1000
 """
+_RELEASED: Final = """
+    SELECT DISTINCT ON (detail ->> 'since') detail ->> 'since', key, (detail ->> 'stepped')::bigint,
+        (detail ->> 'ended')::boolean
+    FROM dead_letter_actions WHERE action = 'RELEASED' AND stage = %s ORDER BY detail ->> 'since', ordinal DESC
+"""
+_INSERT_ONCE: Final = """
+    INSERT INTO dead_letter_actions (action, author, why, stage, topic, "partition", first_offset, last_offset, key,
+        detail)
+    SELECT %(action)s, %(author)s, %(why)s, %(stage)s, %(topic)s, %(partition)s, %(first)s, %(last)s, %(key)s,
+        %(detail)s
+    WHERE NOT EXISTS (
+        SELECT FROM dead_letter_actions
+        WHERE (action, stage, topic, key, detail) = (%(action)s, %(stage)s, %(topic)s, %(key)s, %(detail)s)
+            AND ("partition", first_offset) IS NOT DISTINCT FROM (%(partition)s::int, %(first)s::bigint))
+"""
 _HELD: Final = """
     SELECT DISTINCT ON (held_number) held_number, topic, "partition", "offset", key, value, raw_headers, headers
     FROM dead_letters WHERE stage = %s AND held_since = %s AND held_number > %s ORDER BY held_number LIMIT %s
@@ -151,6 +166,20 @@ async def read_orders(
         LetterOrder(ordinal, LetterAction(action), topic, partition, first, last, key)
         for ordinal, action, topic, partition, first, last, key in await found.fetchall()
     )
+
+
+async def read_released(connection: psycopg.AsyncConnection[Any], stage: str) -> dict[str, tuple[str, int, bool]]:
+    """Return quarantine -> (key, how many of what it held were stepped, whether it is over), as the audit has it."""
+    found = await connection.execute(_RELEASED, (stage,))
+    return {str(since): (str(key), int(stepped), bool(ended)) for since, key, stepped, ended in await found.fetchall()}
+
+
+async def note_outcome(connection: psycopg.AsyncConnection[Any], action: Action) -> None:
+    """Write down what became of an order, unless the audit has the very same already. Raises psycopg.Error."""
+    values = asdict(action) | {"detail": Jsonb(action.detail), "dlq_topic": None, "dlq_partition": None}
+    async with connection.transaction():
+        await connection.execute(_LOCK)
+        await connection.execute(_INSERT_ONCE, values)
 
 
 async def read_held(

@@ -15,7 +15,10 @@ from psycopg.types.json import Jsonb
 from infra.postgres.snapshots import KEEP
 
 _LOCK: Final = 7_305_471_203_114_503
-_PER_STAGE: Final = ("shard", "shard_state", "shard_journal", "shard_outbox", "shard_snapshot", "shard_version")
+_PER_STAGE: Final = (
+    *("shard", "shard_state", "shard_journal", "shard_outbox"),
+    *("shard_snapshot", "shard_version", "shard_pruned"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ import asyncio
 from typing import Final
 
 from schemas.topics import TOPICS
+from streams.engine.counters import Counters
 from streams.engine.dead_letter import Refuser, dead_letter
 from streams.engine.lane import lane_of
 from streams.engine.ports import Handle, RawRecord, StageHosting
 from streams.engine.sending import Sender
-from streams.engine.shard import Counters
 
 _QUEUE_CHUNKS: Final = 16
 

@@ -10,11 +10,12 @@ import logging
 from contextlib import suppress
 from typing import Final
 
+import msgspec
 import psycopg
 
 from infra.kafka import log_ends
-from infra.postgres.checkpoints import DatabaseGone
-from infra.postgres.dead_letters import read_held, read_orders
+from infra.postgres.checkpoints import DatabaseGone, read_progress
+from infra.postgres.dead_letters import Action, note_outcome, read_held, read_orders, read_released
 from infra.postgres.session import KeptSession
 from schemas.dead_letters import HeldAgain, HeldRecord, LetterAction, LetterOrder, LettersOrdered
 from schemas.event import ORDINALS_PER_OFFSET, derive_id
@@ -23,13 +24,14 @@ from streams.engine.log_reader import LogReader
 from streams.engine.one_topic import OneTopicShard
 from streams.engine.outbox import OutboxShard
 from streams.engine.ports import EngineSettings
-from streams.engine.quarantine import Held
-from streams.engine.shard import ShardCore
+from streams.engine.quarantine import Held, LetterProgress
+from streams.engine.shard import Progress, ShardCore
 
 LOG: Final = logging.getLogger("tradermind.worker")
 _POLL_S: Final = 0.5
 _TRIES: Final = 6
 _PORTION_RECORDS: Final = 200
+Released = dict[str, tuple[str, int, bool]]
 _AT_CLAIM: Final = (LetterAction.TAKE, LetterAction.RELEASE)
 
 
@@ -98,6 +100,7 @@ class LetterDesk:
             return await read_orders(await self._session.connection(), core.hosting.name, after, actions)
 
     async def _attend(self, shard: OutboxShard) -> None:
+        told: Released | None = None
         while True:
             await asyncio.sleep(_POLL_S)
             # People cannot order either while the database is away; the shard's own store gives up on it first.
@@ -106,6 +109,7 @@ class LetterDesk:
                     await shard.inject(_ordered(shard.core, orders))
                 for event in await self._next_portion(shard.core):
                     await shard.inject(event)
+                told = await self._tell_released(shard.core, told)
 
     async def _next_portion(self, core: ShardCore) -> tuple[HeldAgain, ...]:
         """Return what is to be stepped next of what is held; the shard ignores a portion that it has had."""
@@ -119,10 +123,39 @@ class LetterDesk:
                 return (_again(core, order, held, records),)
         return ()
 
+    async def _tell_released(self, core: ShardCore, told: Released | None) -> Released:
+        """Write down what was stepped of what was held, once it is committed; return what the audit has by now."""
+        stage = core.hosting.name
+        async with self._asking:
+            connection = await self._session.connection()
+            if told is None:
+                told = await read_released(connection, stage)
+            if all(told.get(since) == now for since, now in core.progress.letters.stepped().items()):
+                return told
+            # What was committed is so for good; what was stepped a moment ago may happen again.
+            committed = await read_progress(connection, stage, core.shard)
+            letters = msgspec.msgpack.decode(committed, type=Progress).letters if committed else LetterProgress()
+            for since, now in letters.stepped().items():
+                if told.get(since) != now:
+                    await note_outcome(connection, _released(stage, since, now))
+        return told | letters.stepped()
+
     async def _held(self, core: ShardCore, held: Held) -> tuple[HeldRecord, ...]:
         async with self._asking:
             connection = await self._session.connection()
             return await read_held(connection, core.hosting.name, held.since, held.stepped, _PORTION_RECORDS)
+
+
+def _released(stage: str, since: str, now: tuple[str, int, bool]) -> Action:
+    key, stepped, ended = now
+    return Action(
+        action=LetterAction.RELEASED,
+        author=f"tradermind.{stage}",
+        why="carried out",
+        stage=stage,
+        key=key,
+        detail={"since": since, "stepped": stepped, "ended": ended},
+    )
 
 
 def _again(core: ShardCore, order: LetterOrder, held: Held, records: tuple[HeldRecord, ...]) -> HeldAgain:

@@ -15,6 +15,7 @@ from schemas.topics import CONTROL, Topic
 from streams.engine.ports import RawRecord, WorkerFailed
 
 KEYS_MAX: Final = 1000
+_ENDED_MAX: Final = 1000
 _KEY_BYTES_MAX: Final = 256
 
 
@@ -30,13 +31,15 @@ class LetterProgress(msgspec.Struct):
     """What a shard holds back, what it passes over, and which orders of people it has carried out.
 
     ``taken`` has per lane (``topic/partition``) ranges of offsets, both ends included. ``orders`` and
-    ``stepped_orders`` are the newest TAKE or RELEASE, and the newest STEP_HELD, that was carried out.
+    ``stepped_orders`` are the newest TAKE or RELEASE, and the newest STEP_HELD, that was carried out. ``ended`` has of
+    the quarantines that are over, newest last, by the place that began them: the key, and how many were stepped.
     """
 
     held: dict[str, Held] = {}
     taken: dict[str, list[tuple[int, int]]] = {}
     orders: int = 0
     stepped_orders: int = 0
+    ended: dict[str, tuple[str, int]] = {}
 
     def refuse_taken(self, lane: str, offset: int) -> None:
         """Raise BadRecord for a record that a person has ordered passed over."""
@@ -68,13 +71,27 @@ class LetterProgress(msgspec.Struct):
             return {}
         return {"held.since": held.since, "held.number": str(held.held)}
 
+    def end(self, key: str) -> None:
+        """Hold nothing back of a key any more, and remember how many of what was held were stepped."""
+        held = self.held.pop(key, None)
+        if held is None:
+            return
+        self.ended[held.since] = (key, held.stepped)
+        if len(self.ended) > _ENDED_MAX:
+            del self.ended[next(iter(self.ended))]
+
+    def stepped(self) -> dict[str, tuple[str, int, bool]]:
+        """Return quarantine -> (key, how many of what it held were stepped, whether it is over), if any or over."""
+        over = {since: (key, stepped, True) for since, (key, stepped) in self.ended.items()}
+        return over | {held.since: (key, held.stepped, False) for key, held in self.held.items() if held.stepped}
+
     def obey(self, order: LetterOrder, next_offsets: Mapping[str, int]) -> None:
         """Carry out, once, a TAKE of what has not been passed yet, or a RELEASE."""
         if order.ordinal <= self.orders:
             return
         self.orders = order.ordinal
         if order.action is LetterAction.RELEASE:
-            self.held.pop(order.key, None)
+            self.end(order.key)
             return
         lane = f"{order.topic}/{order.partition}"
         first = max(order.first, next_offsets.get(lane, 0))

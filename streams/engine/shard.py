@@ -5,7 +5,6 @@ for the other. No I/O and no clock here.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +16,7 @@ from schemas.event import ORDINALS_PER_OFFSET, Event, Heartbeat, stamp_position
 from schemas.partition import partition_of
 from schemas.routing import targets
 from schemas.topics import TOPICS, Topic
+from streams.engine.counters import Counters
 from streams.engine.dead_letter import BadRecordLimit, Refuser, dead_letter, way_past
 from streams.engine.dedupe import SeenPositions
 from streams.engine.lane import Lane, lane_of
@@ -42,25 +42,6 @@ class Progress(msgspec.Struct):
     reached_ns: int = 0
     silent: dict[str, int] = {}
     letters: LetterProgress = msgspec.field(default_factory=LetterProgress)
-
-
-@dataclass(slots=True)
-class Counters:
-    """What a shard has done since it was claimed."""
-
-    records: int = 0
-    events_out: int = 0
-    duplicates: int = 0
-    dead_letters: int = 0
-    skipped: int = 0
-    external: int = 0
-    batches: int = 0
-    checkpoints: int = 0
-    by_reason: dict[str, int] = field(default_factory=dict)
-    feed_records: int = 0
-    feed_refused: int = 0
-    feed_finished: bool = False
-    quarantined_keys: int = 0
 
 
 class ShardCore:
@@ -191,7 +172,7 @@ class ShardCore:
                 return
             self._emit(outputs, _origin(record.headers), None)
         if held.stepped == held.held:
-            del letters.held[again.key]
+            letters.end(again.key)
             letters.stepped_orders = again.ordinal
 
     @property

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from infra.postgres.dead_letters import Action, read_held, record_action
 from infra.postgres.migrate import migrate
 from infra.postgres.projections import Projections
 from infra.servers import EmbeddedBroker
-from schemas.dead_letters import LetterAction
+from schemas.dead_letters import LetterAction, LetterOrder, LettersOrdered
 from schemas.decisions import Decision
 from schemas.event import ORDINALS_PER_OFFSET, derive_id, stamp_position
 from schemas.partition import partition_of
@@ -146,15 +147,72 @@ def test_a_take_is_there_before_the_first_record_and_what_was_held_is_stepped_fr
             await _sunk(database, letters)
             await _until(lambda: core.progress.letters.stepped_orders == step)
             assert not core.progress.letters.held
+            await _until(lambda: "OPEN" not in _statuses(database)[1:])
             await shard.offer([_decision(8)])
             await _until(lambda: shard.committed_offsets.get(f"{DECISION.name}/0") == 9)
             return core
 
     core = asyncio.run(scenario())
+    assert _statuses(database) == ["OPEN", "RELEASED", "RELEASED", "TAKEN", *["RELEASED"] * 4]
     assert sorted(key for key in core.state if key != "order") == [f"Decision:{n}" for n in (1, 2, 4, 5, 6, 7, 8)]
     again = _repeated(database)
     again.progress.output_ends = core.progress.output_ends
     assert (again.progress, dict(again.state)) == (core.progress, dict(core.state))
+
+
+def _statuses(dsn: str) -> list[str]:
+    """Return how each letter stands, in the order of the refused records."""
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute('SELECT status FROM dead_letter_states ORDER BY "offset"').fetchall()
+    return [str(status) for (status,) in rows]
+
+
+def test_what_is_left_behind_ends_too_and_so_does_what_was_stepped_before_a_worker_was_killed(database: str) -> None:
+    """What the audit lacks, since its worker ended in between, the next one adds; and it adds nothing twice."""
+    migrate(database)
+    letters: list[Outgoing] = []
+
+    def outcomes() -> list[tuple[Any, ...]]:
+        with psycopg.connect(database) as connection:
+            return connection.execute(
+                "SELECT key, author, detail FROM dead_letter_actions WHERE action = 'RELEASED'"
+            ).fetchall()
+
+    async def killed_before_it_told() -> None:
+        core = ShardCore(HOSTINGS["feedback"], "0", 0, CODEC, PARTITIONS)
+        store = ShardStore(database, ShardName("feedback", "0", "test"), durable=True)
+        shard = OutboxShard(core, store, FACTS, Sender(SimpleNamespace(producer=Producer(letters))), 100)
+        await shard.take_up(await store.claim(FACTS))
+        running = asyncio.ensure_future(shard.run())
+        await shard.offer([_bad(), *(_decision(offset) for offset in range(1, 4))])
+        await _until(lambda: len(letters) == 4)
+        await _sunk(database, letters)
+        release = LetterOrder(1, LetterAction.RELEASE, key="toy")
+        await shard.inject(LettersOrdered(key="o", event_time_ns=1, available_at_ns=1, event_id="o", orders=(release,)))
+        await shard.offer([_decision(4)])
+        await _until(lambda: shard.committed_offsets.get(f"{DECISION.name}/0") == 5)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    async def come_up_again() -> None:
+        async with _attended(database, letters):
+            await asyncio.to_thread(_wait_for, lambda: bool(outcomes()))
+            await asyncio.sleep(1.2)
+
+    asyncio.run(killed_before_it_told())
+    assert _statuses(database) == ["OPEN"] * 4
+    for _ in range(2):
+        asyncio.run(come_up_again())
+        detail = {"since": f"{DECISION.name}/0/0", "stepped": 0, "ended": True}
+        assert outcomes() == [("toy", "tradermind.feedback", detail)]
+    assert _statuses(database) == ["OPEN", "TAKEN", "TAKEN", "TAKEN"]
+
+
+def _wait_for(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_what_a_sink_has_not_written_yet_is_waited_for(database: str) -> None:
