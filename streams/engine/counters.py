@@ -12,6 +12,7 @@ class Counters:
     duplicates: int = 0
     dead_letters: int = 0
     skipped: int = 0
+    left_to_stage: int = 0
     external: int = 0
     batches: int = 0
     checkpoints: int = 0
@@ -20,3 +21,8 @@ class Counters:
     feed_refused: int = 0
     feed_finished: bool = False
     quarantined_keys: int = 0
+
+    def refused(self, reason: str) -> None:
+        """Count one dead letter."""
+        self.dead_letters += 1
+        self.by_reason[reason] = self.by_reason.get(reason, 0) + 1

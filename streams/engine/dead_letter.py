@@ -10,8 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from schemas.dead_letters import BadRecord, DeadLetterReason
-from schemas.topics import Topic
+from schemas.event import Event
+from schemas.partition import partition_of
+from schemas.topics import TOPICS, Spread, Topic
+from schemas.values import NS_PER_MS
 from streams.engine.ports import Outgoing, RawRecord, WorkerFailed
 
 ERRORS: Final = "__tradermind.errors."
@@ -59,6 +64,21 @@ def dead_letter(
         own, key = (), (key or b"")[:LETTER_AROUND_BYTES_MAX]
     headers = (*own, *((f"{ERRORS}{name}", content.encode()) for name, content in facts.items() if content))
     return Outgoing(topic.dead_letters, record.partition, key, value, headers)
+
+
+def outside_letter(event: Event, refusal: BadRecord, by: Refuser, instrument_partitions: int) -> Outgoing:
+    """Return the dead letter of a word that did not come by Kafka: a venue's report on an order that is not ours, say.
+
+    It lies with those of the first topic that the stage writes, where what follows from such a word would have gone.
+    Its value is the word as JSON; it has no topic, partition and offset of its own, and ``record.type`` instead.
+    """
+    topic = next(topic for topic in TOPICS.values() if by.stage in topic.producers)
+    partition = 0 if topic.spread is Spread.SINGLE else partition_of(event.key, instrument_partitions)
+    word = RawRecord("", 0, 0, event.key.encode(), msgspec.json.encode(event), (), event.available_at_ns // NS_PER_MS)
+    facts = _facts(word, refusal, by) | {"topic": "", "partition": "", "offset": "", "schema.id": ""}
+    facts = {"reason": refusal.reason.value, **facts, "record.type": type(event).__name__}
+    headers = tuple((f"{ERRORS}{name}", content.encode()) for name, content in facts.items() if content)
+    return Outgoing(topic.dead_letters, partition, word.key, word.value, headers)
 
 
 def _facts(record: RawRecord, refusal: BadRecord, by: Refuser) -> dict[str, str]:

@@ -17,7 +17,7 @@ from schemas.partition import partition_of
 from schemas.routing import targets
 from schemas.topics import TOPICS, Topic
 from streams.engine.counters import Counters
-from streams.engine.dead_letter import BadRecordLimit, Refuser, dead_letter, way_past
+from streams.engine.dead_letter import BadRecordLimit, Refuser, dead_letter, outside_letter, way_past
 from streams.engine.dedupe import SeenPositions
 from streams.engine.lane import Lane, lane_of
 from streams.engine.ports import Outgoing, RawRecord, StageHosting, StageKind, WorkerFailed
@@ -136,8 +136,9 @@ class ShardCore:
         self._reach(event.available_at_ns)
         try:
             _, outputs = run_step(self.stage, self.state, event)
-        except BadRecord as refusal:  # A venue's word on an order that is not ours, say: the journal keeps its bytes.
-            self.counters.by_reason[refusal.reason] = self.counters.by_reason.get(refusal.reason, 0) + 1
+        except BadRecord as refusal:  # A venue's word on an order that is not ours, say; it stops no line.
+            self.outgoing.append(outside_letter(event, refusal, self.refuser, self._partitions))
+            self.counters.refused(refusal.reason)
             return ()
         self._emit(outputs, origin, base)
         return outputs
@@ -257,8 +258,7 @@ class ShardCore:
             self.progress.seen.forget(lane_of(record.topic, record.partition), event.event_id)
         more = letters.facts_of(key, refusal)
         self.outgoing.append(dead_letter(topic, record, refusal, self.refuser, more))
-        counters.dead_letters += 1
-        counters.by_reason[refusal.reason] = counters.by_reason.get(refusal.reason, 0) + 1
+        counters.refused(refusal.reason)
         if quarantines(topic):
             letters.begin(key, record, refusal)
             counters.quarantined_keys = len(letters.held)
