@@ -21,6 +21,8 @@ from schemas.event import Event
 from schemas.topics import TOPICS
 from schemas.values import NS_PER_MS
 from streams.engine.dead_letter import ERRORS
+from streams.engine.handler import LeftToStage
+from streams.quarantined import readers_of
 
 _DEAD_LETTER_TOPICS: Final = {topic.dead_letters: topic.name for topic in TOPICS.values()}
 SINK_TOPICS: Final[tuple[str, ...]] = (
@@ -57,6 +59,7 @@ class SinkRecord(Protocol):
 class SinkOutcome:
     """What became of one batch. ``refused`` records were not written: each belongs into the dead letters.
 
+    A refusal that is LeftToStage is a dead letter already: by the stage that reads the topic, too.
     ``rows`` counts rows added or renewed; of batches that shared a transaction the first has all of them.
     """
 
@@ -124,7 +127,7 @@ class Sink:
             try:
                 work.events.append((record, self._codec.decode(record.topic, record.value, record.headers)))
             except BadRecord as refusal:
-                work.outcome.refused.append((record, refusal))
+                work.outcome.refused.append((record, _left_to_its_stage(record.topic, refusal)))
             except UnknownRecordType:
                 if TOPICS[record.topic].money:
                     raise
@@ -221,6 +224,17 @@ def dead_letter_row(record: SinkRecord) -> DeadLetterRow:
         held_since=facts.get("held.since"),
         held_number=_whole(facts.get("held.number"), 2**63),
     )
+
+
+def _left_to_its_stage(topic: str, refusal: BadRecord) -> BadRecord:
+    """Return the refusal as one whose dead letter is another's, where a stage reads the same bytes and refuses them.
+
+    A schema id may be registered between its reading and ours, so that one is ours to tell, too.
+    """
+    readers = readers_of(TOPICS[topic])
+    if not readers or refusal.reason is DeadLetterReason.SCHEMA_UNKNOWN:
+        return refusal
+    return LeftToStage(refusal.reason, refusal.detail, readers)
 
 
 def _facts(headers: Iterable[tuple[str, bytes]]) -> dict[str, str]:

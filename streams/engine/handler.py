@@ -5,8 +5,11 @@ crash changes nothing. The offset is committed after the handler has returned.
 """
 
 import asyncio
+import logging
+from collections.abc import Sequence
 from typing import Final
 
+from schemas.dead_letters import BadRecord, DeadLetterReason
 from schemas.topics import TOPICS
 from streams.engine.counters import Counters
 from streams.engine.dead_letter import Refuser, dead_letter
@@ -14,7 +17,16 @@ from streams.engine.lane import lane_of
 from streams.engine.ports import Handle, RawRecord, StageHosting
 from streams.engine.sending import Sender
 
+LOG: Final = logging.getLogger("tradermind.worker")
 _QUEUE_CHUNKS: Final = 16
+
+
+class LeftToStage(BadRecord):
+    """A record that a handler cannot read, and neither can the stages whose topic it is on: they make the letter."""
+
+    def __init__(self, reason: DeadLetterReason, detail: str, stages: Sequence[str]) -> None:
+        super().__init__(reason, detail)
+        self.stages = tuple(stages)
 
 
 class HandlerCore:
@@ -67,11 +79,23 @@ class HandlerShard:
             counters = self.core.counters
             counters.records += len(records)
             counters.batches += 1
-            refused = await self._handle(records)
-            if refused:
-                by = Refuser(self._hosting.name, self._shard, type(self).__qualname__)
-                letters = [dead_letter(TOPICS[record.topic], record, reason, by) for record, reason in refused]
-                await self._sender.send(letters)
-                counters.dead_letters += len(refused)
+            await self._refuse(await self._handle(records))
             lane = lane_of(records[0].topic, records[0].partition)
             self.core.next_offsets[lane] = self.committed_offsets[lane] = records[-1].offset + 1
+
+    async def _refuse(self, refused: Sequence[tuple[RawRecord, BadRecord]]) -> None:
+        """Make dead letters of what was refused; what its stage makes one of is counted, and said."""
+        own = [(record, refusal) for record, refusal in refused if not isinstance(refusal, LeftToStage)]
+        by = Refuser(self._hosting.name, self._shard, type(self).__qualname__)
+        await self._sender.send([dead_letter(TOPICS[record.topic], record, why, by) for record, why in own])
+        counters = self.core.counters
+        for _, refusal in own:
+            counters.refused(refusal.reason)
+        for record, refusal in refused:
+            if isinstance(refusal, LeftToStage):
+                counters.left_to_stage += 1
+                LOG.warning(
+                    "%s cannot read offset %d of %s (%s): the dead letter is that of %s",
+                    *(self._hosting.name, record.offset, lane_of(record.topic, record.partition), refusal.reason),
+                    " or ".join(refusal.stages),
+                )

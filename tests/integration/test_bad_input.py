@@ -13,6 +13,7 @@ from demo_process import PUBLIC, DemoProcess, resident_mib, running_demo
 from outsider import Headers, Outsider, topic_of
 
 from schemas.topics import TOPICS
+from streams.quarantined import readers_of
 
 UNIT = 100_000_000
 MIB = 2**20
@@ -178,8 +179,18 @@ def test_headers_that_imitate_ours_or_are_no_text_are_kept_and_believed_in_nothi
 
 @pytest.mark.embedded
 @pytest.mark.parametrize("topic", [topic.name for topic in TOPICS.values() if not topic.public])
-def test_garbage_on_a_topic_of_ours_is_a_dead_letter(platform: DemoProcess, outsider: Outsider, topic: str) -> None:
-    _expect_dead_letter(platform, outsider, topic, "MALFORMED", value=GARBAGE)
+def test_garbage_on_a_topic_of_ours_is_a_dead_letter_of_each_stage_on_it_or_else_of_the_sinks(
+    platform: DemoProcess, outsider: Outsider, topic: str
+) -> None:
+    headers = _expect_dead_letter(platform, outsider, topic, "MALFORMED", value=GARBAGE)
+    readers = readers_of(TOPICS[topic])
+    if readers:
+        shard = f"{topic}/{headers['__tradermind.errors.partition'].decode()}"
+        left = "SELECT 1 FROM worker_status WHERE shard = %s AND (counters ->> 'left_to_stage')::int >= 1"
+        platform.until(lambda: platform.rows(left, shard))
+    query = "SELECT DISTINCT stage FROM dead_letters WHERE topic = %s AND reason = 'MALFORMED'"
+    stages = set(readers) or {"sinks"}
+    platform.until(lambda: {stage for (stage,) in platform.rows(query, topic)} == stages)
 
 
 @pytest.mark.embedded

@@ -26,6 +26,7 @@ from schemas.routing import topic_of
 from schemas.schema_table import SchemaTable
 from schemas.topics import ACCOUNT_EVENT, EXPERT_VOTE, MARKET_EVENT, TOPICS
 from schemas.values import Side
+from streams.engine.handler import LeftToStage
 from streams.sinks import SINK_TOPICS, Sink, SinkOutcome, dead_letter_row
 
 pytestmark = pytest.mark.embedded
@@ -107,6 +108,7 @@ def test_a_record_that_cannot_be_read_is_refused_with_its_reason_and_the_rest_is
     ((record, refusal),) = outcomes[0].refused
     assert record is garbage
     assert refusal.reason is DeadLetterReason.MALFORMED
+    assert isinstance(refusal, LeftToStage), "the stages that read the topic make the dead letter"
     assert row_counts(records)["votes"] == 1
 
 
