@@ -7,8 +7,12 @@ import asyncio
 import itertools
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+_ARRIVAL_S: Final = 60.0
 
 
 async def _hop(bootstrap: str, source: str, target: str, ready: asyncio.Event) -> None:
@@ -43,8 +47,16 @@ async def _collect(bootstrap: str, source: str, count: int, ready: asyncio.Event
     return latencies
 
 
-async def chain_latencies_ms(bootstrap: str, topics: Sequence[str], count: int, per_second: float) -> list[float]:
-    """Send ``count`` records down ``topics`` at a steady rate; return first-send to last-receipt, in milliseconds."""
+@dataclass(frozen=True, slots=True)
+class ChainRun:
+    """What a chain did: each record's first-send to last-receipt, and the rate that was really sent."""
+
+    latencies_ms: Sequence[float]
+    reached_per_s: float
+
+
+async def run_chain(bootstrap: str, topics: Sequence[str], count: int, per_second: float) -> ChainRun:
+    """Send ``count`` records down ``topics`` at a steady rate. Raises TimeoutError when they do not arrive."""
     ready = [asyncio.Event() for _ in topics]
     hops = [
         asyncio.create_task(_hop(bootstrap, source, target, event))
@@ -55,10 +67,13 @@ async def chain_latencies_ms(bootstrap: str, topics: Sequence[str], count: int, 
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", enable_idempotence=True, linger_ms=0)
     await producer.start()
     try:
-        for _ in range(count):
+        began_s = time.monotonic()
+        for number in range(count):
+            # Counted from the beginning, so that what one sleep takes too long the next ones make good.
+            await asyncio.sleep(max(0.0, began_s + number / per_second - time.monotonic()))
             await producer.send(topics[0], str(time.time_ns()).encode())
-            await asyncio.sleep(1 / per_second)
-        return await asyncio.wait_for(collecting, timeout=60)
+        reached_per_s = (count - 1) / (time.monotonic() - began_s)
+        return ChainRun(await asyncio.wait_for(collecting, timeout=_ARRIVAL_S), reached_per_s)
     finally:
         await producer.stop()
         for hop in hops:

@@ -20,7 +20,7 @@ from typing import Any, Final
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from agents.stage import NO_EVENTS, ShardState
-from benchmarks.aiokafka_chain import chain_latencies_ms
+from benchmarks.aiokafka_chain import run_chain
 from benchmarks.machine import describe
 from infra.kafka import TopicSpec, apply_topics, client_settings
 from infra.postgres.migrate import migrate
@@ -187,7 +187,7 @@ def main() -> None:
         feeding.join()
         print(f"one hop at {PER_SECOND:g} a second: {quantiles_ms(latencies[STEADY // 10 :])}")
         worker.terminate()
-        bare = asyncio.run(chain_latencies_ms(kafka.bootstrap, chain, STEADY, PER_SECOND))
+        bare = asyncio.run(run_chain(kafka.bootstrap, chain, STEADY, PER_SECOND)).latencies_ms
         print(f"a bare aiokafka hop at {PER_SECOND:g} a second: {quantiles_ms(bare[STEADY // 10 :])}")
 
 

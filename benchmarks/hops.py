@@ -4,7 +4,6 @@ Every event names its cause, and Kafka keeps when the producer took the record. 
 hop took, to the millisecond.
 """
 
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -80,10 +79,3 @@ def _chain(logs: Sequence[Mapping[str, _Written]], last: _Written) -> list[_Writ
             return []
         chain.insert(0, cause)
     return chain if last.origin_ns else []
-
-
-def quantiles_ms(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return median, 99th percentile and largest."""
-    ordered = sorted(values)
-    rank = min(len(ordered) - 1, round(0.99 * (len(ordered) - 1)))
-    return statistics.median(ordered), ordered[rank], ordered[-1]
