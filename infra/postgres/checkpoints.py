@@ -16,7 +16,7 @@ from infra.postgres.patient_store import (
     ShardLost,
     ShardName,
 )
-from infra.postgres.session import KeptSession
+from infra.postgres.session import KEEPALIVES, KeptSession, answer_due
 from infra.postgres.snapshots import AGE_S, KEEP, NOTE_VERSION, PRUNE
 
 __all__ = [
@@ -33,6 +33,10 @@ __all__ = [
 
 KEEP_MOST_S: Final = 2
 _SESSION: Final = "-c idle_in_transaction_session_timeout=5s -c lock_timeout=10s -c statement_timeout=30s"
+_ANSWER_S: Final = 35.0
+"""The server has given a statement up by then: whoever still says nothing is gone."""
+_CLAIM_ANSWER_S: Final = 8.0
+"""Long enough for a whole state, and short enough for a second try within what an assignment may take."""
 
 # One statement, hence one transaction and one round trip: a batch's commit lies on the way of every order. Where the
 # shard has a newer epoch, ``held`` is empty and nothing at all is written.
@@ -69,15 +73,16 @@ _COMMIT: Final = """
 class ShardStore(PatientStore):
     """One claimed shard and its database session. Not to be shared between tasks."""
 
-    def __init__(self, dsn: str, name: ShardName, *, durable: bool) -> None:
+    def __init__(self, dsn: str, name: ShardName, *, durable: bool, answer_s: float = _ANSWER_S) -> None:
         commit = "on" if durable else "off"
         options = f"{_SESSION} -c synchronous_commit={commit}"
         application = f"tradermind {name.stage}/{name.shard}"
         self._dsn = make_conninfo(
-            dsn, options=options, application_name=application, connect_timeout=5, tcp_user_timeout=5000
+            dsn, options=options, application_name=application, connect_timeout=5, tcp_user_timeout=5000, **KEEPALIVES
         )
         self._name = name
         self._epoch = 0
+        self._answer_s = answer_s
         self._connection: AsyncConnection[Any] | None = None
 
     @property
@@ -95,6 +100,10 @@ class ShardStore(PatientStore):
 
     async def _claim_once(self, facts: RunFacts) -> Checkpoint:
         connection = await self._connected()
+        with answer_due(connection, _CLAIM_ANSWER_S):
+            return await self._claim_by(connection, facts)
+
+    async def _claim_by(self, connection: AsyncConnection[Any], facts: RunFacts) -> Checkpoint:
         name = self._name
         async with connection.transaction():
             row = await (
@@ -163,12 +172,13 @@ class ShardStore(PatientStore):
             connection = await self._connected()
             # An update waits for a lost commit that the server is still carrying out, and then sees what it wrote;
             # a mere look would say that it had not arrived, and it would be written twice.
-            cursor = await connection.execute(
-                "UPDATE shard SET holder_pid = pg_backend_pid() WHERE stage = %s AND shard = %s AND epoch = %s"
-                " RETURNING batch",
-                (self._name.stage, self._name.shard, self._epoch),
-            )
-            row = await cursor.fetchone()
+            with answer_due(connection, self._answer_s):
+                cursor = await connection.execute(
+                    "UPDATE shard SET holder_pid = pg_backend_pid() WHERE stage = %s AND shard = %s AND epoch = %s"
+                    " RETURNING batch",
+                    (self._name.stage, self._name.shard, self._epoch),
+                )
+                row = await cursor.fetchone()
         except psycopg.OperationalError:
             await self.close()
             return None
@@ -181,16 +191,17 @@ class ShardStore(PatientStore):
         connection = await self._connected()
         kept = {key: value for key, value in commit.state.items() if value is not None}
         forgotten = [key for key, value in commit.state.items() if value is None]
-        cursor = await connection.execute(
-            _COMMIT,
-            (
-                *(commit.batch, commit.progress, facts.cluster_id, facts.code_version, facts.settings_hash),
-                *(commit.generation, commit.reached_ns, self._name.stage, self._name.shard, self._epoch),
-                *(list(kept), list(kept.values()), forgotten, commit.sent_through, commit.journal, commit.outbox),
-            ),
-            prepare=True,
-            binary=True,
-        )
+        with answer_due(connection, self._answer_s):
+            cursor = await connection.execute(
+                _COMMIT,
+                (
+                    *(commit.batch, commit.progress, facts.cluster_id, facts.code_version, facts.settings_hash),
+                    *(commit.generation, commit.reached_ns, self._name.stage, self._name.shard, self._epoch),
+                    *(list(kept), list(kept.values()), forgotten, commit.sent_through, commit.journal, commit.outbox),
+                ),
+                prepare=True,
+                binary=True,
+            )
         if await cursor.fetchone() is None:
             raise ShardLost(f"{self._name.stage}/{self._name.shard} belongs to another worker now.")
 
@@ -198,6 +209,10 @@ class ShardStore(PatientStore):
         """Keep what is written by now, whole. It never waits long: whoever asks has orders to go on with."""
         connection = await self._connected()
         place = (self._name.stage, self._name.shard)
+        with answer_due(connection, self._answer_s):
+            await self._keep_by(connection, place, hours)
+
+    async def _keep_by(self, connection: AsyncConnection[Any], place: tuple[str, str], hours: int) -> None:
         async with connection.transaction():
             # The next commit that must be durable takes this one with it.
             await connection.execute("SET LOCAL synchronous_commit = off")
