@@ -12,11 +12,12 @@ SPEED ?= 1
 POLICY ?= baseline
 SEED ?= 7
 DEMO_FLAGS ?=
+BENCH_FLAGS ?=
 
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo setup setup-dev test test-fast test-coverage test-integration test-campaign test-faults check format bench bench-stream schemas lock clean
+.PHONY: help demo setup setup-dev test test-fast test-coverage test-integration test-campaign test-faults check format bench bench-orders bench-recovery bench-stream bench-sustained schemas lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -73,7 +74,16 @@ format: setup-dev ## rewrite the sources in the project's format
 
 bench: setup-dev ## events per second in process, and tick-to-order over real Kafka beside a bare aiokafka chain
 	@$(BIN)/python -m benchmarks.pipeline
-	@$(BIN)/python -m benchmarks.tick_to_order
+	@$(BIN)/python -m benchmarks.tick_to_order --rate 200 --orders 300
+
+bench-orders: setup-dev ## tick-to-order at 20, 200 and 1,000 ticks a second, on real Kafka (BENCH_FLAGS=--json file)
+	@$(BIN)/python -m benchmarks.tick_to_order $(BENCH_FLAGS)
+
+bench-sustained: setup-dev ## 11,600 messages a second through every worker for 10 minutes: losses, lag, memory
+	@$(BIN)/python -m benchmarks.sustained $(BENCH_FLAGS)
+
+bench-recovery: setup-dev ## kill -9 of each worker with 1, 10 and 60 minutes of history: time to its first new output
+	@$(BIN)/python -m benchmarks.recovery $(BENCH_FLAGS)
 
 .venv-quix/.done: $(BIN)/uv requirements-quix.lock
 	@test -x .venv-quix/bin/python || $(PYTHON) -m venv .venv-quix
