@@ -52,6 +52,7 @@ class OutboxShard:
         self._open_records = 0
         self._commit_at: float | None = None
         self._newest_beat_ns = 0
+        self._clock_read_ns = 0
         self._sent_through: int | None = None
         self.committed_offsets: dict[str, int] = {}
         self.snapshots = NO_SNAPSHOTS
@@ -121,10 +122,13 @@ class OutboxShard:
 
     def _first_inputs(self, epoch: int) -> list[Item]:
         # One clock per run: on a capture the shard goes on from the newest capture time that it has seen.
-        now_ns = self.core.hosting.now_ns() if self.core.hosting.wall_clock else max(self.core.reached_ns, 1)
+        # A clock that was set back takes no time back, wherever the shard is held next.
+        now_ns = self._newest_beat_ns = max(self.core.reached_ns, 1)
         items: list[Item] = []
         if self.core.hosting.wall_clock:
-            items.append(self._heartbeat(now_ns))
+            beat = self._heartbeat(self.core.hosting.now_ns())
+            items.append(beat)
+            now_ns = beat.available_at_ns
         claimed = Claimed(
             key=self.core.source,
             event_time_ns=now_ns,
@@ -134,8 +138,10 @@ class OutboxShard:
         )
         return [*items, claimed] if Claimed in self.core.hosting.event_types else items
 
-    def _heartbeat(self, now_ns: int) -> Heartbeat:
-        self._newest_beat_ns = now_ns
+    def _heartbeat(self, clock_ns: int) -> Heartbeat:
+        self._clock_read_ns = clock_ns
+        # One later at least, since each beat has an identity of its own.
+        now_ns = self._newest_beat_ns = max(clock_ns, self._newest_beat_ns + 1)
         identity = derive_id(self.core.source, "heartbeat", now_ns)
         return Heartbeat(key=self.core.source, event_time_ns=now_ns, available_at_ns=now_ns, event_id=identity)
 
@@ -150,9 +156,9 @@ class OutboxShard:
             item = self._queue.get_nowait()
             items.append(item)
             records += len(item) if isinstance(item, list) else 1
-        now_ns = self.core.hosting.now_ns()
-        if wall_clock and now_ns - self._newest_beat_ns >= self._beat_ns:
-            items.insert(0, self._heartbeat(now_ns))
+        clock_ns = self.core.hosting.now_ns()
+        if wall_clock and abs(clock_ns - self._clock_read_ns) >= self._beat_ns:
+            items.insert(0, self._heartbeat(clock_ns))
         return items
 
     def _patience_s(self) -> float | None:
