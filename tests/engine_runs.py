@@ -36,14 +36,21 @@ SHARDS = (
 
 @dataclass(slots=True)
 class ToyRun:
-    """Workers as processes, by the name of what each hosts (``decider+feedback`` hosts two)."""
+    """Workers as processes, by the name of what each hosts (``decider+feedback`` hosts two).
+
+    Where it is ``supervised``, a worker that ends by itself is started again, as a cluster does, and written down in
+    ``ends``; elsewhere that is a failure. ``environment`` is what the workers get beside ours.
+    """
 
     bootstrap: str
     dsn: str
     directory: Path
     settings: dict[str, Any]
     instances: bool = False
+    supervised: bool = False
+    environment: dict[str, str] = field(default_factory=dict)
     workers: dict[str, ChildProcess] = field(default_factory=dict)
+    ends: list[str] = field(default_factory=list)
     lives: int = 0
 
     def start(self, name: str, *, slot: str | None = None, **settings: Any) -> ChildProcess:
@@ -55,9 +62,19 @@ class ToyRun:
             arguments["instance_id"] = slot
         program = engine_toys.command(arguments | settings)
         log = self.directory / "logs" / f"{slot}.{self.lives}.log"
-        child = start_process(Launch(slot, program, log, {"PYTHONPATH": str(ROOT)}))
+        child = start_process(Launch(slot, program, log, {"PYTHONPATH": str(ROOT), **self.environment}))
         self.workers[slot] = child
         return child
+
+    def look_after(self) -> None:
+        """Start those again that have ended by themselves; raise AssertionError where nobody should."""
+        gone = [slot for slot, child in self.workers.items() if not child.alive()]
+        assert self.supervised or not gone, f"{gone} ended by themselves\n{self.logs()}"
+        for slot in gone:
+            child = self.workers.pop(slot)
+            self.ends.append(f"{slot} ended with {child.exit_code()}: {child.last_lines(1)}")
+            assert len(self.ends) < 60, f"they do not come back: {self.ends[-5:]}"
+            self.start(slot)
 
     def stop_all(self) -> dict[str, int]:
         """SIGTERM to all at once; return the exit codes."""
@@ -108,11 +125,10 @@ def exit_code(child: ChildProcess, timeout_s: float = 120.0) -> int:
 
 
 def eventually(what: str, holds: Callable[[], bool], run: ToyRun, timeout_s: float = 150.0) -> float:
-    """Wait until something holds; return the seconds it took. A worker that has ended by itself fails at once."""
+    """Wait until something holds; return the seconds it took. Who ends by itself meanwhile is looked after."""
     started = time.monotonic()
     while not holds():
-        gone = [slot for slot, child in run.workers.items() if not child.alive()]
-        assert not gone, f"{gone} ended while waiting for {what}\n{run.logs()}"
+        run.look_after()
         assert time.monotonic() - started < timeout_s, f"no {what} after {timeout_s:g} s\n{run.logs()}"
         time.sleep(0.1)
     return time.monotonic() - started

@@ -1,18 +1,22 @@
 """What can go wrong around three stages at work on real servers, each as a function that does it and mends it.
 
 A fault returns when the world is whole again. What follows (nothing lost, nothing doubled, every output recomputed) is
-judged by whoever ordered it, ``fault_campaign.py``.
+judged by whoever ordered it, ``fault_campaign.py``. Faults of networks, disks, memory and clocks are in
+``faults_around.py``.
 """
 
+import enum
 import os
 import random
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 from engine_runs import Feed, ToyRun
+from wire import Wire
 
 from infra.servers import EmbeddedPostgres, RealKafka
 from schemas.topics import MARKET_EVENT
@@ -20,16 +24,54 @@ from schemas.topics import MARKET_EVENT
 WORKERS = ("experts", "decider", "feedback")
 
 
+class Place(enum.Enum):
+    """What surrounds the workers of a fault, beside servers that all faults share."""
+
+    PLAIN = "the shared servers"
+    WIRED = "proxies between the workers and both servers"
+    SMALL_DATABASE = "a database of its own on a file system that is soon full"
+    SMALL_BROKER = "a broker of its own on a file system that is soon full"
+    OWN_CLOCK = "a wall clock that can be set"
+
+
 @dataclass(slots=True)
 class World:
-    """All that a fault can reach. ``choice`` is seeded; ``notes`` is what a fault wants said of itself."""
+    """All that a fault can reach. ``choice`` is seeded; ``notes`` is what a fault wants said of itself.
+
+    ``wires`` lead to the broker and to the database, where the place is wired. ``disk`` is the small file system, and
+    ``clock`` the file that says what is added to the wall clock.
+    """
 
     run: ToyRun
     kafka: RealKafka
     postgres: EmbeddedPostgres
     feed: Feed
     choice: random.Random
+    wires: tuple[Wire, Wire] | None = None
+    disk: Path | None = None
+    clock: Path | None = None
     notes: str = ""
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass; who ends meanwhile is looked after."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.run.look_after()
+            time.sleep(0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that goes wrong. ``may_end`` is what a worker may say that ends by itself meanwhile."""
+
+    do: Callable[[World], None]
+    place: Place = Place.PLAIN
+    may_end: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What it is called in the table."""
+        return self.do.__name__.replace("_", " ")
 
 
 def _kill(world: World, names: tuple[str, ...]) -> None:
@@ -72,9 +114,9 @@ def sleep_past_the_session(world: World) -> None:
     sleeper = world.run.workers.pop("decider")
     sleeper.send(signal.SIGSTOP)
     world.run.start("decider", slot="successor")
-    time.sleep(14)
+    world.wait(14)
     sleeper.send(signal.SIGCONT)
-    time.sleep(4)
+    world.wait(4)
     world.notes = "the sleeper ended" if not sleeper.alive() else "the sleeper stood in line again"
     sleeper.kill()
 
@@ -84,7 +126,7 @@ def rebalance_every_few_seconds(world: World) -> None:
     for number in range(4):
         for name in WORKERS:
             world.run.start(name, slot=f"{name}.second", instance_id=f"{name}.second.{number}")
-        time.sleep(3)
+        world.wait(3)
         for name in WORKERS:
             child = world.run.workers.pop(f"{name}.second")
             child.send(world.choice.choice((signal.SIGTERM, signal.SIGKILL)))
@@ -94,7 +136,7 @@ def rebalance_every_few_seconds(world: World) -> None:
 def kill_the_database(world: World) -> None:
     """A power cut of Postgres in the middle of commits; it comes back after three seconds."""
     world.postgres.kill()
-    time.sleep(3)
+    world.wait(3)
     world.postgres.restart()
 
 
@@ -108,7 +150,7 @@ def end_sessions(world: World) -> None:
                 " WHERE pid <> pg_backend_pid() AND application_name LIKE 'tradermind%'"
             ).fetchall()
         ended += len(rows)
-        time.sleep(world.choice.uniform(0.3, 0.6))
+        world.wait(world.choice.uniform(0.3, 0.6))
     world.notes = f"{ended} sessions ended"
 
 
@@ -116,32 +158,31 @@ def lock_the_checkpoints(world: World) -> None:
     """Somebody holds the table of shards for eight seconds."""
     with psycopg.connect(world.run.dsn) as connection:
         connection.execute("LOCK TABLE shard IN ACCESS EXCLUSIVE MODE")
-        time.sleep(8)
+        world.wait(8)
 
 
 def freeze_the_database(world: World) -> None:
     """Postgres answers nothing for six seconds, without closing a connection."""
-    _frozen(world.postgres.process.popen.pid, 6)
+    _freeze(world, world.postgres.process.pid, 6)
 
 
 def kill_the_broker(world: World) -> None:
     """SIGKILL Kafka; it comes back on its data after three seconds."""
     world.kafka.kill()
-    time.sleep(3)
+    world.wait(3)
     world.kafka.restart()
 
 
 def freeze_the_broker(world: World) -> None:
     """Kafka answers nothing for six seconds."""
-    _frozen(world.kafka.process.popen.pid, 6)
+    _freeze(world, world.kafka.process.pid, 6)
 
 
-def _frozen(process: int, seconds: float) -> None:
-
+def _freeze(world: World, process: int, seconds: float) -> None:
     group = os.getpgid(process)
     os.killpg(group, signal.SIGSTOP)
     try:
-        time.sleep(seconds)
+        world.wait(seconds)
     finally:
         os.killpg(group, signal.SIGCONT)
 
@@ -164,22 +205,22 @@ def garbage_between(world: World) -> None:
     world.notes = "40 dead letters due"
 
 
-Fault = Callable[[World], None]
-FAULTS: Mapping[str, Fault] = {
-    fault.__name__.replace("_", " "): fault
-    for fault in (
-        kill_each_in_turn,
-        kill_all_at_once,
-        roll_out,
-        sleep_past_the_session,
-        rebalance_every_few_seconds,
-        kill_the_database,
-        end_sessions,
-        lock_the_checkpoints,
-        freeze_the_database,
-        kill_the_broker,
-        freeze_the_broker,
-        send_all_twice,
-        garbage_between,
-    )
-}
+BROKER_AWAY = ("Kafka did not take a record", "No Kafka broker answers")
+DATABASE_AWAY = ("Postgres did not answer", "The checkpoints could not be read")
+SHARD_LOST = ("belongs to another worker now",)
+
+FAULTS = (
+    Fault(kill_each_in_turn),
+    Fault(kill_all_at_once),
+    Fault(roll_out),
+    Fault(sleep_past_the_session, may_end=SHARD_LOST),
+    Fault(rebalance_every_few_seconds),
+    Fault(kill_the_database),
+    Fault(end_sessions),
+    Fault(lock_the_checkpoints),
+    Fault(freeze_the_database),
+    Fault(kill_the_broker, may_end=BROKER_AWAY),
+    Fault(freeze_the_broker),
+    Fault(send_all_twice),
+    Fault(garbage_between),
+)

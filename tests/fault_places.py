@@ -1,0 +1,123 @@
+"""What surrounds the workers of a fault: the shared servers, or some of its own where the fault would harm others."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from faults import Place
+from wire import Wire
+
+from infra.servers import EmbeddedPostgres, RealKafka, free_port, start_kafka, start_postgres
+from infra.servers.ports import LOOPBACK
+
+_DATABASE_DISK = "160m"
+_BROKER_DISK = "64m"
+_FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+_LISTENERS = """
+listeners=PLAINTEXT://{host}:{{port}},CONTROLLER://{host}:{{controller}},WIRED://{host}:{behind}
+advertised.listeners=PLAINTEXT://{host}:{{port}},WIRED://{host}:{wire}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,WIRED:PLAINTEXT
+"""
+
+
+class NotHere(Exception):
+    """A fault cannot be done on this machine, and why, in one clear sentence."""
+
+
+@dataclass(slots=True)
+class Servers:
+    """One broker and one database for all faults that leave them whole; the broker can be reached over a wire, too."""
+
+    kafka: RealKafka
+    postgres: EmbeddedPostgres
+    broker_wire: Wire
+
+    def stop(self) -> None:
+        """Stop them."""
+        self.broker_wire.stop()
+        self.kafka.stop()
+        self.postgres.stop()
+
+
+def start_servers(directory: Path) -> Servers:
+    """Start both. Raises ServerFailed."""
+    wire = Wire(target_port=free_port())
+    listeners = _LISTENERS.format(host=LOOPBACK, behind=wire.target_port, wire=wire.port)
+    kafka = start_kafka(directory / "kafka", listeners)
+    return Servers(kafka, start_postgres(directory / "postgres"), wire.start())
+
+
+@dataclass(slots=True)
+class Around:
+    """The servers of one run, and what else the world has. ``settings`` and ``environment`` are the workers'."""
+
+    kafka: RealKafka
+    postgres: EmbeddedPostgres
+    settings: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    wires: tuple[Wire, Wire] | None = None
+    disk: Path | None = None
+    clock: Path | None = None
+
+
+@contextmanager
+def surroundings(place: Place, servers: Servers, directory: Path) -> Iterator[Around]:
+    """Make what surrounds the workers, and clear it away. Raises NotHere."""
+    around = Around(servers.kafka, servers.postgres)
+    match place:
+        case Place.PLAIN:
+            yield around
+        case Place.WIRED:
+            database = Wire(target_port=servers.postgres.port).start()
+            around.wires = (servers.broker_wire, database)
+            around.settings = {"bootstrap": f"{LOOPBACK}:{servers.broker_wire.port}"}
+            yield around
+            database.stop()
+        case Place.SMALL_DATABASE:
+            with small_disk(directory / "disk", _DATABASE_DISK) as around.disk:
+                around.postgres = start_postgres(around.disk)
+                try:
+                    yield around
+                finally:
+                    around.postgres.kill()
+        case Place.SMALL_BROKER:
+            with small_disk(directory / "kafka" / "data", _BROKER_DISK) as around.disk:
+                around.kafka = start_kafka(directory / "kafka")
+                try:
+                    yield around
+                finally:
+                    around.kafka.kill()
+        case Place.OWN_CLOCK:
+            if not _FAKETIME.exists():
+                raise NotHere("setting a wall clock needs libfaketime, which is not on this machine")
+            around.clock = directory / "clock"
+            around.clock.parent.mkdir(parents=True, exist_ok=True)
+            around.clock.write_text("+0s")
+            around.environment = {
+                "LD_PRELOAD": str(_FAKETIME),
+                "FAKETIME_TIMESTAMP_FILE": str(around.clock),
+                "FAKETIME_NO_CACHE": "1",
+                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            }
+            yield around
+
+
+@contextmanager
+def small_disk(place: Path, size: str) -> Iterator[Path]:
+    """Mount a file system in memory, of so many bytes (as mount says it)."""
+    if os.geteuid() != 0:
+        raise NotHere("a full disk needs the right to mount one: run as root")
+    place.mkdir(parents=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", str(place)], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        raise NotHere(f"a full disk needs the right to mount one: {mounted.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)

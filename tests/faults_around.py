@@ -1,0 +1,140 @@
+"""Faults of what lies around the workers: network, disks, memory, wall clock."""
+
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+
+import psycopg
+from faults import BROKER_AWAY, DATABASE_AWAY, WORKERS, Fault, Place, World
+from wire import Wire
+
+BURST = 20_000
+
+
+def cut_every_connection(world: World) -> None:
+    """Connections to broker and database are reset, again and again; new ones go through."""
+    broker, database = _wires(world)
+    cuts = 0
+    for _ in range(10):
+        cuts += broker.cut() + database.cut()
+        world.wait(world.choice.uniform(0.3, 1.0))
+    world.notes = f"{cuts} connections cut"
+
+
+def refuse_connections(world: World) -> None:
+    """Neither server can be reached for six seconds."""
+    for wire in _wires(world):
+        wire.refuse()
+    world.wait(6)
+    for wire in _wires(world):
+        wire.accept()
+
+
+def answer_no_more_from_the_database(world: World) -> None:
+    """Every connection to the database falls silent and is never closed: half-open. New ones go through."""
+    world.notes = f"{_wires(world)[1].silence()} connections half-open"
+
+
+def answer_no_more_from_the_broker(world: World) -> None:
+    """Every connection to the broker falls silent and is never closed. New ones go through."""
+    world.notes = f"{_wires(world)[0].silence()} connections half-open"
+
+
+def slow_the_network(world: World) -> None:
+    """Each way takes 100 ms longer for eight seconds."""
+    for wire in _wires(world):
+        wire.delay_s = 0.1
+    world.wait(8)
+    for wire in _wires(world):
+        wire.delay_s = 0.0
+
+
+def _wires(world: World) -> tuple[Wire, Wire]:
+    assert world.wires is not None
+    return world.wires
+
+
+def fill_the_databases_disk(world: World) -> None:
+    """The database's file system is full, its log with it, until somebody makes room."""
+    ballast = _fill(world)
+    world.wait(4)
+    try:  # A log file that cannot be made is what hurts most: the server ends, and cannot recover while it is full.
+        with psycopg.connect(world.postgres.dsn, autocommit=True, connect_timeout=2) as connection:
+            connection.execute("SELECT pg_switch_wal()")
+    except psycopg.OperationalError:
+        world.notes = "it refused"
+    world.wait(5)
+    ballast.unlink()
+    if not world.postgres.process.alive():
+        world.notes = "it ended and was started again"
+        world.postgres.restart()
+
+
+def fill_the_brokers_disk(world: World) -> None:
+    """The broker's file system is full until somebody makes room: it ends, and is started again."""
+    ballast = _fill(world)
+    end = time.monotonic() + 20
+    while world.kafka.process.alive() and time.monotonic() < end:
+        world.wait(0.5)
+    world.notes = "it lived on" if world.kafka.process.alive() else "it ended and was started again"
+    ballast.unlink()
+    world.kafka.restart()
+
+
+def _fill(world: World) -> Path:
+    """Take all room of the small file system, and say in which file."""
+    assert world.disk is not None
+    ballast = world.disk / "ballast"
+    with ballast.open("wb") as file:
+        while (free := os.statvfs(world.disk)).f_bavail:
+            os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END) + free.f_bavail * free.f_frsize)
+    return ballast
+
+
+def give_no_more_memory(world: World) -> None:
+    """Each worker in turn gets no byte more than it has, with much to do; it ends, and comes back with memory."""
+    ended = 0
+    for name in WORKERS:
+        child = world.run.workers[name]
+        pages = int(Path(f"/proc/{child.pid}/statm").read_text().split()[0])
+        limit = pages * os.sysconf("SC_PAGE_SIZE")
+        resource.prlimit(child.pid, resource.RLIMIT_AS, (limit, limit))
+        world.feed.trades(BURST // 4)
+        end = time.monotonic() + 4
+        while child.alive() and time.monotonic() < end:
+            time.sleep(0.1)
+        ended += not child.alive()
+        if child.alive():
+            child.send(signal.SIGKILL)
+            child.kill()
+        world.run.look_after()
+    world.notes = f"{ended} of {len(WORKERS)} ended by themselves"
+
+
+def set_the_clock(world: World) -> None:
+    """The workers' wall clock jumps forth and back; one is killed while it is behind where it was."""
+    assert world.clock is not None
+    for seconds in (3, 0, -3, 30, -30, 0):
+        world.clock.write_text(f"{seconds:+d}s")
+        world.wait(1)
+        if seconds < 0:
+            for name in WORKERS[1:]:
+                world.run.workers.pop(name).kill()
+                world.run.start(name)
+            world.wait(2)
+    world.notes = "3 s, 30 s forth and back"
+
+
+AROUND = (
+    Fault(cut_every_connection, Place.WIRED, may_end=(*BROKER_AWAY, *DATABASE_AWAY)),
+    Fault(refuse_connections, Place.WIRED, may_end=(*BROKER_AWAY, *DATABASE_AWAY)),
+    Fault(answer_no_more_from_the_database, Place.WIRED),
+    Fault(answer_no_more_from_the_broker, Place.WIRED),
+    Fault(slow_the_network, Place.WIRED),
+    Fault(fill_the_databases_disk, Place.SMALL_DATABASE),
+    Fault(fill_the_brokers_disk, Place.SMALL_BROKER, may_end=BROKER_AWAY),
+    Fault(give_no_more_memory, may_end=("MemoryError",)),
+    Fault(set_the_clock, Place.OWN_CLOCK),
+)
