@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from infra.feeds import FeedFailed
 from infra.kafka import BrokerUnreachable
+from infra.servers.kafka_real import kafka_libraries
 from infra.servers.process import ServerFailed
 from infra.settings import SettingsError
 
@@ -73,6 +74,7 @@ def run_in_directory(measure: Callable[[Path], bool]) -> int:
         directory = Path(folder)
         directory.chmod(0o755)  # The database runs as another user, who must reach its folder.
         try:
+            kafka_libraries()  # Whoever lacks java or mvn hears so at once, not after what is made beforehand.
             return 0 if measure(directory) else 1
         except _CLEAR_FAILURES as error:
             sys.stderr.write(f"{error}\n")
