@@ -5,6 +5,7 @@ shard as an input that is journaled, so that a recomputation does the same at th
 """
 
 import enum
+from typing import Final
 
 import msgspec
 
@@ -27,6 +28,10 @@ class DeadLetterReason(enum.StrEnum):
     INSTRUMENT_REFUSED = "INSTRUMENT_REFUSED"
     TAKEN = "TAKEN"
     QUARANTINED = "QUARANTINED"
+
+
+OF_THE_REGISTRY: Final = frozenset({DeadLetterReason.SCHEMA_UNKNOWN, DeadLetterReason.SCHEMA_REFUSED})
+"""Reasons that the same bytes may not give tomorrow: somebody registers the schema in between."""
 
 
 class BadRecord(Exception):

@@ -16,7 +16,7 @@ import psycopg
 from infra.influx import InfluxWriter
 from infra.postgres.projections import DeadLetterRow, Projections
 from schemas.codec import Codec
-from schemas.dead_letters import BadRecord, DeadLetterReason, UnknownRecordType
+from schemas.dead_letters import OF_THE_REGISTRY, BadRecord, DeadLetterReason, UnknownRecordType
 from schemas.event import Event
 from schemas.topics import TOPICS
 from schemas.values import NS_PER_MS
@@ -229,10 +229,10 @@ def dead_letter_row(record: SinkRecord) -> DeadLetterRow:
 def _left_to_its_stage(topic: str, refusal: BadRecord) -> BadRecord:
     """Return the refusal as one whose dead letter is another's, where a stage reads the same bytes and refuses them.
 
-    A schema id may be registered between its reading and ours, so that one is ours to tell, too.
+    A schema may be registered between its reading and ours, so that such a refusal is ours to tell, too.
     """
     readers = readers_of(TOPICS[topic])
-    if not readers or refusal.reason is DeadLetterReason.SCHEMA_UNKNOWN:
+    if not readers or refusal.reason in OF_THE_REGISTRY:
         return refusal
     return LeftToStage(refusal.reason, refusal.detail, readers)
 

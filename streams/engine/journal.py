@@ -1,6 +1,6 @@
 """The input journal and the outbox as bytes: what was stepped in which order, and what is still to be sent."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -27,7 +27,14 @@ class External(msgspec.Struct, tag="x", frozen=True):
     origin: int = 0
 
 
-Input = Segment | External
+class Unread(msgspec.Struct, tag="u", frozen=True):
+    """Records among those of this batch that could not be read for want of their schema, by lane, with the reason."""
+
+    lane: str
+    refused: list[tuple[int, int, str]]
+
+
+Input = Segment | External | Unread
 _inputs_decoder = msgspec.msgpack.Decoder(list[Input])
 _outbox_decoder = msgspec.msgpack.Decoder(list[tuple[str, int, bytes | None, bytes | None, list[tuple[str, bytes]]]])
 
@@ -49,6 +56,10 @@ class JournalWriter:
     def external(self, event: Event, origin: int) -> None:
         """Note an input that did not come by Kafka."""
         self._inputs.append(External(type(event).__name__, msgspec.msgpack.encode(event), origin))
+
+    def unread(self, refused: Mapping[str, list[tuple[int, int, str]]]) -> None:
+        """Note what could not be read. It comes before the records, so that a recomputation knows in time."""
+        self._inputs[:0] = [Unread(lane, ranges) for lane, ranges in refused.items()]
 
     def encoded(self) -> bytes | None:
         """Return the batch's inputs as bytes, or None when there were none."""

@@ -11,13 +11,17 @@ from typing import Final
 import msgspec
 
 from infra.postgres.patient_store import Checkpoint, Commit, PatientStore, RunFacts
+from streams.engine.journal import JournalWriter
 from streams.engine.lane import lane_of
 from streams.engine.ports import RawRecord
+from streams.engine.quarantine import Refused
 from streams.engine.sending import Acknowledgements, Sender
-from streams.engine.shard import ShardCore
+from streams.engine.shard import Progress, ShardCore
 from streams.engine.snapshots import NO_SNAPSHOTS
 
 _UNCONFIRMED_RECORDS_MAX: Final = 20_000
+DURABLE_AFTER_S: Final = 2.0
+"""A checkpoint that does not wait for the disk is on it after three times ``wal_writer_delay``, which is 0.2 s."""
 
 
 class OneTopicShard:
@@ -38,6 +42,8 @@ class OneTopicShard:
         self._dirty = False
         self._closed = False
         self._cut_off = False
+        self._kept = b""
+        self._noted: dict[str, list[Refused]] = {}
         self.committed_offsets: dict[str, int] = {}
         self.snapshots = NO_SNAPSHOTS
 
@@ -45,6 +51,7 @@ class OneTopicShard:
         """Go on from a claimed checkpoint."""
         self.core.restore(checkpoint.progress, dict(checkpoint.state), checkpoint.generation)
         self._batch = checkpoint.batch
+        self._keep(msgspec.msgpack.encode(self.core.progress), self.core.progress.letters.noted())
         self._written_at = asyncio.get_running_loop().time()
         self.snapshots.begin(checkpoint)
         self.committed_offsets = dict(self.core.progress.next_offsets)
@@ -72,12 +79,32 @@ class OneTopicShard:
         outgoing, requests, _ = self.core.drain()
         assert not requests, f"{self.core.source} asks the venue for something, but only outbox stages may"
         self.core.counters.batches += 1
+        if self.core.progress.letters.unread != self._noted:
+            await self._note()
         self._unconfirmed += await self._sender.post(outgoing)
         self._dirty = True
         if len(self._unconfirmed) > _UNCONFIRMED_RECORDS_MAX:
             await self._confirm()
         if not self._closed and asyncio.get_running_loop().time() - self._written_at >= self._interval_s:
             await self._write()
+
+    def _keep(self, progress: bytes, unread: dict[str, list[Refused]]) -> None:
+        self._kept, self._noted = progress, unread
+
+    async def _note(self) -> None:
+        """Keep what is passed over before anything follows from that: beside the newest checkpoint, as it stands.
+
+        Whoever comes up after a crash steps again from there, and must pass over the same, whatever is registered or
+        ordered by then.
+        """
+        now, kept = self.core.progress, msgspec.msgpack.decode(self._kept, type=Progress)
+        progress = msgspec.msgpack.encode(msgspec.structs.replace(kept, letters=now.letters, silent=now.silent))
+        noted = now.letters.noted()
+        self._batch += 1
+        reached_ns, generation = kept.reached_ns, self.core.generation
+        commit = Commit(self._batch, progress, {}, generation=generation, reached_ns=reached_ns)
+        await self._store.commit(commit, self._facts)
+        self._keep(progress, noted)
 
     async def _confirm(self) -> None:
         pending, self._unconfirmed = self._unconfirmed, []
@@ -107,22 +134,31 @@ class OneTopicShard:
         outgoing, _, _ = self.core.drain()
         self._batch += 1
         offsets = dict(self.core.progress.next_offsets)
+        journal = JournalWriter()
+        journal.unread(self.core.progress.letters.give_unread(offsets))
         commit = Commit(
             batch=self._batch,
             progress=msgspec.msgpack.encode(self.core.progress),
             state=self.core.touched_state(),
+            journal=journal.encoded(),
             generation=self.core.generation,
             reached_ns=self.core.reached_ns,
         )
+        noted = self.core.progress.letters.noted()
         self._unconfirmed += await self._sender.post(outgoing)
         await self._confirm()
         await self._store.commit(commit, self._facts)
-        self.committed_offsets = offsets
+        self._keep(commit.progress, noted)
+        # Kafka must not remember what a power cut could make Postgres forget: that is how a rewind is told.
+        asyncio.get_running_loop().call_later(DURABLE_AFTER_S, self._offer_offsets, offsets)
         self.core.counters.checkpoints += 1
         self._written_at = asyncio.get_running_loop().time()
         self._dirty = False
         if not self._closed:  # Whoever comes next does it then: this one is to be gone soon.
             await self.snapshots.after_commit(self._store, quiet=True)
+
+    def _offer_offsets(self, offsets: dict[str, int]) -> None:
+        self.committed_offsets = offsets
 
     async def run(self) -> None:
         """Checkpoint in the background while nothing comes; ends by cancellation."""

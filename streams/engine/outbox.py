@@ -202,6 +202,7 @@ class OutboxShard:
         journal, self._journal = self._journal, JournalWriter()
         self._commit_at, self._open_records = None, 0
         outgoing, requests, origins = self.core.drain()
+        journal.unread(self.core.progress.letters.give_unread(self.core.progress.next_offsets))
         self._batch += 1
         self.core.counters.batches += 1
         commit = Commit(

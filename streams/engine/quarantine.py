@@ -5,7 +5,9 @@ its money topics, until a person says otherwise. It is part of the shard's progr
 comes out the same in a recomputation. Here, too, is what people have ordered taken. No I/O and no clock.
 """
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Final
 
 import msgspec
@@ -27,12 +29,17 @@ class Held(msgspec.Struct):
     stepped: int = 0
 
 
+Refused = tuple[int, int, str]
+
+
 class LetterProgress(msgspec.Struct):
     """What a shard holds back, what it passes over, and which orders of people it has carried out.
 
     ``taken`` has per lane (``topic/partition``) ranges of offsets, both ends included. ``orders`` and
     ``stepped_orders`` are the newest TAKE or RELEASE, and the newest STEP_HELD, that was carried out. ``ended`` has of
     the quarantines that are over, newest last, by the place that began them: the key, and how many were stepped.
+    ``unread`` has per lane (first offset, last offset, reason) of what could not be read for want of its schema and is
+    in no journal row yet: whoever steps it again must refuse it again, though the schema may be there by then.
     """
 
     held: dict[str, Held] = {}
@@ -40,11 +47,55 @@ class LetterProgress(msgspec.Struct):
     orders: int = 0
     stepped_orders: int = 0
     ended: dict[str, tuple[str, int]] = {}
+    unread: dict[str, list[Refused]] = {}
 
     def refuse_taken(self, lane: str, offset: int) -> None:
         """Raise BadRecord for a record that a person has ordered passed over."""
         if any(first <= offset <= last for first, last in self.taken.get(lane, ())):
             raise BadRecord(DeadLetterReason.TAKEN, "a person has ordered that it be passed over")
+
+    def refuse_known(self, lane: str, offset: int) -> None:
+        """Raise BadRecord for a record that is passed over whatever it says."""
+        self.refuse_taken(lane, offset)
+        self.refuse_unread(lane, offset)
+
+    def refuse_unread(self, lane: str, offset: int) -> None:
+        """Raise BadRecord for a record whose schema was not there when it was stepped first."""
+        ranges = self.unread.get(lane, [])
+        place = bisect_right(ranges, offset, key=itemgetter(0)) - 1
+        if place >= 0 and offset <= ranges[place][1]:
+            raise BadRecord(DeadLetterReason(ranges[place][2]), "its schema was not there when it was stepped first")
+
+    def note_unread(self, lane: str, offset: int, reason: DeadLetterReason) -> None:
+        """Take note of such a record, once."""
+        ranges = self.unread.setdefault(lane, [])
+        place = bisect_right(ranges, offset, key=itemgetter(0))
+        first, last, why = ranges[place - 1] if place else (offset, -2, "")
+        if offset <= last:
+            return
+        if offset == last + 1 and why == reason:
+            ranges[place - 1] = (first, offset, why)
+        else:
+            ranges.insert(place, (offset, offset, reason.value))
+
+    def noted(self) -> dict[str, list[Refused]]:
+        """Return ``unread`` as it stands, for whoever keeps it."""
+        return {lane: list(ranges) for lane, ranges in self.unread.items()}
+
+    def give_unread(self, next_offsets: Mapping[str, int]) -> dict[str, list[Refused]]:
+        """Return what was passed of it, for the journal, and keep what is still to be stepped again."""
+        if not self.unread:
+            return {}
+        given = {
+            lane: [one for one in kept if one[1] < next_offsets.get(lane, 0)] for lane, kept in self.unread.items()
+        }
+        left = {lane: kept[len(given[lane]) :] for lane, kept in self.unread.items()}
+        self.unread = {lane: kept for lane, kept in left.items() if kept}
+        return {lane: kept for lane, kept in given.items() if kept}
+
+    def expect_unread(self, lane: str, refused: Sequence[Refused]) -> None:
+        """Let a recomputation refuse what was refused."""
+        self.unread[lane] = sorted({*self.unread.get(lane, ()), *refused})
 
     def refuse_held(self, key: str) -> None:
         """Count a record and raise BadRecord when its key is held back."""

@@ -11,7 +11,14 @@ import msgspec
 
 from agents.stage import ShardState, run_step
 from schemas.codec import Codec
-from schemas.dead_letters import BadRecord, DeadLetterReason, HeldAgain, LettersOrdered, UnknownRecordType
+from schemas.dead_letters import (
+    OF_THE_REGISTRY,
+    BadRecord,
+    DeadLetterReason,
+    HeldAgain,
+    LettersOrdered,
+    UnknownRecordType,
+)
 from schemas.event import ORDINALS_PER_OFFSET, Event, Heartbeat, stamp_position
 from schemas.partition import partition_of
 from schemas.routing import targets
@@ -100,8 +107,8 @@ class ShardCore:
         topic, letters = lane.topic, progress.letters
         event: Event | None = None
         try:
-            if letters.taken:
-                letters.refuse_taken(name, offset)
+            if letters.taken or letters.unread:
+                letters.refuse_known(name, offset)
             event = self._event(lane, record)
             if not progress.seen.is_new(name, event):
                 counters.duplicates += 1
@@ -164,6 +171,7 @@ class ShardCore:
             record = RawRecord(one.topic, one.partition, one.offset, one.key, one.value, one.headers, one.timestamp_ms)
             event: Event | None = None
             try:
+                letters.refuse_unread(lane_of(one.topic, one.partition), one.offset)
                 event = self._event(self._lane_of(record), record)
                 self._reach(event.available_at_ns)
                 _, outputs = run_step(self.stage, self.state, event)
@@ -256,6 +264,8 @@ class ShardCore:
         if event is not None and not event.source:
             # What a stage refuses from outside may come again, mended or once the stage is ready for it.
             self.progress.seen.forget(lane_of(record.topic, record.partition), event.event_id)
+        if refusal.reason in OF_THE_REGISTRY:
+            letters.note_unread(lane_of(record.topic, record.partition), record.offset, refusal.reason)
         more = letters.facts_of(key, refusal)
         self.outgoing.append(dead_letter(topic, record, refusal, self.refuser, more))
         counters.refused(refusal.reason)

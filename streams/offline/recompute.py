@@ -17,7 +17,7 @@ from agents.stage import ShardState, Stage
 from schemas.event import ORDINALS_PER_OFFSET, Event
 from schemas.topics import TOPICS
 from streams.engine.dead_letter import BadRecordLimit
-from streams.engine.journal import External, Segment, decode_external, decode_inputs
+from streams.engine.journal import External, Input, Segment, Unread, decode_external, decode_inputs
 from streams.engine.lane import lane_of, output_lanes
 from streams.engine.ports import EngineSettings, RawRecord, StageHosting, StageKind
 from streams.engine.shard import ShardCore
@@ -158,7 +158,7 @@ class _Recomputation:
 
     def run(self, connection: psycopg.Connection[Any]) -> Difference | None:
         """Step and compare everything that was asked for."""
-        return self._run_one_topic() if self._one_topic else self._run_journal(connection)
+        return self._run_one_topic(connection) if self._one_topic else self._run_journal(connection)
 
     def close(self) -> None:
         """Give the readers back."""
@@ -166,11 +166,15 @@ class _Recomputation:
         for reader in self._inputs.values():
             reader.close()
 
-    def _run_one_topic(self) -> Difference | None:
+    def _run_one_topic(self, connection: psycopg.Connection[Any]) -> Difference | None:
         core, row = self._core, self._start.row
         topic, _, partition = core.shard.rpartition("/")
         first, end = core.progress.next_offsets.get(core.shard, 0), row.progress.next_offsets.get(core.shard, 0)
         core.progress.letters.taken = row.progress.letters.taken
+        for lane, refused in row.progress.letters.unread.items():
+            core.progress.letters.expect_unread(lane, refused)
+        for _, inputs in self._journal(connection):
+            self._expect_unread(decode_inputs(inputs))
         if first >= end:
             return None
         for record in self._records(Segment(topic, int(partition), first, end - 1)):
@@ -182,30 +186,44 @@ class _Recomputation:
 
     def _run_journal(self, connection: psycopg.Connection[Any]) -> Difference | None:
         row, begin = self._start.row, self._start.batch
+        for batch, inputs in self._journal(connection):
+            sent = row.unsent_from is None or batch < row.unsent_from
+            difference = self._step_batch(batch, inputs, sent=sent)
+            if difference is not None or self._over:
+                return difference
+            self._tell(batch - begin, row.batch - begin)
+        return None
+
+    def _journal(self, connection: psycopg.Connection[Any]) -> Iterator[tuple[int, bytes]]:
+        """Yield (batch, inputs) of what the shard's journal has after the beginning."""
         with connection.cursor("journal") as cursor:
             cursor.execute(
                 "SELECT batch, inputs FROM shard_journal WHERE stage = %s AND shard = %s AND batch > %s ORDER BY batch",
-                (self._core.hosting.name, self._core.shard, begin),
+                (self._core.hosting.name, self._core.shard, self._start.batch),
             )
             for batch, inputs in cursor:
-                sent = row.unsent_from is None or batch < row.unsent_from
-                difference = self._step_batch(int(batch), bytes(inputs), sent=sent)
-                if difference is not None or self._over:
-                    return difference
-                self._tell(batch - begin, row.batch - begin)
-        return None
+                yield int(batch), bytes(inputs)
+
+    def _expect_unread(self, inputs: Sequence[Input]) -> None:
+        letters = self._core.progress.letters
+        for item in inputs:
+            if isinstance(item, Unread):
+                letters.expect_unread(item.lane, item.refused)
 
     def _step_batch(self, batch: int, inputs: bytes, *, sent: bool) -> Difference | None:
-        for item in decode_inputs(inputs):
+        items = decode_inputs(inputs)
+        self._expect_unread(items)
+        for item in items:
             if isinstance(item, Segment):
                 for record in self._records(item):
                     difference = self._step_record(record, batch, sent=sent)
                     if difference is not None or self._over:
                         return difference
-            else:
+            elif isinstance(item, External):
                 difference = self._step_external(item, batch, sent=sent)
                 if difference is not None or self._over:
                     return difference
+        self._core.progress.letters.unread.clear()
         return None
 
     def _step_record(self, record: RawRecord, batch: int | None, *, sent: bool) -> Difference | None:
