@@ -19,7 +19,7 @@ _BATCH: Final = 1_000
 
 @dataclass(slots=True)
 class OutputWatch:
-    """Reads the topics that a stage writes, from their ends on. Close it."""
+    """Reads the topics that a stage writes, and nobody else, from their ends on. Close it."""
 
     bootstrap: str
     stage: str
@@ -33,7 +33,7 @@ class OutputWatch:
         slots = [
             (topic.name, number)
             for topic in TOPICS.values()
-            if self.stage in topic.producers
+            if topic.producers == (self.stage,)
             for number in range(topic.partitions(self.partitions))
         ]
         settings = {"group.id": "tradermind.bench.recovery", "enable.auto.commit": False, "fetch.wait.max.ms": 5}

@@ -37,6 +37,7 @@ _CALM_LOOKS: Final = 2
 _STATUS_S: Final = 6.0
 _LIMIT_S: Final = 60.0
 _POLL_S: Final = 0.004
+_DRAIN_S: Final = 0.3
 _ESTABLISHED: Final = "01"
 _BEHIND: Final = "SELECT coalesce(max((counters->>'behind_records')::bigint), 0) FROM worker_status"
 _STORED: Final = "SELECT max(available_at_ns) FROM market_data WHERE instrument = %s"
@@ -163,8 +164,8 @@ class RecoveringDemo(Demo):
             while time.monotonic() < limit_s:
                 watch.first_new_ms(float("inf"), 0.1)
             self._workers[place].kill()
-            while watch.first_new_ms(float("inf"), 0.2) is not None:
-                continue
+            # What the old process has still written is known before the new one begins.
+            watch.first_new_ms(float("inf"), _DRAIN_S)
             times = _Times(stage, connection, self._instrument)
             began_ms = time.time() * 1000
             self._workers[place] = worker = self._start_worker(group)

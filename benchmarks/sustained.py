@@ -22,6 +22,7 @@ from benchmarks.results import add_json_option, run_in_directory, say, table, wr
 from benchmarks.sustained_demo import SustainedDemo, accounted
 from benchmarks.tape import RECORDED, SYMBOLS, Tape, instruments_of, write_tape
 from infra.servers import start_kafka
+from infra.servers.process import ServerFailed
 from infra.settings import load_settings
 from streams.demo.plan import WORKER_GROUPS, DemoPlan
 
@@ -75,6 +76,8 @@ def run_rate(directory: Path, per_s: float, minutes: float, options: Options) ->
 def _result(demo: SustainedDemo, tape: Tape, per_s: float) -> dict[str, Any]:
     accounts = demo.accounts
     feed = accounts["feed"]
+    if not demo.standings:
+        raise ServerFailed("The workers came up, but took no message of the tape.")
     last = demo.standings[-1]
     taken_s = demo.fed_s or last.at_s
     worst = {
