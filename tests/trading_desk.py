@@ -142,6 +142,10 @@ class Desk:
     def approve(self, order_id: str, **changes: Any) -> Sequence[Event]:
         """Give an approval: buy 1 at 100 IOC on the perpetual for alpha, unless told otherwise."""
         self.mark(changes.get("instrument", PERP), changes.get("decision_mid", 100 * ONE), on_grid=False)
+        return self.give(self.approval(order_id, **changes))
+
+    def approval(self, order_id: str, **changes: Any) -> OrderApproved:
+        """Return the approval that ``approve`` gives."""
         fields: dict[str, Any] = {
             "key": "main",
             "event_time_ns": self.now_ns,
@@ -164,7 +168,7 @@ class Desk:
             "expires_at_ns": self.now_ns + 2 * NS_PER_S,
             "decided_at_ns": self.now_ns,
         }
-        return self.give(OrderApproved(**fields | changes))
+        return OrderApproved(**fields | changes)
 
     def report(self, order_id: str, kind: ReportKind, **changes: Any) -> Sequence[Event]:
         """Give a venue's report."""

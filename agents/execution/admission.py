@@ -55,6 +55,21 @@ def take_approval(turn: Turn, approval: OrderApproved) -> None:
     )
 
 
+def adopt_approval(turn: Turn, approval: OrderApproved) -> bool:
+    """Take up an order of which only the approval is known: the venue may have it, and will be asked. False if known.
+
+    It is for a database that was set back: the order was sent, or not, by a life of this stage that nobody remembers.
+    """
+    if approval.quantity == 0 or turn.order(approval.order_id) is not None:
+        return False
+    order = _intent(turn, approval)
+    order.status = OrderStatus.UNKNOWN
+    turn.account(approval.account).open_orders.append(order.order_id)
+    turn.save_account(approval.account, turn.account(approval.account))
+    turn.save_order(order)
+    return True
+
+
 def _intent(turn: Turn, approval: OrderApproved) -> OrderState:
     return OrderState(
         order_id=approval.order_id,

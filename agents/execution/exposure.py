@@ -3,8 +3,11 @@
 from typing import Final
 
 from agents.execution.orders import OrderState
+from agents.execution.positions import average_price
+from agents.execution.state import AccountState, ExecutionConfig
 from agents.execution.turn import Turn
-from agents.limits.exposure import ExposureLine, ExposureView, LineKey, WorkingOrder
+from agents.limits.exposure import AccountExposure, ExposureLine, ExposureView, LineKey, WorkingOrder
+from agents.stage import ShardState
 from schemas.control import ScopeKind
 from schemas.decisions import OrderApproved
 from schemas.orders import OrderStatus
@@ -23,7 +26,7 @@ def view_for(turn: Turn, approval: OrderApproved) -> ExposureView:
         lines[strategy, instrument] = ExposureLine(strategy=strategy, instrument=instrument, position=position.quantity)
     for order_id in account.open_orders:
         order: OrderState = turn.state[f"order/{order_id}"]
-        working[order_id] = _working(order)
+        working[order_id] = working_order(order)
         line_key = (order.strategy, order.instrument)
         line = lines.get(line_key) or ExposureLine(strategy=order.strategy, instrument=order.instrument)
         lines[line_key] = line.after(order.side, order.leaves_quantity)
@@ -47,7 +50,38 @@ def view_for(turn: Turn, approval: OrderApproved) -> ExposureView:
     )
 
 
-def _working(order: OrderState) -> WorkingOrder:
+def exposures(config: ExecutionConfig, state: ShardState) -> dict[str, AccountExposure]:
+    """Return the exposure of every account, from its books; of one without books, that of its capital."""
+    found: dict[str, AccountExposure] = {}
+    for name, terms in config.accounts.items():
+        account: AccountState | None = state.get(f"account/{name}")
+        exposure = found[name] = AccountExposure.opened_with(terms.capital)
+        if account is None:
+            continue
+        exposure.equity, exposure.equity_peak = account.equity, account.equity_peak
+        exposure.day_pnl = account.equity - account.day_start_equity
+        for key, position in account.positions.items():
+            strategy, _, instrument = key.partition("|")
+            exposure.positions.setdefault(strategy, {})[instrument] = position.quantity
+        exposure.working = {name: working_order(state[f"order/{name}"]) for name in account.open_orders}
+    return found
+
+
+def holdings(config: ExecutionConfig, state: ShardState) -> dict[tuple[str, str, str], tuple[int, int]]:
+    """Return (account, strategy, instrument) -> (signed quantity, average price) of every open position."""
+    found: dict[tuple[str, str, str], tuple[int, int]] = {}
+    for name in config.accounts:
+        account: AccountState | None = state.get(f"account/{name}")
+        for key, position in account.positions.items() if account is not None else ():
+            strategy, _, instrument = key.partition("|")
+            price = average_price(position, config.instruments[instrument].multiplier)
+            if price is not None:
+                found[name, strategy, instrument] = (position.quantity, price)
+    return found
+
+
+def working_order(order: OrderState) -> WorkingOrder:
+    """Return an open order as the limits see it."""
     return WorkingOrder(
         order_id=order.order_id,
         strategy=order.strategy,

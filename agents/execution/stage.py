@@ -1,14 +1,16 @@
 """The order manager: it sends what risk approved, believes the venue and nothing else, and keeps the books."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from agents.execution.admission import take_approval, take_command
+from agents.execution.admission import adopt_approval, take_approval, take_command
+from agents.execution.exposure import exposures, holdings
 from agents.execution.reporting import take_report
 from agents.execution.state import STATE_TYPES, ExecutionConfig
 from agents.execution.timers import take_claim, take_time
 from agents.execution.turn import Turn
 from agents.execution.valuation import take_mark
+from agents.limits.exposure import AccountExposure
 from agents.stage import ShardState
 from schemas.control import ControlCommand
 from schemas.decisions import OrderApproved
@@ -54,3 +56,20 @@ class Execution:
         else:
             raise AssertionError(f"execution does not read {type(event).__name__}")
         return state, turn.outputs
+
+    def adopt(self, state: ShardState, approvals: Iterable[OrderApproved]) -> list[str]:
+        """Take up orders that were approved after what ``state`` remembers; return the ids of those it did not know.
+
+        The next claim asks the venue about each: what it lists is booked, and what it never had is NOT_SENT.
+        """
+        return [
+            approval.order_id for approval in approvals if adopt_approval(Turn(self._config, state, approval), approval)
+        ]
+
+    def exposures(self, state: ShardState) -> Mapping[str, AccountExposure]:
+        """Return what each account holds and works, for whoever must not believe anything else."""
+        return exposures(self._config, state)
+
+    def holdings(self, state: ShardState) -> Mapping[tuple[str, str, str], tuple[int, int]]:
+        """Return (account, strategy, instrument) -> (signed quantity, average price) of every open position."""
+        return holdings(self._config, state)

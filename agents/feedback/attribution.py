@@ -11,7 +11,7 @@ from schemas.event import Event
 from schemas.feedback import TradeFeedback
 from schemas.market import InstrumentDefined
 from schemas.orders import Fill
-from schemas.values import Side, money, notional
+from schemas.values import ZERO, Side, money, notional
 
 
 def attribute(line: Line, fill: Fill, fee: Decimal, instrument: InstrumentDefined) -> list[Event]:
@@ -37,6 +37,16 @@ def attribute(line: Line, fill: Fill, fee: Decimal, instrument: InstrumentDefine
         line.sign = fill.side.sign
         line.lots.append(rest)
     return events
+
+
+def resumed_lots(line: Line, quantity: int, price: int, now_ns: int) -> list[Lot]:
+    """Return the lots of a line that holds ``quantity`` (signed): its own where they add up to it."""
+    if line.sign * sum(lot.quantity for lot in line.lots) == quantity:
+        return line.lots
+    if quantity == 0:
+        return []
+    facts = {"decision_id": "", "fill_id": ""}
+    return [Lot(quantity=abs(quantity), price=price, time_ns=now_ns, fee=ZERO, slippage=ZERO, **facts)]
 
 
 def _close(line: Line, fill: Fill, rest: Lot, instrument: InstrumentDefined) -> TradeFeedback:

@@ -3,11 +3,11 @@
 It reads five topics and relies on the order of no two of them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from agents.feedback.attribution import attribute
+from agents.feedback.attribution import attribute, resumed_lots
 from agents.feedback.ballots import keep_mark, open_ballot, overdue, settle
 from agents.feedback.config import FeedbackConfig, StrategyFeedback
 from agents.feedback.reward import add_fill, close_decisions, open_decision, value_at
@@ -55,6 +55,22 @@ class Feedback:
         """Take one event. OrderEvent and Position say nothing here that the fills do not."""
         handler = self._handlers.get(type(event))
         return state, NO_EVENTS if handler is None else handler(state, event)
+
+    def resume(self, state: ShardState, holdings: Mapping[tuple[str, str, str], tuple[int, int]]) -> None:
+        """Go on after the stages were parted by a restore: ``holdings`` is (account, strategy, instrument) ->
+        (signed quantity, average price), as execution has it, of all that is held.
+
+        A decision whose reward would reach across the gap gets none. Lots that do not add up to what is held, since
+        fills were missed, become one lot of it, whose decision nobody knows.
+        """
+        now_ns = self._now(state, 0)
+        known = {tuple(key.removeprefix("line/").split("|")) for key in state if key.startswith("line/")}
+        for place in sorted(known | holdings.keys()):
+            key = line_key(*place)
+            line: Line = state.get(key) or Line()
+            quantity, price = holdings.get((place[0], place[1], place[2]), (0, 0))
+            lots = resumed_lots(line, quantity, price, now_ns)
+            state[key] = Line(sign=(quantity > 0) - (quantity < 0), lots=lots)
 
     def _now(self, state: ShardState, now_ns: int) -> int:
         clock: Clock = state.get(CLOCK_KEY) or Clock()

@@ -1,6 +1,6 @@
 """Risk: from a target to an order that has passed the hard limits, or to a denial with every reason."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -74,6 +74,19 @@ class Risk:
         state[LEVELS_KEY] = Levels()
         for account, limits in self._config.limits.items():
             state[account_key(account)] = AccountRisk(exposure=AccountExposure.opened_with(limits.capital))
+
+    def take_over(self, state: ShardState, exposures: Mapping[str, AccountExposure]) -> None:
+        """Believe what execution's books say each account holds and works, after the stages were parted by a restore.
+
+        Latches and what is being flattened stay, and so do the counts of messages, which can only forbid more.
+        """
+        self._open(state)
+        for name in self._config.limits:
+            account: AccountRisk = state[account_key(name)]
+            kept = account.exposure
+            account.exposure = exposures[name]
+            account.exposure.messages_ns, account.exposure.contents_ns = kept.messages_ns, kept.contents_ns
+            state[account_key(name)] = account
 
     def _now(self, state: ShardState, now_ns: int) -> None:
         levels: Levels = state[LEVELS_KEY]
