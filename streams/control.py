@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
 import psycopg
 
-from infra.postgres.commands import read_commands
+from infra.postgres.commands import StoredCommand, read_commands
 from infra.postgres.session import KeptSession
 from schemas.control import ControlCommand
 from schemas.event import Event
@@ -17,11 +17,36 @@ from streams.engine.ports import Inlet, StageHosting, StageKind
 _POLL_S: Final = 0.1
 
 
-class CommandReader:
-    """Polls the table of commands and injects each row; the stage drops what it has passed on before."""
+class Commands(Protocol):
+    """Where people's commands lie, in the order in which they were given."""
+
+    async def after(self, ordinal: int) -> Sequence[StoredCommand]:
+        """Return commands above ``ordinal``, in order. Raises psycopg.OperationalError."""
+
+    async def close(self) -> None:
+        """Let go of it."""
+
+
+class PostgresCommands:
+    """The rows in the platform's database."""
 
     def __init__(self, dsn: str) -> None:
         self._database = KeptSession(dsn)
+
+    async def after(self, ordinal: int) -> Sequence[StoredCommand]:
+        """Return the next rows."""
+        return await read_commands(await self._database.connection(), ordinal)
+
+    async def close(self) -> None:
+        """Give the session back."""
+        await self._database.close()
+
+
+class CommandReader:
+    """Polls the commands and injects each; the stage drops what it has passed on before."""
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, inlet: Inlet, epoch: int) -> None:
@@ -42,14 +67,14 @@ class CommandReader:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await self._database.close()
+        await self._commands.close()
 
     async def _read(self, inlet: Inlet) -> None:
         newest = 0
         while True:
             # While the database is away people cannot write commands either. The shard's own store gives up first.
             with suppress(psycopg.OperationalError):
-                for command in await read_commands(await self._database.connection(), newest):
+                for command in await self._commands.after(newest):
                     await inlet.inject(command.event)
                     newest = command.ordinal
             await asyncio.sleep(_POLL_S)
@@ -63,5 +88,5 @@ def hosting(run: Run, dsn: str) -> StageHosting:
         topics=(),
         kind=StageKind.OUTBOX,
         event_types=(ControlCommand,),
-        companion=lambda: CommandReader(dsn),
+        companion=lambda: CommandReader(PostgresCommands(dsn)),
     )

@@ -11,6 +11,7 @@ from typing import Final
 import psycopg
 
 from infra.postgres.patient_store import Checkpoint, Commit, PatientStore, RunFacts, ShardLost, ShardName
+from schemas.control import ControlCommand
 from streams.simulation.faults import Dice
 from streams.simulation.process import SimulatedProcess
 
@@ -45,8 +46,13 @@ class SimulatedDatabase:
 
     def __init__(self) -> None:
         self.shards: dict[tuple[str, str], ShardRows] = {}
+        self.commands: dict[str, ControlCommand] = {}
         self.away = False
         self.locked: dict[tuple[str, str], asyncio.Event] = {}
+
+    def order(self, command: ControlCommand) -> None:
+        """Take a person's command as a row; the same id again changes nothing."""
+        self.commands.setdefault(command.command_id, command)
 
     def claim(self, name: ShardName, facts: RunFacts) -> Checkpoint:
         """Raise the epoch and return what the shard holds."""

@@ -82,6 +82,10 @@ class Member:
         """Claim a shard that no assignment brings (a feed's)."""
         return await self.shards.open(replace(hosting, now_ns=self._around.loop.now_ns), key, partition)
 
+    async def hold(self, hosting: StageHosting) -> None:
+        """Claim the one shard of a stage that reads no topic, and hold it."""
+        await self.shards.open(self._hostings[hosting.name], "0", None)
+
     async def revoke(self) -> None:
         """Let go of the shards before they are dealt out anew."""
         if self.process.stopped:

@@ -16,6 +16,8 @@ from streams.simulation.venue import EndingEngine
 from streams.simulation.virtual_time import EPOCH_NS
 
 PARTITIONS: Final = 2
+INGRESS: Final = ("ingress.trade", "ingress.vote")
+FOREIGN_INSTRUMENT: Final = "EXT:GOLD"
 STAGES: Final = ("experts", "voting", "decider", "risk", "execution", "feedback")
 _LAYOUTS: Final = (
     (("experts",), ("voting",), ("decider", "risk", "execution", "feedback")),
@@ -42,6 +44,7 @@ class Plan:
     layout: tuple[tuple[str, ...], ...]
     venue_faults: tuple[Fault, ...]
     heartbeat_ms: int
+    snapshot_s: float
 
     def venue_terms(self) -> VenueTerms:
         """Return the venue's settings."""
@@ -77,7 +80,8 @@ def plan_of(seed: int, events: int) -> Plan:
         if dice.random() < 0.5
     )
     resting = dice.choice(("GTC", "POST_ONLY", "IOC"))
-    return Plan(seed, events, _run(resting), dice.choice(_LAYOUTS), faults, dice.choice((50, 100, 200)))
+    layout, heartbeat_ms = dice.choice(_LAYOUTS), dice.choice((50, 100, 200))
+    return Plan(seed, events, _run(resting), layout, faults, heartbeat_ms, dice.choice((0.3, 0.7, 1.5)))
 
 
 @cache
@@ -105,7 +109,10 @@ def _settings(resting: str) -> dict[str, Any]:
             },
         },
         "limits": {"global": {"order_value_max": 10_000, "position_value_max": 20_000, **_LIMITS}},
-        "instruments": {name: _instrument(name) for name in SIM_INSTRUMENTS},
+        "instruments": {
+            **{name: _instrument(name) for name in SIM_INSTRUMENTS},
+            FOREIGN_INSTRUMENT: _instrument("SIM:ETHUSD") | {"base_currency": "GOLD"},
+        },
     }
 
 

@@ -41,7 +41,7 @@ def _terminate(world: "World") -> None:
 
 
 def _rebalance(world: "World") -> None:
-    world.dice.random.choice(world.groups).rebalance()
+    world.dice.random.choice(list(world.groups.values())).rebalance()
 
 
 def _stop(world: "World") -> None:
@@ -51,7 +51,7 @@ def _stop(world: "World") -> None:
     member.process.stop()
     lasts_s = world.dice.delay_s(*_STOPPED_S)
     world.loop.call_later(lasts_s, member.process.go_on)
-    for group in world.groups:
+    for group in world.groups.values():
         if member in group.members and lasts_s > _NOTICED_S:
             world.loop.call_later(_NOTICED_S, group.rebalance)
 

@@ -1,36 +1,37 @@
 """One run: every worker of the platform, its processes, what is done to them, and how they come to rest again."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Final
 
-import msgspec
-
-from agents.execution.orders import OrderState
 from infra.postgres.patient_store import PatientStore, ShardName
-from schemas.orders import OrderStatus
-from schemas.values import TimeInForce
 from streams import execution
-from streams.engine.lane import lane_of
-from streams.engine.ports import EngineSettings, StageHosting, StageKind
-from streams.engine.shard import Progress
+from streams.control import CommandReader
+from streams.engine.ports import EngineSettings, StageHosting
 from streams.execution import VenueCompanion
 from streams.ingestion import FeedResident
-from streams.launch import stage_hosting
-from streams.simulation.database import SimulatedDatabase, SimulatedStore
-from streams.simulation.faults import CALM, Dice
+from streams.simulation.database import SimulatedDatabase
+from streams.simulation.faults import CALM, Dice, Odds
 from streams.simulation.feed import SimulatedMarketFeed
 from streams.simulation.group import Group
-from streams.simulation.log import SimulatedLog, SimulatedProducer
+from streams.simulation.log import SimulatedLog
 from streams.simulation.member import CODEC, Member, Surroundings, is_expected
-from streams.simulation.plan import PARTITIONS, Plan
+from streams.simulation.parts import Parts, Unforgetting
+from streams.simulation.people import People
+from streams.simulation.plan import INGRESS, PARTITIONS, Plan
 from streams.simulation.process import SimulatedProcess
+from streams.simulation.rest import unfinished
+from streams.simulation.strangers import Strangers
+from streams.simulation.strokes import strike
 from streams.simulation.venue import LyingVenue, VenueClient
 from streams.simulation.virtual_time import VirtualLoop
 
+__all__ = ["CrashPoint", "Parts", "World"]
+
 FEED_SHARD: Final = "feed-SIM-0"
+_FEED: Final = "ingestion"
+_CONTROL: Final = "control"
 _MEMBERS: Final = 2
 _SESSION_S: Final = (0.2, 1.0)
 _RESTART_S: Final = (0.02, 0.8)
@@ -38,31 +39,14 @@ _POLL_S: Final = 0.05
 _MARKET_MOST_S: Final = 120.0
 _CALM_S: Final = 0.8
 _REST_MOST_S: Final = 60.0
-_AT_VENUE: Final = frozenset({OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED})
-_RESTING: Final = frozenset({TimeInForce.GTC, TimeInForce.POST_ONLY})
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What the world is made of. A test puts a faulty part in, to see that the checkers find it."""
+class CrashPoint:
+    """The one fault of a run: at the ``at``-th call to the world (0: never) its caller dies, or ``everybody`` does."""
 
-    store: type[SimulatedStore] = SimulatedStore
-    producer: type[SimulatedProducer] = SimulatedProducer
-    client: type[VenueClient] = VenueClient
-
-
-@dataclass(slots=True)
-class Unforgetting:
-    """Latencies go nowhere: no checker asks for them."""
-
-    written: int = 0
-
-    async def write(self, rows: Sequence[tuple[str, int]]) -> None:
-        """Count them."""
-        self.written += len(rows)
-
-    async def close(self) -> None:
-        """Do nothing."""
+    at: int
+    everybody: bool = False
 
 
 @dataclass(slots=True)
@@ -71,23 +55,28 @@ class Happened:
 
     expected_ends: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    calls: int = 0
+    crashed: str | None = None
 
 
 class World:
-    """All processes of a run on one virtual loop."""
+    """All processes of a run on one virtual loop. With a ``crash`` nothing else goes wrong in it."""
 
-    def __init__(self, loop: VirtualLoop, plan: Plan, parts: Parts) -> None:
+    def __init__(self, loop: VirtualLoop, plan: Plan, parts: Parts, crash: CrashPoint | None = None) -> None:
         self.loop = loop
         self.plan = plan
-        self.dice = Dice(Random(f"run/{plan.seed}"))
+        self.dice = Dice(Random(f"run/{plan.seed}"), Odds() if crash is None else CALM)
         self.log = SimulatedLog()
         self.database = SimulatedDatabase()
         self.venue = LyingVenue(loop, plan.venue_terms(), plan.engine(), self.dice)
         self.happened = Happened()
-        self.groups: list[Group] = []
+        self.healed = False
+        self.groups: dict[str, Group] = {}
         self.members: dict[str, Member] = {}
         self.hostings: dict[str, StageHosting] = {}
+        self._stages: dict[str, tuple[str, ...]] = {}
         self._parts = parts
+        self._crash = crash
         self._births = 0
         self._feeding = True
         self._around = Surroundings(
@@ -107,6 +96,7 @@ class World:
             codec=CODEC,
             heartbeat_interval_ms=plan.heartbeat_ms,
             checkpoint_interval_s=0.5,
+            snapshot_interval_s=plan.snapshot_s,
         )
 
     def _open_store(self, name: ShardName, process: SimulatedProcess) -> PatientStore:
@@ -114,7 +104,7 @@ class World:
 
     async def run(self) -> None:
         """Let the market run under faults, then without, and wait until everything has come to rest."""
-        tasks = self._begin()
+        disturbing, coordinating = self._begin()
         self.venue.start()
         try:
             async with asyncio.timeout(_MARKET_MOST_S):
@@ -123,33 +113,40 @@ class World:
         except TimeoutError:
             self.happened.broken.append(f"the market did not reach {self.plan.events} events")
         self.venue.engine.ended = True
-        tasks[0].cancel()
+        for task in disturbing:
+            task.cancel()
         await asyncio.sleep(0)
         self._heal()
         await asyncio.sleep(_CALM_S)
         self._feeding = False
-        await self.members["ingestion"].finish()
+        await asyncio.wait([self.loop.create_task(self.members[_FEED].finish())])
         await self._rest()
-        for task in tasks:
+        for task in coordinating:
             task.cancel()
         for member in self.members.values():
             member.process.kill()
         await asyncio.sleep(0)
 
-    def _begin(self) -> list["asyncio.Task[None]"]:
-        from streams.simulation.strokes import strike
-
-        tasks = [self.loop.create_task(strike(self))]
-        for stages in self.plan.layout:
-            hostings = [stage_hosting(self.plan.run, "", name) for name in stages]
-            self.hostings.update({hosting.name: hosting for hosting in hostings})
+    def _begin(self) -> tuple[list["asyncio.Task[None]"], list["asyncio.Task[None]"]]:
+        disturbing = [People(self).order_about(), Strangers(self).write()]
+        if self._crash is None:
+            disturbing.append(strike(self))
+        coordinating = []
+        for stages in (*self.plan.layout, INGRESS):
+            hostings = [self._known(name) for name in stages]
             group = Group("+".join(stages), hostings, self.dice)
-            self.groups.append(group)
+            self.groups[group.name], self._stages[group.name] = group, stages
             for number in range(_MEMBERS):
                 self._join(group, stages, number)
-            tasks.append(self.loop.create_task(group.coordinate()))
+            coordinating.append(self.loop.create_task(group.coordinate()))
+        self._known(_CONTROL)
         self._feed()
-        return tasks
+        self._control()
+        return [self.loop.create_task(work) for work in disturbing], coordinating
+
+    def _known(self, stage: str) -> StageHosting:
+        hosting = self.hostings[stage] = self._parts.hosting(self.plan.run, stage)
+        return hosting
 
     def _join(self, group: Group, stages: tuple[str, ...], number: int) -> None:
         name = f"{group.name}.{number}"
@@ -160,10 +157,22 @@ class World:
 
     def _process(self, name: str) -> SimulatedProcess:
         self._births += 1
-        return SimulatedProcess(f"{name}#{self._births}")
+        return SimulatedProcess(f"{name}#{self._births}", self._touched)
+
+    def _touched(self, process: SimulatedProcess) -> None:
+        self.happened.calls += 1
+        if self._crash is None or self.happened.calls != self._crash.at:
+            return
+        self.happened.crashed = process.name
+        for name, member in sorted(self.members.items()):
+            if self._crash.everybody or member.process is process:
+                self.kill(name)
 
     def _hosting(self, stage: str, process: SimulatedProcess) -> StageHosting:
-        hosting = stage_hosting(self.plan.run, "", stage)
+        hosting = self.hostings[stage]
+        if stage == _CONTROL:
+            commands = self._parts.commands(self.database, process, self.dice)
+            return replace(hosting, companion=lambda: CommandReader(commands))
         if stage != "execution":
             return hosting
 
@@ -179,11 +188,18 @@ class World:
         return replace(hosting, companion=companion)
 
     def _feed(self) -> None:
-        process = self._process("ingestion")
-        member = self.members["ingestion"] = Member(self._around, self._engine, process, [])
+        process = self._process(_FEED)
+        member = self.members[_FEED] = Member(self._around, self._engine, process, [])
         instruments = tuple(sorted(self.plan.run.fed))
         feed = SimulatedMarketFeed(self.loop, self.venue, instruments, process)
         member.spawn(FeedResident(self.plan.run, feed, FEED_SHARD).run(member))
+
+    def _control(self) -> None:
+        """The worker without topics: one process, which claims its shard as it starts."""
+        process = self._process(_CONTROL)
+        hosting = self._hosting(_CONTROL, process)
+        member = self.members[_CONTROL] = Member(self._around, self._engine, process, [hosting])
+        member.spawn(member.hold(hosting))
 
     def kill(self, name: str) -> None:
         """SIGKILL a process; its place is taken after a while, and the group may notice before or after that."""
@@ -193,7 +209,7 @@ class World:
             self._bury(name, member)
 
     def _bury(self, name: str, member: Member) -> None:
-        for group in self.groups:
+        for group in self.groups.values():
             if member in group.members:
                 self.loop.call_later(self.dice.delay_s(*_SESSION_S), group.leave, member)
         self.loop.call_later(self.dice.delay_s(*_RESTART_S), self._restart, name)
@@ -201,13 +217,14 @@ class World:
     def _restart(self, name: str) -> None:
         if not self.members[name].process.dead:
             return
-        if name == "ingestion":
+        if name == _FEED:
             if self._feeding:
                 self._feed()
-            return
-        for group, stages in zip(self.groups, self.plan.layout, strict=True):
-            if name.rpartition(".")[0] == group.name:
-                self._join(group, stages, int(name.rpartition(".")[2]))
+        elif name == _CONTROL:
+            self._control()
+        else:
+            group, _, number = name.rpartition(".")
+            self._join(self.groups[group], self._stages[group], int(number))
 
     def terminate(self, name: str) -> None:
         """SIGTERM a process."""
@@ -225,6 +242,7 @@ class World:
                 self.loop.call_soon(self.kill, name)
 
     def _heal(self) -> None:
+        self.healed = True
         self.dice.odds = CALM
         self.database.away = False
         for member in self.members.values():
@@ -232,41 +250,8 @@ class World:
 
     async def _rest(self) -> None:
         deadline = self.loop.time() + _REST_MOST_S
-        while (waiting := self.unfinished()) and not self.happened.broken:
+        while (waiting := unfinished(self)) and not self.happened.broken:
             if self.loop.time() > deadline:
                 self.happened.broken.append(f"no rest within {_REST_MOST_S:g} s: {waiting}")
                 return
             await asyncio.sleep(_POLL_S)
-
-    def unfinished(self) -> str | None:
-        """Return what is still under way, or None."""
-        for hosting in self.hostings.values():
-            for topic in hosting.topics:
-                for number in range(topic.partitions(PARTITIONS)):
-                    lane = (topic.name, number)
-                    if self.log.end(lane) > self._reached(hosting, lane):
-                        return f"{hosting.name} stands at {self._reached(hosting, lane)} of {lane_of(*lane)}"
-        for (stage, shard), rows in self.database.shards.items():
-            if rows.outbox:
-                return f"{stage}/{shard} has not sent {sorted(rows.outbox)}"
-        if self.venue.core.next_due_ns is not None:
-            return "the venue has something to say"
-        return self._open_question()
-
-    def _open_question(self) -> str | None:
-        """Return an order of which execution does not know yet what became of it, or None."""
-        rows = self.database.shards["execution", "0"]
-        for key in sorted(rows.state):
-            if key.startswith("order/"):
-                order = msgspec.msgpack.decode(rows.state[key], type=OrderState)
-                waits = order.status not in _AT_VENUE or order.time_in_force not in _RESTING
-                if waits and not order.final:
-                    return f"order {order.order_id} is {order.status}"
-        return None
-
-    def _reached(self, hosting: StageHosting, lane: tuple[str, int]) -> int:
-        shard = str(lane[1]) if hosting.kind is StageKind.OUTBOX else lane_of(*lane)
-        rows = self.database.shards.get((hosting.name, shard))
-        if rows is None or not rows.progress:
-            return 0
-        return msgspec.msgpack.decode(rows.progress, type=Progress).next_offsets.get(lane_of(*lane), 0)

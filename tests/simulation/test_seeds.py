@@ -10,13 +10,18 @@ import pytest
 from typer.testing import CliRunner
 
 from streams.cli import app
+from streams.simulation.crash_points import crash_points, run_crash_points, undisturbed
 from streams.simulation.faults import Odds
 from streams.simulation.run import DEFAULT_EVENTS, campaign, simulate
 from streams.simulation.strokes import STROKES
 from streams.simulation.virtual_time import EPOCH_NS, Stuck, VirtualLoop, run_virtually
+from streams.simulation.world import CrashPoint
 
 SEEDS = 200
 FAULTS = {field.name for field in fields(Odds)} - {"stroke_every_s"} | STROKES.keys()
+PEOPLE = {"ordered_kill", "ordered_latch", "ordered_cancel", "ordered_flatten", "command_given_again"}
+STRANGERS = {"stranger_wrote", "stranger_again", "stranger_refused", "stranger_garbage"}
+CRASH_POINTS = 50
 
 
 def test_a_few_seeds_keep_every_promise() -> None:
@@ -36,7 +41,7 @@ def test_a_seed_that_once_failed_does_so_no_more(seed: int, events: int) -> None
 def test_two_hundred_seeds_keep_every_promise(capsys: pytest.CaptureFixture[str]) -> None:
     total = campaign(range(1, SEEDS + 1))
     assert not total.failed, "\n".join(f"{one.command}\n{one.violations[0]}" for one in total.failed)
-    missing = {kind for kind in FAULTS if not total.injected[kind]}
+    missing = {kind for kind in FAULTS | PEOPLE | STRANGERS if not total.injected[kind]}
     assert not missing, "a fault that never befalls proves nothing"
     assert total.orders > 5 * SEEDS
     assert total.fills > 4 * SEEDS
@@ -46,6 +51,43 @@ def test_two_hundred_seeds_keep_every_promise(capsys: pytest.CaptureFixture[str]
             f"\n{SEEDS} seeds of {DEFAULT_EVENTS} market events: {total.records} records, {total.orders} orders,"
             f" {total.fills} fills, none lost, none doubled. Faults: {faults}\n"
         )
+
+
+@pytest.mark.slow
+def test_a_crash_at_any_call_to_the_world_loses_and_doubles_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    first = undisturbed(1)
+    assert first.orders > 3
+    assert first.fills > 3
+    assert PEOPLE & first.injected.keys()
+    assert first.injected["stranger_wrote"] > 3
+    total = run_crash_points(1, most=CRASH_POINTS)
+    assert not total.failed, "\n".join(f"{one.command}\n{one.violations[0]}" for one in total.failed)
+    assert total.killed == total.runs - 1, "the last point lies behind the end of the run, and no other"
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\n{total.runs} of {2 * total.points} crash points of a run with {total.orders} orders: none lost, none"
+            " doubled. All of them: tradermind simulate --crash-points\n"
+        )
+
+
+def test_every_crash_point_is_met_once_with_its_caller_and_once_with_everybody() -> None:
+    every = list(crash_points(7))
+    assert [(point.at, point.everybody) for point in every] == [
+        (number, everybody) for number in range(1, 9) for everybody in (False, True)
+    ]
+    sampled = list(crash_points(1000, 50))
+    assert 50 <= len(sampled) <= 55
+    assert {point.everybody for point in sampled} == {False, True}
+    assert sampled[-1].at == 1001
+
+
+def test_a_crash_point_kills_whoever_makes_that_call_and_is_the_same_run_again() -> None:
+    calls = undisturbed(1, 12).calls
+    point = CrashPoint(calls // 2)
+    assert simulate(1, 12, crash=point) == simulate(1, 12, crash=point)
+    crashed = simulate(1, 12, crash=point)
+    assert crashed.crashed is not None
+    assert crashed.command == f"tradermind simulate --seed 1 --events 12 --crash-points --point {point.at}"
 
 
 def test_a_seed_is_the_same_run_to_the_byte() -> None:
@@ -66,6 +108,13 @@ def test_the_command_line_reports_what_was_done() -> None:
     assert done.exit_code == 0
     assert done.stdout.startswith("1 seeds, 0 failed: ")
     assert "faults: " in done.stdout
+
+
+def test_the_command_line_runs_one_crash_point_again() -> None:
+    options = ["simulate", "--seed", "1", "--events", "12", "--crash-points", "--point", "40", "--everybody"]
+    done = CliRunner().invoke(app, options)
+    assert done.exit_code == 0, done.output
+    assert " points, 1 runs, 0 of them with a violation" in done.stdout
 
 
 def test_time_passes_only_while_everybody_waits_and_then_at_once() -> None:

@@ -1,0 +1,42 @@
+"""Whether what people ordered was done: each command once and in order, and no order after a kill."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from schemas.control import ControlAction, ControlCommand, ScopeKind
+from schemas.orders import SubmitRequested
+from schemas.topics import CONTROL
+from schemas.values import Level
+from streams.simulation.truth import TakenLanes
+from streams.simulation.violations import Violation, shortened
+
+_EVERYWHERE: Final = "*"
+
+
+def obedience_violations(taken: TakenLanes, commands: Mapping[str, ControlCommand]) -> Iterator[Violation]:
+    """Yield what is wrong between the rows that people wrote and the topic of commands."""
+    given = list(commands)
+    heard = [event.command_id for event in taken.of(CONTROL.name) if isinstance(event, ControlCommand)]
+    if given != heard:
+        yield Violation("a command is passed on once, in order", CONTROL.name, shortened(given), shortened(heard))
+
+
+def kill_violations(story: Sequence[ControlCommand | SubmitRequested]) -> Iterator[Violation]:
+    """Yield each order that execution asked the venue for while its account or instrument, or everything, was HALTED.
+
+    Levels are kept here anew, from the commands alone.
+    """
+    levels: dict[tuple[ScopeKind, str], Level] = {}
+    for event in story:
+        if isinstance(event, ControlCommand):
+            if event.action is ControlAction.SET_LEVEL and event.level is not None:
+                levels[event.scope, event.target] = event.level
+            continue
+        scopes = (
+            (ScopeKind.GLOBAL, _EVERYWHERE),
+            (ScopeKind.ACCOUNT, event.key),
+            (ScopeKind.INSTRUMENT, event.instrument),
+        )
+        halted = [scope for scope in scopes if levels.get(scope) is Level.HALTED]
+        if halted:
+            yield Violation("after a kill no order leaves", event.order_id, "no request", f"HALTED at {halted[0]}")
