@@ -34,11 +34,12 @@ class Servers:
 
     kafka: RealKafka
     postgres: EmbeddedPostgres
-    broker_wire: Wire
+    broker_wire: Wire | None = None
 
     def stop(self) -> None:
         """Stop them."""
-        self.broker_wire.stop()
+        if self.broker_wire is not None:
+            self.broker_wire.stop()
         self.kafka.stop()
         self.postgres.stop()
 
@@ -72,6 +73,7 @@ def surroundings(place: Place, servers: Servers, directory: Path) -> Iterator[Ar
         case Place.PLAIN:
             yield around
         case Place.WIRED:
+            assert servers.broker_wire is not None
             database = Wire(target_port=servers.postgres.port).start()
             around.wires = (servers.broker_wire, database)
             around.settings = {"bootstrap": f"{LOOPBACK}:{servers.broker_wire.port}"}
@@ -100,7 +102,7 @@ def surroundings(place: Place, servers: Servers, directory: Path) -> Iterator[Ar
             around.environment = {
                 "LD_PRELOAD": str(_FAKETIME),
                 "FAKETIME_TIMESTAMP_FILE": str(around.clock),
-                "FAKETIME_NO_CACHE": "1",
+                "FAKETIME_CACHE_DURATION": "1",
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             }
             yield around

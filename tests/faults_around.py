@@ -118,7 +118,7 @@ def set_the_clock(world: World) -> None:
     assert world.clock is not None
     for seconds in (3, 0, -3, 30, -30, 0):
         world.clock.write_text(f"{seconds:+d}s")
-        world.wait(1)
+        world.wait(1.5)  # Whoever fakes the time looks at the file once a second.
         if seconds < 0:
             for name in WORKERS[1:]:
                 world.run.workers.pop(name).kill()
@@ -131,7 +131,7 @@ AROUND = (
     Fault(cut_every_connection, Place.WIRED, may_end=(*BROKER_AWAY, *DATABASE_AWAY)),
     Fault(refuse_connections, Place.WIRED, may_end=(*BROKER_AWAY, *DATABASE_AWAY)),
     Fault(answer_no_more_from_the_database, Place.WIRED),
-    Fault(answer_no_more_from_the_broker, Place.WIRED),
+    Fault(answer_no_more_from_the_broker, Place.WIRED, may_end=BROKER_AWAY),
     Fault(slow_the_network, Place.WIRED),
     Fault(fill_the_databases_disk, Place.SMALL_DATABASE),
     Fault(fill_the_brokers_disk, Place.SMALL_BROKER, may_end=BROKER_AWAY),

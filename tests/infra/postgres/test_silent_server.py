@@ -32,9 +32,8 @@ def test_whoever_waits_is_told_when_the_answer_is_overdue(database: str, wire: W
         connection = await AsyncConnection.connect(through(database, wire), autocommit=True)
         wire.silence()
         began = time.monotonic()
-        with pytest.raises(psycopg.OperationalError):
-            with answer_due(connection, 0.5):
-                await connection.execute("SELECT 1")
+        with pytest.raises(psycopg.OperationalError), answer_due(connection, 0.5):
+            await connection.execute("SELECT 1")
         await connection.close()
         return time.monotonic() - began
 
