@@ -11,6 +11,8 @@ FEED ?= simulated
 SPEED ?= 1
 POLICY ?= baseline
 SEED ?= 7
+# How often each fault of the campaign happens.
+RUNS ?= 1
 DEMO_FLAGS ?=
 BENCH_FLAGS ?=
 
@@ -59,7 +61,7 @@ test-campaign: setup-dev ## kill every worker in turn on real Kafka; a foreign e
 	@$(BIN)/python -m pytest -q -m "campaign"
 
 test-faults: setup-dev ## every fault against three stages at work on real Kafka and Postgres: a table (RUNS=n)
-	@$(BIN)/python tests/fault_campaign.py --runs $(or $(RUNS),1)
+	@$(BIN)/python tests/fault_campaign.py --runs $(RUNS)
 
 check: setup-dev ## format, lint, types, layout
 	@$(BIN)/ruff format --check --quiet schemas agents infra streams tests benchmarks
