@@ -26,6 +26,7 @@ OpenVenue = Callable[[], Awaitable[VenuePort]]
 _LATENCIES_KEPT: Final = 10_000
 _LATENCY_INTERVAL_S: Final = 1.0
 _CLOCK_STEP_NS: Final = 100 * NS_PER_MS
+_REQUESTS_WAITING_MAX: Final = 1000
 
 INJECTED: Final = (VenueReport, Claimed)
 _INPUTS: Final = (ORDER_APPROVED, MARKET_MARK, CONTROL)
@@ -56,6 +57,70 @@ class PostgresLatencies:
         await self._database.close()
 
 
+class WaitingRequests:
+    """What a venue is still to be asked, in the order of the commits: ``most`` requests, and a time between any two.
+
+    An order or a cancel is never given up. A question about an order that is to be asked about anyway is not put twice,
+    and of two times with nothing between them only the newer is told: so that a venue that hangs makes nothing grow.
+    """
+
+    def __init__(self, most: int = _REQUESTS_WAITING_MAX) -> None:
+        self._most = most
+        self._items: deque[tuple[Event | None, int]] = deque()
+        self._asked: set[str] = set()
+        self._requests = 0
+        self._filled = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more may be added now."""
+        return not self._room.is_set()
+
+    async def room(self) -> None:
+        """Wait until there is room."""
+        await self._room.wait()
+
+    def add(self, request: Event, origin: int) -> None:
+        """Add a request; there must be room."""
+        assert not self.full
+        if isinstance(request, QueryRequested):
+            if request.order_id in self._asked:
+                return
+            self._asked.add(request.order_id)
+        self._requests += 1
+        if self._requests >= self._most:
+            self._room.clear()
+        self._append(request, origin)
+
+    def tell_time(self, now_ns: int) -> None:
+        """Add a time (ns), in the place of one that waits last."""
+        if self._items and self._items[-1][0] is None:
+            self._items.pop()
+        self._append(None, now_ns)
+
+    def _append(self, request: Event | None, origin: int) -> None:
+        self._items.append((request, origin))
+        self._filled.set()
+
+    async def next(self) -> tuple[Event | None, int]:
+        """Take out the next: a request with its origin, or None with a time."""
+        while not self._items:
+            self._filled.clear()
+            await self._filled.wait()
+        request, origin = self._items.popleft()
+        if request is not None:
+            self._requests -= 1
+            self._room.set()
+        if isinstance(request, QueryRequested):
+            self._asked.discard(request.order_id)
+        return request, origin
+
+
 class VenueCompanion:
     """Performs venue requests in the order of their commits, and injects what comes back."""
 
@@ -73,7 +138,7 @@ class VenueCompanion:
         self._now_ns = now_ns
         self._venue: VenuePort
         self._epoch = 0
-        self._requests: asyncio.Queue[tuple[Event | None, int]] = asyncio.Queue()
+        self._requests = WaitingRequests()
         self._told_ns = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._latencies: deque[tuple[str, int]] = deque(maxlen=_LATENCIES_KEPT)
@@ -86,18 +151,36 @@ class VenueCompanion:
         self._tasks = [asyncio.ensure_future(work) for work in works]
 
     async def perform(self, requests: Sequence[Event], origins: Sequence[int]) -> None:
-        """Take committed requests; they are sent in order by a task of their own, so that the batch goes on."""
+        """Take committed requests; they are sent in order by a task of their own, so that the batch goes on.
+
+        With too many waiting it does not, and takes no further input, until the venue has answered some; a venue that
+        answers none for as long as a partition may stand still ends the worker by that.
+        """
+        for request, origin in zip(requests, origins, strict=True):
+            while self._requests.full:
+                await self._room()
+            self._fail_with_a_task()
+            self._requests.add(request, origin)
+
+    async def _room(self) -> None:
+        """Wait until the sender has taken something out, or has ended."""
+        room = asyncio.ensure_future(self._requests.room())
+        try:
+            await asyncio.wait({room, self._tasks[0]}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            room.cancel()
+        self._fail_with_a_task()
+
+    def _fail_with_a_task(self) -> None:
         for task in self._tasks:
             if task.done():
                 task.result()
-        for request, origin in zip(requests, origins, strict=True):
-            self._requests.put_nowait((request, origin))
 
     def reached(self, now_ns: int) -> None:
         """On a capture, pass the capture's time on to the venue, whose book moves with it."""
         if self._on_capture and now_ns - self._told_ns >= _CLOCK_STEP_NS:
             self._told_ns = now_ns
-            self._requests.put_nowait((None, now_ns))
+            self._requests.tell_time(now_ns)
 
     async def stop(self) -> None:
         """End and let go of the venue."""
@@ -110,7 +193,7 @@ class VenueCompanion:
 
     async def _send(self) -> None:
         while True:
-            request, origin = await self._requests.get()
+            request, origin = await self._requests.next()
             if request is None:
                 await self._venue.tell_time(origin)
                 continue

@@ -66,7 +66,11 @@ class Member:
         return self._around.open_store(name, self.process)
 
     def _start(self, work: Awaitable[None]) -> "asyncio.Task[None]":
-        return self.process.spawn(self.guard(work))
+        task = self.process.spawn(self.guard(work))
+        if isinstance(work, Coroutine):
+            # Of a process that is killed before some work of it has begun, nobody ever begins it.
+            task.add_done_callback(lambda _: work.close())
+        return task
 
     async def guard(self, work: Awaitable[None]) -> None:
         """Do some work of the process, whose failure ends it."""
@@ -112,7 +116,7 @@ class Member:
                 await self.shards.open(hosting, key, tp.partition)
         for hosting, tp in hosted_partitions(self._hostings, assignment):
             target = self.shards.target(tp, 0, self._around.log.end(tp))
-            self.process.spawn(self.guard(self._read(hosting, tp, target, number)))
+            self._start(self._read(hosting, tp, target, number))
 
     async def _read(self, hosting: StageHosting, tp: TP, position: int, number: int) -> None:
         """Fetch chunks of a partition and hand them to the shard of one stage, while the assignment holds."""
@@ -148,7 +152,7 @@ class Member:
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Run a resident of the process (a feed)."""
-        return self.process.spawn(self.guard(work))
+        return self._start(work)
 
 
 EXPECTED_FAILURES: Final = (ShardLost, DatabaseGone)

@@ -8,9 +8,11 @@ from agents.execution.orders import OrderState
 from schemas.orders import OrderStatus
 from schemas.topics import CONTROL
 from schemas.values import TimeInForce
+from streams.engine.journal import decode_outbox
 from streams.engine.lane import lane_of
 from streams.engine.ports import StageHosting, StageKind
 from streams.engine.shard import Progress
+from streams.simulation.database import ShardRows
 from streams.simulation.member import CODEC
 from streams.simulation.plan import PARTITIONS
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 _AT_VENUE: Final = frozenset({OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED})
 _RESTING: Final = frozenset({TimeInForce.GTC, TimeInForce.POST_ONLY})
+_CLOCKLESS: Final = frozenset({"voting", "control"})
+"""Outbox stages that journal no Heartbeats of their own, so that nothing may ever follow a batch."""
 
 
 def unfinished(world: "World") -> str | None:
@@ -31,8 +35,7 @@ def unfinished(world: "World") -> str | None:
                 if world.log.end(lane) > reached:
                     return f"{hosting.name} stands at {reached} of {lane_of(*lane)}"
     for (stage, shard), rows in world.database.shards.items():
-        # Control has no clock of its own: the row of a batch that was sent goes with the next command, if one comes.
-        if rows.outbox and stage != "control":
+        if rows.outbox and not (stage in _CLOCKLESS and _is_there(world, rows)):
             return f"{stage}/{shard} has not sent {sorted(rows.outbox)}"
     if world.venue.core.next_due_ns is not None:
         return "the venue has something to say"
@@ -43,6 +46,15 @@ def _unheard_command(world: "World") -> str | None:
     records = world.log.lanes.get((CONTROL.name, 0), [])
     heard = {CODEC.decode(record.topic, record.value, record.headers).command_id for record in records}
     return next((f"{name} was not passed on" for name in world.database.commands if name not in heard), None)
+
+
+def _is_there(world: "World", rows: ShardRows) -> bool:
+    """Tell whether all that a shard has to send lies in the log: the row goes with the next batch, if one comes."""
+    return all(
+        any(record.value == one.value for record in reversed(world.log.lanes.get((one.topic, one.partition), [])))
+        for batch in rows.outbox.values()
+        for one in decode_outbox(batch)
+    )
 
 
 def _open_question(world: "World") -> str | None:

@@ -1,0 +1,155 @@
+"""What waits for a venue that hangs: bounded, in order, and no intent is lost of it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from schemas.event import Event
+from schemas.orders import CancelRequested, QueryRequested, SubmitRequested, VenueReport
+from schemas.values import OrderType, Side, TimeInForce
+from streams.execution import VenueCompanion, WaitingRequests
+from streams.simulation.parts import Unforgetting
+
+FACTS: dict[str, Any] = {"key": "main", "event_time_ns": 1, "available_at_ns": 1, "instrument": "SIM:BTCUSD"}
+
+
+def submit(name: str) -> SubmitRequested:
+    """Return an order."""
+    return SubmitRequested(
+        **FACTS,
+        order_id=name,
+        side=Side.BUY,
+        order_type=OrderType.LIMIT,
+        time_in_force=TimeInForce.GTC,
+        limit_price=1,
+        quantity=1,
+        not_after_ns=2**60,
+    )
+
+
+def query(name: str) -> QueryRequested:
+    """Return a question."""
+    return QueryRequested(**FACTS, order_id=name, attempt=1)
+
+
+class HungVenue:
+    """Takes a request and answers once it is let go; ``broken`` is what it then raises."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.answers = asyncio.Event()
+        self.broken: Exception | None = None
+
+    async def _hang(self, what: str) -> None:
+        self.heard.append(what)
+        await self.answers.wait()
+        if self.broken is not None:
+            raise self.broken
+
+    async def submit(self, request: SubmitRequested, *, epoch: int, now_ns: int) -> None:
+        await self._hang(f"submit {request.order_id}")
+
+    async def cancel(self, request: CancelRequested, *, epoch: int, now_ns: int) -> None:
+        await self._hang(f"cancel {request.order_id}")
+
+    async def query(self, request: QueryRequested, *, now_ns: int) -> None:
+        await self._hang(f"query {request.order_id}")
+
+    async def tell_time(self, now_ns: int) -> bool:
+        await self._hang(f"time {now_ns}")
+        return True
+
+    async def reports(self) -> AsyncIterator[VenueReport]:
+        await asyncio.Event().wait()
+        raise AssertionError
+        yield
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+class NoInlet:
+    """Nothing is injected here."""
+
+    async def inject(self, event: Event) -> None:
+        raise AssertionError(event)
+
+
+async def _companion(venue: HungVenue) -> VenueCompanion:
+    async def open_venue() -> HungVenue:
+        return venue
+
+    companion = VenueCompanion(open_venue, Unforgetting(), on_capture=True)
+    await companion.start(NoInlet(), 1)
+    return companion
+
+
+def test_a_hung_venue_on_a_capture_makes_nothing_grow_and_hears_everything_in_order() -> None:
+    async def scenario() -> None:
+        venue = HungVenue()
+        companion = await _companion(venue)
+        names = [f"o{number:04}" for number in range(3000)]
+
+        async def trade() -> None:
+            for number, name in enumerate(names, 1):
+                await companion.perform([submit(name), query("o0000")], [0, 0])
+                for step in range(10):
+                    companion.reached((number * 10 + step) * 10**9)
+
+        trading = asyncio.ensure_future(trade())
+        for _ in range(5000):
+            await asyncio.sleep(0)
+        assert not trading.done(), "a batch waits for room"
+        assert len(companion._requests) <= 2 * 1000 + 1
+        venue.answers.set()
+        await asyncio.wait_for(trading, 10)
+        while len(companion._requests):
+            await asyncio.sleep(0)
+        heard = [what for what in venue.heard if what.startswith("submit")]
+        assert heard == [f"submit {name}" for name in names], "every intent once, in order"
+        times = [int(what.removeprefix("time ")) for what in venue.heard if what.startswith("time")]
+        assert times == sorted(times)
+        assert times[-1] == (3000 * 10 + 9) * 10**9, "the newest time is told"
+        assert 1 <= sum(what == "query o0000" for what in venue.heard) < 3000
+        await companion.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_that_waits_for_room_ends_with_the_sender() -> None:
+    async def scenario() -> None:
+        venue = HungVenue()
+        venue.broken = ValueError("a venue of which nobody understands a word")
+        companion = await _companion(venue)
+        trading = asyncio.ensure_future(companion.perform([submit(str(n)) for n in range(1500)], [0] * 1500))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        venue.answers.set()
+        with pytest.raises(ValueError, match="nobody understands"):
+            await asyncio.wait_for(trading, 10)
+        await companion.stop()
+
+    asyncio.run(scenario())
+
+
+def test_of_two_times_with_nothing_between_them_the_newer_is_told_and_a_question_is_put_once() -> None:
+    async def scenario() -> None:
+        waiting = WaitingRequests(most=3)
+        waiting.tell_time(1)
+        waiting.tell_time(2)
+        waiting.add(query("a"), 0)
+        waiting.add(query("a"), 0)
+        waiting.add(query("b"), 0)
+        waiting.tell_time(3)
+        waiting.add(submit("c"), 7)
+        assert waiting.full
+        taken = [await waiting.next() for _ in range(5)]
+        assert [None if event is None else event.order_id for event, _ in taken] == [None, "a", "b", None, "c"]  # type: ignore[attr-defined]
+        assert [number for _, number in taken] == [2, 0, 0, 3, 7]
+        assert not waiting.full
+        waiting.add(query("a"), 0)
+        assert len(waiting) == 1, "what was asked may be asked again"
+
+    asyncio.run(scenario())
