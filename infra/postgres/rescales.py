@@ -105,7 +105,7 @@ def at_work(connection: Connection[Any], quiet_s: float) -> list[str]:
             " AND application_name LIKE 'tradermind %/%' AND pid <> pg_backend_pid() ORDER BY 1"
         )
     ]
-    for table, more in (("shard", "AND holder <> 'rescale'"), ("worker_status", "")):
+    for table, more in (("shard", "AND holder NOT IN ('rescale', 'restore')"), ("worker_status", "")):
         rows = connection.execute(
             f"SELECT stage, shard FROM {table}"  # noqa: S608
             f" WHERE updated_at > now() - make_interval(secs => %s) {more} ORDER BY 1, 2",

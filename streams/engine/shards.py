@@ -17,6 +17,7 @@ from streams.engine.letter_desk import LetterDesk
 from streams.engine.one_topic import OneTopicShard
 from streams.engine.outbox import OutboxShard
 from streams.engine.ports import EngineSettings, StageHosting, StageKind, WorkerFailed
+from streams.engine.rewind import Hosted
 from streams.engine.sending import Sender
 from streams.engine.shard import ShardCore
 from streams.engine.snapshots import SnapshotPlan, snapshot_hours
@@ -70,7 +71,9 @@ class Shards:
         core = ShardCore(hosting, key, partition, engine.codec, engine.instrument_partitions)
         core.refuser = replace(core.refuser, code_version=engine.code_version)
         durable = hosting.kind is StageKind.OUTBOX
-        store = self._open_store(engine.dsn, ShardName(hosting.name, key, self._holder), durable)
+        # A feed's generation must be on disk before anything carries it: a power cut must not give it out twice.
+        name = ShardName(hosting.name, key, self._holder)
+        store = self._open_store(engine.dsn, name, durable or not hosting.topics)
         checkpoint = await store.claim(self.facts)
         _check_cluster(checkpoint, self.facts, core.source)
         shard: Shard
@@ -184,3 +187,13 @@ def hosted_partitions(hostings: Mapping[str, StageHosting], assignment: frozense
     return [
         (hosting, tp) for hosting in hostings.values() for tp in sorted(assignment) if tp.topic in hosting.topic_names()
     ]
+
+
+def to_be_claimed(hostings: Mapping[str, StageHosting], assignment: frozenset[TP]) -> list[Hosted]:
+    """Return the shards that an assignment gives to the stages, each with what it reads. A handler has none."""
+    inputs: dict[tuple[str, str], list[tuple[str, int]]] = {}
+    for hosting, tp in hosted_partitions(hostings, assignment):
+        if hosting.kind is not StageKind.HANDLER:
+            key = shard_key(hosting, tp.topic, tp.partition)
+            inputs.setdefault((hosting.name, key), []).append((tp.topic, tp.partition))
+    return [Hosted(hostings[name], key, tuple(slots)) for (name, key), slots in inputs.items()]

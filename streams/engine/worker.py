@@ -23,8 +23,9 @@ from infra.postgres.checkpoints import ClaimRefused, DatabaseGone, RunFacts, Sha
 from streams.engine.credentials import credentials_of
 from streams.engine.letter_desk import LetterDesk
 from streams.engine.ports import EngineSettings, RawRecord, StageHosting, StageKind, WorkerFailed
+from streams.engine.rewind import Hosted, RewindCheck
 from streams.engine.sending import Sender
-from streams.engine.shards import Shard, Shards, hosted_partitions, shard_key
+from streams.engine.shards import Shard, Shards, hosted_partitions, shard_key, to_be_claimed
 from streams.engine.status import report_status
 from streams.engine.transport import Checkpoints, ChunkSchema, ChunkTransport, raw_records
 from streams.engine.watchdog import RealWorld, Watch
@@ -64,6 +65,7 @@ class Worker:
         self._hooks = Checkpoints()
         self._dealing = asyncio.Lock()
         self.app = self._build_app()
+        self._rewinds = RewindCheck(engine, self.app.conf.id)
 
     def _build_app(self) -> faust.App:
         engine = self.engine
@@ -151,6 +153,7 @@ class Worker:
         self._hooks.assignment_number += 1
         await self._shards.let_go()
         self._shards.assigned = assignment
+        await self._rewinds.refuse_rewound(to_be_claimed(self.hostings, assignment))
         for hosting, tp in hosted_partitions(self.hostings, assignment):
             key = shard_key(hosting, tp.topic, tp.partition)
             if (hosting.name, key) in self.shards:
@@ -175,6 +178,8 @@ class Worker:
 
     async def open_shard(self, hosting: StageHosting, key: str, partition: int | None) -> Shard:
         """Claim a shard, check its checkpoint against this run, and start it."""
+        if not hosting.topics:
+            await self._rewinds.refuse_rewound([Hosted(hosting, key, ())])
         return await self._shards.open(hosting, key, partition)
 
     def _start(self, work: Awaitable[None]) -> asyncio.Task[None]:
