@@ -17,13 +17,14 @@ import typer
 from rich.console import Console
 
 from infra.kafka import topic_partitions
-from infra.postgres.rescales import why_no_worker_may_start
+from infra.postgres.restores import why_no_worker_may_start
 from infra.settings import SettingsError, load_settings
 from streams import cli_commands, cli_dlq_changes, cli_reads, cli_schemas, cli_topics
 from streams.cli_backtest import backtest
 from streams.cli_conformance import conformance
 from streams.cli_replay import replay
 from streams.cli_rescale import rescale
+from streams.cli_restore import restore
 from streams.cli_simulate import simulate
 from streams.composition import compose
 from streams.processes import read_run_file, settings_of_run
@@ -123,6 +124,7 @@ def config(settings: SettingsOption = None, as_json: JsonOption = False) -> None
 
 app.command()(backtest)
 app.command()(replay)
+app.command()(restore)
 app.command()(conformance)
 app.command()(simulate)
 app.add_typer(cli_schemas.app, name="schemas")

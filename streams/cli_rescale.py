@@ -4,14 +4,16 @@ from typing import Annotated
 
 import typer
 
-from infra.settings import Settings, SettingsError
+from infra.settings import Settings
 from streams.cli_dlq_options import AuthorOption, WhyOption, author_of
 from streams.cli_record import print_json
+from streams.cli_restore import told
 from streams.cli_topics import BrokerOption, DryRunOption, JsonOption, RunFileOption, SettingsOption
 from streams.processes import settings_of_run
-from streams.rescale import QUIET_S, RescaleOrder, Rescaling
+from streams.rescale import RescaleOrder, Rescaling
 from streams.rescale_state import RescaleRefused
 from streams.sentences import one_sentence
+from streams.standstill import QUIET_S
 from streams.topic_specs import topic_specs
 
 
@@ -39,7 +41,7 @@ def rescale(
     from streams.launch import engine_settings
 
     with one_sentence():
-        loaded = _told(settings_of_run(run_file, settings), broker, dsn)
+        loaded = told(settings_of_run(run_file, settings), broker, dsn)
         order = RescaleOrder(
             partitions=partitions,
             specs=topic_specs(_counting(loaded, partitions)),
@@ -65,14 +67,6 @@ def rescale(
         verb = "would be moved" if dry_run else "were moved and verified"
         typer.echo(f"{keys} keys {verb} from {done.before} to {done.after} partitions.")
         typer.echo(f"Before a worker starts, set kafka.instrument_partitions = {partitions}.")
-
-
-def _told(settings: Settings, broker: str | None, dsn: str | None) -> Settings:
-    if dsn is None and settings.postgres.dsn is None:
-        raise SettingsError("postgres.dsn is not set, and no --dsn was given.")
-    kafka = settings.kafka if broker is None else settings.kafka.model_copy(update={"bootstrap": broker})
-    postgres = settings.postgres if dsn is None else settings.postgres.model_copy(update={"dsn": dsn})
-    return settings.model_copy(update={"kafka": kafka, "postgres": postgres})
 
 
 def _counting(settings: Settings, partitions: int) -> Settings:

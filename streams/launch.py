@@ -94,6 +94,12 @@ def stage_hosting(run: Run, dsn: str, name: str) -> StageHosting:
     return _PLAIN[name](run)
 
 
+def shard_hostings(run: Run, dsn: str) -> list[StageHosting]:
+    """Return every stage of a run that has shards in the database, but for the feed's."""
+    names = (name for name in WORKERS if name not in ("ingestion", "sinks"))
+    return [*(stage_hosting(run, dsn, name) for name in names), *ingress_hostings(run)]
+
+
 _PLAIN: Final[dict[str, Callable[[Run], StageHosting]]] = {
     "experts": experts.hosting,
     "voting": voting.hosting,
@@ -112,19 +118,26 @@ async def _open_venue(run: Run) -> VenuePort:
     return client
 
 
+def feed_shard(run: Run) -> str:
+    """Return the name of the shard that the feed of a run is: a capture's file, or a connection."""
+    if run.capture is not None:
+        return run.capture.name
+    return "feed-SIM-0" if run.settings.feed.kind == "simulated" else "feed-BINANCE-0"
+
+
 def _feed(run: Run, engine: EngineSettings) -> tuple[PacedCapture | LiveFeed, str]:
     feed = run.settings.feed
     if run.capture is not None:
         speed = None if feed.speed == "max" else float(feed.speed)
-        return PacedCapture(run.capture, speed, hold_for(run, engine.dsn)), run.capture.name
+        return PacedCapture(run.capture, speed, hold_for(run, engine.dsn)), feed_shard(run)
     instruments = tuple(sorted(run.fed))
     if feed.kind == "simulated":
         if run.settings.venue.url is None:
             raise SettingsError("venue.url is missing: the simulated feed comes from the simulated exchange.")
-        return SimulatedFeed(run.settings.venue.url, instruments, clock=time.time_ns), "feed-SIM-0"
+        return SimulatedFeed(run.settings.venue.url, instruments, clock=time.time_ns), feed_shard(run)
     from infra.feeds.binance.client import BinanceFeed
 
-    return BinanceFeed.from_settings(feed.websocket_url, feed.rest_url, instruments), "feed-BINANCE-0"
+    return BinanceFeed.from_settings(feed.websocket_url, feed.rest_url, instruments), feed_shard(run)
 
 
 def _sinks(settings: Settings, engine: EngineSettings) -> StageHosting:

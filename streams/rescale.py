@@ -5,7 +5,6 @@ changes nothing. Then all states move in one transaction, verified in it; only t
 and only topics whose every record was read. A command that was killed is run again, and goes on where it stopped.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -20,7 +19,6 @@ from infra.postgres.rescales import (
     Rescale,
     ShardRow,
     advance,
-    at_work,
     claim_rescale,
     drop_claim,
     lock_rescale,
@@ -48,13 +46,10 @@ from streams.rescale_state import (
     with_ends,
     without_lanes,
 )
+from streams.standstill import DEPARTURE_S, QUIET_S, refuse_life
 from streams.topic_specs import keyed_topics
 
 KEYED: Final = frozenset(topic.name for topic in keyed_topics())
-QUIET_S: Final = 10.0
-# A worker that ended without a word stays in its groups for its session timeout, and leaving is asked for only once.
-DEPARTURE_S: Final = 15.0
-DEPARTURE_PAUSE_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,17 +147,8 @@ class Rescaling:
         return known.pop()
 
     def _refuse_life(self, connection: Connection[Any]) -> None:
-        deadline = time.monotonic() + self._order.departure_s
-        while staying := {group: members for group, members in self._groups().items() if members}:
-            if time.monotonic() >= deadline:
-                group, members = next(iter(staying.items()))
-                raise RescaleRefused(f"The group {group} has members ({', '.join(members)}): stop all workers first.")
-            time.sleep(DEPARTURE_PAUSE_S)
-        if signs := at_work(connection, self._order.quiet_s):
-            raise RescaleRefused(f"{signs[0]} Stop all workers first.")
-
-    def _groups(self) -> Mapping[str, Sequence[str]]:
-        return group_members(self._at[0], f"{PREFIX}.", self._at[1])
+        order = self._order
+        refuse_life(self._engine, connection, RescaleRefused, quiet_s=order.quiet_s, departure_s=order.departure_s)
 
     def _move(self, connection: Connection[Any], begun: Rescale) -> Rescale:
         rows = read_shards(connection)

@@ -21,8 +21,9 @@ from schemas.feedback import ExpertScore
 from schemas.opinions import Bar
 from schemas.topics import BALLOT_REQUEST, EXPERT_VOTE, FEATURE_SNAPSHOT, FEEDBACK_SCORE
 from streams.engine.ports import EngineSettings, StageHosting, StageKind
-from streams.rescale import DEPARTURE_S, RescaleOrder, Rescaling
+from streams.rescale import RescaleOrder, Rescaling
 from streams.rescale_state import KeyRule
+from streams.standstill import DEPARTURE_S
 from streams.topic_specs import topic_specs
 
 

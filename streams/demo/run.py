@@ -33,7 +33,8 @@ from streams.demo.starting import StartInterrupted, unless_stopped
 from streams.demo.status import Snapshot, read_snapshot
 from streams.demo.summary import records_to_store, summarise
 from streams.demo.table import live_table
-from streams.processes import start_worker
+from streams.processes import settings_of_run, start_worker
+from streams.restore_fresh import begin_at_the_end
 
 _READY_S: Final = 60.0
 _REFRESH_S: Final = 0.5
@@ -105,6 +106,9 @@ class Demo:
         run_file = write_overrides(plan.directory, overrides, plan.groups)
         described = json.loads(run_file.read_text()) | {"embedded": embedded, "registry": self._registry}
         run_file.write_text(json.dumps(described, indent=1))
+        if plan.broker not in (EMBEDDED, REAL):
+            # A broker of somebody's may hold the logs of former runs, of which this run's database knows nothing.
+            await unless_stopped(self._stop, begin_at_the_end, settings_of_run(run_file, plan.settings_file))
         _point_to(plan.directory)
         return run_file
 
