@@ -16,7 +16,7 @@ from infra.postgres.patient_store import (
     ShardLost,
     ShardName,
 )
-from infra.postgres.session import KEEPALIVES, KeptSession, answer_due
+from infra.postgres.session import ANSWER_S, KEEPALIVES, KeptSession, answer_due
 from infra.postgres.snapshots import AGE_S, KEEP, NOTE_VERSION, PRUNE
 
 __all__ = [
@@ -33,8 +33,6 @@ __all__ = [
 
 KEEP_MOST_S: Final = 2
 _SESSION: Final = "-c idle_in_transaction_session_timeout=5s -c lock_timeout=10s -c statement_timeout=30s"
-_ANSWER_S: Final = 35.0
-"""The server has given a statement up by then: whoever still says nothing is gone."""
 _CLAIM_ANSWER_S: Final = 8.0
 """Long enough for a whole state, and short enough for a second try within what an assignment may take."""
 
@@ -73,7 +71,7 @@ _COMMIT: Final = """
 class ShardStore(PatientStore):
     """One claimed shard and its database session. Not to be shared between tasks."""
 
-    def __init__(self, dsn: str, name: ShardName, *, durable: bool, answer_s: float = _ANSWER_S) -> None:
+    def __init__(self, dsn: str, name: ShardName, *, durable: bool, answer_s: float = ANSWER_S) -> None:
         commit = "on" if durable else "off"
         options = f"{_SESSION} -c synchronous_commit={commit}"
         application = f"tradermind {name.stage}/{name.shard}"

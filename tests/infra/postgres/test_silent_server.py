@@ -11,7 +11,7 @@ from wire import Wire
 
 from infra.postgres.checkpoints import Commit, RunFacts, ShardName, ShardStore
 from infra.postgres.migrate import migrate
-from infra.postgres.session import answer_due
+from infra.postgres.session import KeptSession, answer_due
 
 FACTS = RunFacts("cluster", "1", "settings")
 
@@ -68,4 +68,22 @@ def test_a_commit_to_a_silent_server_is_written_once_over_a_new_session(database
         return checkpoint.batch
 
     assert asyncio.run(asyncio.wait_for(write(), 30)) == 1
+    wire.stop()
+
+
+def test_a_kept_session_that_falls_silent_is_replaced_and_an_idle_one_is_not(database: str, wire: Wire) -> None:
+    async def ask() -> tuple[object, bool]:
+        session = KeptSession(through(database, wire), answer_s=0.5)
+        first = await session.connection()
+        await first.execute("SELECT 1")
+        await asyncio.sleep(1.0)
+        kept = await session.connection() is first
+        wire.silence()
+        with pytest.raises(psycopg.OperationalError):
+            await first.execute("SELECT 2")
+        row = await (await (await session.connection()).execute("SELECT 3")).fetchone()
+        await session.close()
+        return row, kept
+
+    assert asyncio.run(asyncio.wait_for(ask(), 20)) == ((3,), True)
     wire.stop()
