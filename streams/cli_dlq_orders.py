@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 import psycopg
 import typer
 
-from infra.postgres.dead_letters import Action, record_action
+from infra.postgres.dead_letters import Action, is_passed, record_action
 from infra.postgres.queries import NotInRecord, open_record
 from schemas.dead_letters import LetterAction
 from schemas.topics import TOPICS
@@ -34,9 +34,10 @@ from streams.cli_dlq_options import (
     database_of,
 )
 from streams.cli_record import DsnOption, JsonOption, RunOption, one_sentence, print_json
-from streams.quarantined import held_keys, next_offsets, progress_of, readers_of
+from streams.quarantined import held_keys, next_offsets, progress_of, readers_of, reads_as_sink
 
 app = typer.Typer(no_args_is_help=True)
+SINKS: Final = "sinks"
 _POLL_S: Final = 0.1
 
 
@@ -85,7 +86,15 @@ def take(
 
 
 def _stage_before(dsn: str, topic: str, partition: int, offset: int, stage: str | None) -> str:
-    """Return the one stage that has not passed a record yet. Raises NotInRecord when it is none, or not one."""
+    """Return the one stage that has not passed a record yet. Raises NotInRecord when it is none, or not one.
+
+    Where the sinks stand is Kafka's to know: they have to be named, but for what only they read.
+    """
+    read, alone = reads_as_sink(topic)
+    if (read and stage == SINKS) or (alone and stage is None):
+        return SINKS
+    if stage == SINKS:
+        raise NotInRecord(f"The sinks do not read {topic!r}.")
     if topic not in TOPICS:
         raise NotInRecord(f"{topic!r} is not a topic of ours; `tradermind topics` lists them.")
     readers = readers_of(TOPICS[topic])
@@ -131,12 +140,15 @@ def _order(order: Action, dsn: str, wait_s: float, *, dry_run: bool, as_json: bo
     elif dry_run:
         typer.echo(f"{order.action} {what} would be ordered of {order.stage}.")
     else:
-        how = "done" if done else "it is done when the stage comes up"
+        later = "the sinks come to it" if order.stage == SINKS else "the stage comes up"
+        how = "done" if done else f"it is done when {later}"
         typer.echo(f"{order.action} {what} is ordered of {order.stage} (order {ordinal}): {how}.")
 
 
 def _is_done(connection: psycopg.Connection[Any], order: Action, ordinal: int) -> bool:
     """Tell whether it is carried out. Raises NotInRecord for a record that was stepped before the order came."""
+    if order.stage == SINKS:
+        return is_passed(connection, order)
     for (stage, shard), progress in progress_of(connection).items():
         letters = progress.letters
         lane = f"{order.topic}/{order.partition}"

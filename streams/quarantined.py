@@ -29,6 +29,16 @@ def readers_of(topic: Topic) -> tuple[str, ...]:
     return tuple(name for name in names if name and name != "sinks")
 
 
+def reads_as_sink(name: str) -> tuple[bool, bool]:
+    """Return whether the sinks read a topic of this name, and whether nobody else does: so with dead letters."""
+    if name.endswith(".dlq"):
+        known = name.removesuffix(".dlq") in TOPICS
+        return known, known
+    topic = TOPICS.get(name)
+    read = topic is not None and "sinks" in topic.consumers
+    return read, read and topic is not None and not readers_of(topic)
+
+
 def progress_of(connection: psycopg.Connection[Any]) -> dict[tuple[str, str], Progress]:
     """Return (stage, shard) -> its newest checkpoint's progress, for every shard that was ever claimed."""
     rows = connection.cursor(row_factory=psycopg.rows.tuple_row).execute("SELECT stage, shard, progress FROM shard")

@@ -136,6 +136,16 @@ class Sink:
 
     async def _write_waiting(self) -> None:
         works, self._waiting = self._waiting, []
+        if await self._write_together(works) or len(works) == 1:
+            return
+        # Whose record it was that broke the batch is known when each stands alone: the others are not to blame.
+        self._waiting = works + self._waiting
+        for work in works:
+            self._waiting.remove(work)
+            await self._write_together([work])
+
+    async def _write_together(self, works: Sequence[_Work]) -> bool:
+        """Write works in one transaction; False when several were broken by something, and none of them is done."""
         events = [pair for work in works for pair in work.events]
         letters = [letter for work in works for letter in work.dead_letters]
         refused: dict[int, BadRecord] = {}
@@ -143,13 +153,15 @@ class Sink:
             rows = await self._write_apart(events, letters, refused)
         except asyncio.CancelledError:
             # Only this caller was cancelled; whoever else waits writes all of it, which may be written twice.
-            self._waiting = works + self._waiting
+            self._waiting = [work for work in works if not work.done.done()] + self._waiting
             raise
         except Exception as error:
+            if len(works) > 1 and not isinstance(error, psycopg.OperationalError):
+                return False
             for work in works:
                 work.done.set_exception(error)
                 work.done.exception()
-            raise
+            return True
         works[0].outcome.rows = rows
         for work in works:
             work.outcome.refused += [
@@ -157,6 +169,7 @@ class Sink:
             ]
             work.events = [(record, event) for record, event in work.events if id(event) not in refused]
             work.done.set_result(None)
+        return True
 
     async def _write_apart(
         self,

@@ -157,6 +157,17 @@ def record_action(connection: psycopg.Connection[Any], action: Action) -> int:
     return int(row["ordinal"])
 
 
+def is_passed(connection: psycopg.Connection[Any], order: Action) -> bool:
+    """Tell whether the last record of a TAKE was passed over by whoever has no checkpoint to tell it."""
+    row = connection.execute(
+        "SELECT EXISTS (SELECT FROM dead_letter_actions WHERE action = 'PASSED'"
+        ' AND (stage, topic, "partition", first_offset) = (%s, %s, %s, %s))',
+        (order.stage, order.topic, order.partition, order.last),
+    ).fetchone()
+    assert row is not None
+    return bool(row[0])
+
+
 async def read_orders(
     connection: psycopg.AsyncConnection[Any], stage: str, after: int, actions: Sequence[LetterAction]
 ) -> tuple[LetterOrder, ...]:
@@ -166,6 +177,13 @@ async def read_orders(
         LetterOrder(ordinal, LetterAction(action), topic, partition, first, last, key)
         for ordinal, action, topic, partition, first, last, key in await found.fetchall()
     )
+
+
+async def newest_action(connection: psycopg.AsyncConnection[Any]) -> int:
+    """Return the ordinal of the newest thing that was done about any letter, 0 when nothing was."""
+    row = await (await connection.execute("SELECT coalesce(max(ordinal), 0) FROM dead_letter_actions")).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 async def read_released(connection: psycopg.AsyncConnection[Any], stage: str) -> dict[str, tuple[str, int, bool]]:

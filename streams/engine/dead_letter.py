@@ -117,10 +117,10 @@ def own_headers(headers: Headers) -> Headers:
     return headers[:last]
 
 
-def way_past(record: RawRecord) -> str:
-    """Return the sentence that tells a person how to get past a record."""
+def way_past(record: RawRecord, more: str = "") -> str:
+    """Return the sentence that tells a person how to get past a record; ``more`` are further options."""
     place = f"{record.topic} {record.partition} {record.offset}"
-    return f"`tradermind dlq take {place} --reason WHY` is the way past it."
+    return f"`tradermind dlq take {place} {more}--reason WHY` is the way past it."
 
 
 class BadRecordLimit:

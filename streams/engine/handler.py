@@ -6,15 +6,17 @@ crash changes nothing. The offset is committed after the handler has returned.
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
+
+import psycopg
 
 from schemas.dead_letters import BadRecord, DeadLetterReason
 from schemas.topics import TOPICS
 from streams.engine.counters import Counters
-from streams.engine.dead_letter import Refuser, dead_letter
+from streams.engine.dead_letter import Refuser, dead_letter, way_past
 from streams.engine.lane import lane_of
-from streams.engine.ports import Handle, RawRecord, StageHosting
+from streams.engine.ports import Handle, RawRecord, StageHosting, WorkerFailed
 from streams.engine.sending import Sender
 
 LOG: Final = logging.getLogger("tradermind.worker")
@@ -27,6 +29,16 @@ class LeftToStage(BadRecord):
     def __init__(self, reason: DeadLetterReason, detail: str, stages: Sequence[str]) -> None:
         super().__init__(reason, detail)
         self.stages = tuple(stages)
+
+
+class Orders(Protocol):
+    """What people have ordered about a handler's records."""
+
+    async def takes(self, stage: str) -> Mapping[str, Sequence[tuple[int, int]]]:
+        """Return per lane the ranges of offsets to pass over, both ends included."""
+
+    async def tell_passed(self, stage: str, records: Sequence[RawRecord]) -> None:
+        """Write down that records were passed over."""
 
 
 class HandlerCore:
@@ -46,12 +58,14 @@ class HandlerShard:
     """One topic partition of a sink."""
 
     def __init__(
-        self, hosting: StageHosting, shard: str, next_offset: int | None, handle: Handle, sender: Sender
+        self, hosting: StageHosting, shard: str, next_offset: int | None, sender: Sender, orders: Orders | None = None
     ) -> None:
+        assert hosting.handle is not None
         self._hosting = hosting
         self._shard = shard
         self.core = HandlerCore(f"{hosting.name}/{shard}", {} if next_offset is None else {shard: next_offset})
-        self._handle = handle
+        self._handle: Handle = hosting.handle
+        self._orders = orders
         self._sender = sender
         self._queue: asyncio.Queue[list[RawRecord]] = asyncio.Queue(_QUEUE_CHUNKS)
         self.committed_offsets: dict[str, int] = {}
@@ -79,9 +93,47 @@ class HandlerShard:
             counters = self.core.counters
             counters.records += len(records)
             counters.batches += 1
-            await self._refuse(await self._handle(records))
+            taken = await self._taken(records)
+            rest = [record for record in records if record.offset not in taken] if taken else records
+            await self._refuse(await self._handled(rest) if rest else ())
+            await self._pass_over([record for record in records if record.offset in taken])
             lane = lane_of(records[0].topic, records[0].partition)
             self.core.next_offsets[lane] = self.committed_offsets[lane] = records[-1].offset + 1
+
+    async def _taken(self, records: Sequence[RawRecord]) -> set[int]:
+        """Return the offsets of what people have ordered passed over."""
+        ranges = (await self._orders.takes(self._hosting.name)).get(self._shard, ()) if self._orders else ()
+        return {one.offset for one in records if any(first <= one.offset <= last for first, last in ranges)}
+
+    async def _handled(self, records: Sequence[RawRecord]) -> Sequence[tuple[RawRecord, BadRecord]]:
+        """Handle a batch; one that breaks the handler is halved until the record at fault stands alone."""
+        try:
+            return await self._handle(records)
+        except (psycopg.OperationalError, OSError) as error:
+            # The database itself, or a disk: no record is at fault as far as anybody can tell from here.
+            first, last = records[0], records[-1]
+            more = f"--stage {self._hosting.name} --through {last.offset} "
+            raise WorkerFailed(
+                f"{self.core.source} cannot write offsets {first.offset} to {last.offset} ({_first_line(error)})."
+                f" Where it is these alone, {way_past(first, more)}"
+            ) from error
+        except Exception as error:
+            if len(records) == 1:
+                place, more = f"offset {records[0].offset}", f"--stage {self._hosting.name} "
+                raise WorkerFailed(
+                    f"{self.core.source} broke on {place} ({type(error).__name__}: {_first_line(error)}):"
+                    f" {way_past(records[0], more)}"
+                ) from error
+        middle = len(records) // 2
+        return [*await self._handled(records[:middle]), *await self._handled(records[middle:])]
+
+    async def _pass_over(self, records: Sequence[RawRecord]) -> None:
+        """Make letters of what was taken, if it is no letter itself, and write down that it is done."""
+        if not records or self._orders is None:
+            return
+        taken = BadRecord(DeadLetterReason.TAKEN, "a person has ordered that it be passed over")
+        await self._refuse([(record, taken) for record in records if record.topic in TOPICS])
+        await self._orders.tell_passed(self._hosting.name, records)
 
     async def _refuse(self, refused: Sequence[tuple[RawRecord, BadRecord]]) -> None:
         """Make dead letters of what was refused; what its stage makes one of is counted, and said."""
@@ -99,3 +151,7 @@ class HandlerShard:
                     *(self._hosting.name, record.offset, lane_of(record.topic, record.partition), refusal.reason),
                     " or ".join(refusal.stages),
                 )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0].rstrip(".")

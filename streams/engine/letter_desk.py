@@ -7,7 +7,10 @@ what was taken in its progress, and takes only what no former life of it has ste
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -15,7 +18,7 @@ import psycopg
 
 from infra.kafka import log_ends
 from infra.postgres.checkpoints import DatabaseGone, read_progress
-from infra.postgres.dead_letters import Action, note_outcome, read_held, read_orders, read_released
+from infra.postgres.dead_letters import Action, newest_action, note_outcome, read_held, read_orders, read_released
 from infra.postgres.session import KeptSession
 from schemas.dead_letters import HeldAgain, HeldRecord, LetterAction, LetterOrder, LettersOrdered
 from schemas.event import ORDINALS_PER_OFFSET, derive_id
@@ -23,7 +26,7 @@ from streams.engine.lane import lane_of, output_lanes
 from streams.engine.log_reader import LogReader
 from streams.engine.one_topic import OneTopicShard
 from streams.engine.outbox import OutboxShard
-from streams.engine.ports import EngineSettings
+from streams.engine.ports import EngineSettings, RawRecord
 from streams.engine.quarantine import Held, LetterProgress
 from streams.engine.shard import Progress, ShardCore
 
@@ -35,6 +38,19 @@ Released = dict[str, tuple[str, int, bool]]
 _AT_CLAIM: Final = (LetterAction.TAKE, LetterAction.RELEASE)
 
 
+@dataclass(slots=True)
+class Taken:
+    """What a handler shall pass over, per lane, as ordered up to the row ``through`` of the audit."""
+
+    through: int
+    lanes: dict[str, list[tuple[int, int]]]
+
+    def add(self, orders: Sequence[LetterOrder]) -> None:
+        """Add orders."""
+        for order in orders:
+            self.lanes.setdefault(lane_of(order.topic, order.partition), []).append((order.first, order.last))
+
+
 class LetterDesk:
     """One per worker, with one database session for all its shards."""
 
@@ -42,32 +58,67 @@ class LetterDesk:
         self._engine = engine
         self._session = KeptSession(engine.dsn)
         self._asking = asyncio.Lock()
+        self._newest_action = 0
+        self._ask_at = 0.0
+        self._taken: dict[str, Taken] = {}
 
     async def brief(self, shard: OutboxShard | OneTopicShard, partition: int) -> None:
         """Tell a claimed shard what was ordered, before any record comes. Raises DatabaseGone."""
+        orders = await self._orders_at_claim(shard.core)
+        if not orders:
+            return
         if isinstance(shard, OneTopicShard):
-            await self._brief_one_topic(shard.core, partition)
-        elif orders := await self._orders_at_claim(shard.core):
+            await self._tell_one_topic(shard, partition, orders)
+        else:
             await shard.inject(_ordered(shard.core, orders))
 
-    async def _brief_one_topic(self, core: ShardCore, partition: int) -> None:
-        orders = await self._orders_at_claim(core)
-        takes = [order for order in orders if order.action is LetterAction.TAKE]
-        if not takes:
-            return
+    async def _tell_one_topic(self, shard: OneTopicShard, partition: int, orders: Sequence[LetterOrder]) -> None:
+        core = shard.core
         stepped = await asyncio.to_thread(_stepped_through, core, partition, self._engine)
-        passed = {lane: max(offset, stepped + 1) for lane, offset in core.progress.next_offsets.items()}
-        passed.setdefault(core.shard, stepped + 1)
-        for order in takes:
-            if f"{order.topic}/{order.partition}" == core.shard and order.first < passed[core.shard]:
+        first = max(core.progress.next_offsets.get(core.shard, 0), stepped + 1)
+        for order in orders:
+            own = order.action is LetterAction.TAKE and lane_of(order.topic, order.partition) == core.shard
+            if own and order.first < first:
                 LOG.warning(
                     "%s has stepped offset %d of %s before: it is not taken", core.source, order.first, core.shard
                 )
-            core.progress.letters.obey(order, passed)
+        await shard.obey(orders, first)
 
-    async def serve(self, shard: OutboxShard) -> None:
-        """Run an outbox shard, and tell it meanwhile what is ordered."""
-        attending = asyncio.ensure_future(self._attend(shard))
+    async def takes(self, stage: str) -> Mapping[str, Sequence[tuple[int, int]]]:
+        """Return per lane what people have ordered a handler to pass over: ranges of offsets, both ends included.
+
+        What is new is known within half a second. While the database is away it is what was known before; with
+        nothing known yet, DatabaseGone is raised.
+        """
+        if stage not in self._taken:
+            orders = await self._patiently(partial(self._read_orders, stage, (LetterAction.TAKE,), 0))
+            self._taken[stage] = Taken(orders[-1].ordinal if orders else 0, {})
+            self._taken[stage].add(orders)
+        taken = self._taken[stage]
+        with suppress(psycopg.OperationalError):
+            if await self._newest() > taken.through:
+                taken.add(await self._read_orders(stage, (LetterAction.TAKE,), taken.through))
+                taken.through = max(taken.through, self._newest_action)
+        return taken.lanes
+
+    async def tell_passed(self, stage: str, records: Sequence[RawRecord]) -> None:
+        """Write down that a handler has passed over records, each once. Raises psycopg.OperationalError."""
+        for record in records:
+            async with self._asking:
+                await note_outcome(await self._session.connection(), _passed(stage, record))
+
+    async def _newest(self) -> int:
+        now = asyncio.get_running_loop().time()
+        async with self._asking:
+            if now >= self._ask_at:
+                self._newest_action = await newest_action(await self._session.connection())
+                self._ask_at = now + _POLL_S
+        return self._newest_action
+
+    async def serve(self, shard: OutboxShard | OneTopicShard) -> None:
+        """Run a shard, and tell it meanwhile what is ordered."""
+        attend = self._attend(shard) if isinstance(shard, OutboxShard) else self._attend_one_topic(shard)
+        attending = asyncio.ensure_future(attend)
         working = asyncio.ensure_future(shard.run())
         try:
             done, _ = await asyncio.wait((attending, working), return_when=asyncio.FIRST_COMPLETED)
@@ -83,10 +134,13 @@ class LetterDesk:
         await self._session.close()
 
     async def _orders_at_claim(self, core: ShardCore) -> tuple[LetterOrder, ...]:
+        return await self._patiently(partial(self._orders, core, _AT_CLAIM, core.progress.letters.orders))
+
+    async def _patiently(self, ask: Callable[[], Awaitable[tuple[LetterOrder, ...]]]) -> tuple[LetterOrder, ...]:
         tries = 0
         while True:
             try:
-                return await self._orders(core, _AT_CLAIM, core.progress.letters.orders)
+                return await ask()
             except psycopg.OperationalError as error:
                 # A session that broke while nobody asked is replaced at the second try.
                 tries += 1
@@ -96,8 +150,21 @@ class LetterDesk:
             await asyncio.sleep(_POLL_S)
 
     async def _orders(self, core: ShardCore, actions: tuple[LetterAction, ...], after: int) -> tuple[LetterOrder, ...]:
+        return await self._read_orders(core.hosting.name, actions, after)
+
+    async def _read_orders(self, stage: str, actions: tuple[LetterAction, ...], after: int) -> tuple[LetterOrder, ...]:
         async with self._asking:
-            return await read_orders(await self._session.connection(), core.hosting.name, after, actions)
+            return await read_orders(await self._session.connection(), stage, after, actions)
+
+    async def _attend_one_topic(self, shard: OneTopicShard) -> None:
+        letters, partition, seen = shard.core.progress.letters, int(shard.core.shard.rpartition("/")[2]), 0
+        while True:
+            await asyncio.sleep(_POLL_S)
+            with suppress(psycopg.OperationalError):
+                newest = await self._newest()
+                if newest > seen and (orders := await self._orders(shard.core, _AT_CLAIM, letters.orders)):
+                    await self._tell_one_topic(shard, partition, orders)
+                seen = newest
 
     async def _attend(self, shard: OutboxShard) -> None:
         told: Released | None = None
@@ -144,6 +211,19 @@ class LetterDesk:
         async with self._asking:
             connection = await self._session.connection()
             return await read_held(connection, core.hosting.name, held.since, held.stepped, _PORTION_RECORDS)
+
+
+def _passed(stage: str, record: RawRecord) -> Action:
+    return Action(
+        action=LetterAction.PASSED,
+        author=f"tradermind.{stage}",
+        why="carried out",
+        stage=stage,
+        topic=record.topic,
+        partition=record.partition,
+        first=record.offset,
+        last=record.offset,
+    )
 
 
 def _released(stage: str, since: str, now: tuple[str, int, bool]) -> Action:

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from infra.postgres.patient_store import Checkpoint, Commit, PatientStore, RunFacts
+from schemas.dead_letters import LetterOrder
 from streams.engine.journal import JournalWriter
 from streams.engine.lane import lane_of
 from streams.engine.ports import RawRecord
@@ -65,6 +66,19 @@ class OneTopicShard:
             for record in records:
                 self.core.take(record)
             await self._send_and_keep()
+            self._cut_off = False
+
+    async def obey(self, orders: Sequence[LetterOrder], from_offset: int) -> None:
+        """Pass over what people have ordered, from an offset on that no life of the shard has stepped; kept at once."""
+        async with self._lock:
+            if self._closed or self._cut_off:
+                return
+            self._cut_off = True
+            passed = dict(self.core.progress.next_offsets)
+            passed[self.core.shard] = max(passed.get(self.core.shard, 0), from_offset)
+            for order in orders:
+                self.core.progress.letters.obey(order, passed)
+            await self._note()
             self._cut_off = False
 
     async def flush(self) -> None:

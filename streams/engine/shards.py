@@ -96,12 +96,12 @@ class Shards:
         """Start a handler where Kafka's committed offset stands: it moves only after the handler has returned."""
         assert hosting.handle is not None
         key = lane_of(tp.topic, tp.partition)
-        self._run(hosting, key, HandlerShard(hosting, key, committed, hosting.handle, self.sender))
+        self._run(hosting, key, HandlerShard(hosting, key, committed, self.sender, self._desk))
 
     def _run(self, hosting: StageHosting, key: str, shard: Shard) -> None:
         self.running[hosting.name, key] = shard
         work = shard.run
-        if self._desk is not None and isinstance(shard, OutboxShard) and hosting.topics:
+        if self._desk is not None and isinstance(shard, OutboxShard | OneTopicShard) and hosting.topics:
             work = partial(self._desk.serve, shard)
         self._tasks[hosting.name, key] = self._start(work())
 

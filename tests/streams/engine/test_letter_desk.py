@@ -13,6 +13,7 @@ import pytest
 from engine_runs import CODEC, Feed, trade
 from engine_toys import HOSTINGS, PARTITIONS, topic_partitions
 from every_event import example
+from memory_log import MemoryLog
 
 from infra.postgres.checkpoints import DatabaseGone, RunFacts, ShardName, ShardStore
 from infra.postgres.dead_letters import Action, read_held, record_action
@@ -251,7 +252,7 @@ def test_without_a_database_nothing_begins(database: str) -> None:
 
 
 @pytest.mark.embedded
-def test_a_stage_of_one_topic_takes_only_what_no_former_life_has_stepped(
+def test_a_running_stage_of_one_topic_takes_only_what_no_life_of_it_has_stepped_and_keeps_that(
     database: str,
     embedded_broker: Callable[[Mapping[str, int]], EmbeddedBroker],
     caplog: pytest.LogCaptureFixture,
@@ -271,16 +272,44 @@ def test_a_stage_of_one_topic_takes_only_what_no_former_life_has_stepped(
         place = {"topic": MARKET_EVENT.name, "partition": 0, "first": offset, "last": offset}
         _ordered(database, LetterAction.TAKE, stage="experts", **place)
 
-    async def briefed() -> ShardCore:
+    own_trades = [one for n in range(100) if partition_of((one := trade(n)).key, PARTITIONS) == 0][:12]
+    records = [
+        RawRecord(MARKET_EVENT.name, 0, offset, b"", CODEC.encode(MARKET_EVENT.name, one), (), 5)
+        for offset, one in enumerate(own_trades)
+    ]
+    log = MemoryLog()
+
+    async def one_life(*orders: int) -> ShardCore:
+        """Come up, step what there is while ``orders`` come, and be killed before any checkpoint."""
         core = ShardCore(HOSTINGS["experts"], LANE, 0, CODEC, PARTITIONS)
         store = ShardStore(database, ShardName("experts", LANE, "test"), durable=False)
         desk = LetterDesk(_engine(database, broker.bootstrap))
-        await desk.brief(OneTopicShard(core, store, FACTS, Sender(SimpleNamespace()), 1.0), 0)
+        shard = OneTopicShard(core, store, FACTS, Sender(SimpleNamespace(producer=log)), 3600.0)
+        await shard.take_up(await store.claim(FACTS))
+        await desk.brief(shard, 0)
+        serving = asyncio.ensure_future(desk.serve(shard))
+        await shard.offer(records[:9])
+        for offset in orders:
+            place = {"topic": MARKET_EVENT.name, "partition": 0, "first": offset, "last": offset}
+            ordinal = _ordered(database, LetterAction.TAKE, stage="experts", **place)
+            await _until(lambda: core.progress.letters.orders == ordinal)  # noqa: B023
+        await shard.offer(records[9:])
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        await store.close()
         await desk.close()
         return core
 
     with caplog.at_level(logging.WARNING):
-        core = asyncio.run(briefed())
-    assert core.progress.letters.taken == {LANE: [(7, 7)]}
-    assert core.progress.letters.orders == 2
+        core = asyncio.run(one_life(10, 2))
+    assert core.progress.letters.taken == {LANE: [(7, 7), (10, 10)]}
+    assert core.progress.letters.orders == 4
     assert f"has stepped offset 5 of {LANE} before" in caplog.text
+    assert f"has stepped offset 2 of {LANE} before" in caplog.text
+    assert core.counters.by_reason == {"TAKEN": 2}
+    first = list(log.lanes[MARKET_MARK.name, 0])
+    assert len(first) == 10
+
+    again = asyncio.run(one_life())
+    assert again.counters.by_reason == {"TAKEN": 2}, "what it was told in its former life was kept before it went on"
+    assert [one.value for one in log.lanes[MARKET_MARK.name, 0][len(first) :]] == [one.value for one in first]
