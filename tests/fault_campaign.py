@@ -41,7 +41,7 @@ from faults import FAULTS, WORKERS, Fault, World  # noqa: E402
 from faults_around import AROUND  # noqa: E402
 from psycopg.conninfo import make_conninfo  # noqa: E402
 
-from infra.kafka import log_ends  # noqa: E402
+from infra.kafka import BrokerUnreachable, log_ends  # noqa: E402
 from infra.postgres.migrate import migrate  # noqa: E402
 from infra.servers.process import ServerFailed  # noqa: E402
 from schemas.event import Heartbeat  # noqa: E402
@@ -208,7 +208,7 @@ def _all_runs(fault: Fault, servers: Servers, directory: Path, *, runs: int, see
     except NotHere as reason:
         print(f"{fault.name:34} NOT DONE: {reason}", flush=True)
         return False
-    except AssertionError as error:
+    except (AssertionError, psycopg.Error, ServerFailed, BrokerUnreachable) as error:
         print(f"{fault.name:34} FAILED: {error}", flush=True)
         return False
     print(_row(fault.name, verdicts), flush=True)

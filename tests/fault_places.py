@@ -77,8 +77,10 @@ def surroundings(place: Place, servers: Servers, directory: Path) -> Iterator[Ar
             database = Wire(target_port=servers.postgres.port).start()
             around.wires = (servers.broker_wire, database)
             around.settings = {"bootstrap": f"{LOOPBACK}:{servers.broker_wire.port}"}
-            yield around
-            database.stop()
+            try:
+                yield around
+            finally:
+                database.stop()
         case Place.SMALL_DATABASE:
             with small_disk(directory / "disk", _DATABASE_DISK) as around.disk:
                 around.postgres = start_postgres(around.disk)
