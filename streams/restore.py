@@ -157,7 +157,7 @@ class Restoring:
         passed: dict[str, dict[str, list[int]]] = {}
         rows: list[ShardRow] = []
         for place, row in sorted(mended.items()):
-            stands, over = self._at_the_end(row, begun, ranges)
+            stands, over = at_the_end(row, self._hostings[row.stage], ranges, begun, engine.instrument_partitions)
             rows.append(stands)
             if over:
                 passed["/".join(place)] = over
@@ -180,32 +180,34 @@ class Restoring:
         versions = (self._engine.code_version, self._engine.settings_hash)
         return ShardRow(*place, 0, 0, 0, 0, b"", begun.cluster_id, *versions, {})
 
-    def _at_the_end(self, row: ShardRow, begun: Restore, ranges: Ranges) -> tuple[ShardRow, dict[str, list[int]]]:
-        """Return a shard that goes on at the ends of its logs, and lane -> [from, to] of what it passes over."""
-        hosting = self._hostings[row.stage]
-        progress = msgspec.msgpack.decode(row.progress, type=Progress) if row.progress else Progress()
-        passed: dict[str, list[int]] = {}
-        for slot in input_slots(hosting, row.shard):
-            if slot not in ranges:
-                continue
-            (start, end), lane = ranges[slot], lane_of(*slot)
-            stood = progress.next_offsets.get(lane, start)
-            if stood != end:
-                passed[lane] = [stood, end]
-            progress.next_offsets[lane] = end
-        outputs = output_slots(hosting, self._engine.instrument_partitions)
-        progress.output_ends = {lane_of(*slot): ranges[slot][1] for slot in outputs if slot in ranges}
-        progress.silent = {}
-        stands = replace(
-            row,
-            epoch=begun.era,
-            generation=begun.era,
-            # What was kept under the backup's number stays another thing.
-            batch=row.batch + 1,
-            progress=msgspec.msgpack.encode(progress),
-            cluster_id=begun.cluster_id,
-        )
-        return stands, passed
+
+def at_the_end(
+    row: ShardRow, hosting: StageHosting, ranges: Ranges, begun: Restore, partitions: int
+) -> tuple[ShardRow, dict[str, list[int]]]:
+    """Return a shard that goes on at the ends of its logs, and lane -> [from, to] of what it passes over."""
+    progress = msgspec.msgpack.decode(row.progress, type=Progress) if row.progress else Progress()
+    passed: dict[str, list[int]] = {}
+    for slot in input_slots(hosting, row.shard):
+        if slot not in ranges:
+            continue
+        (start, end), lane = ranges[slot], lane_of(*slot)
+        stood = progress.next_offsets.get(lane, start)
+        if stood != end:
+            passed[lane] = [stood, end]
+        progress.next_offsets[lane] = end
+    outputs = output_slots(hosting, partitions)
+    progress.output_ends = {lane_of(*slot): ranges[slot][1] for slot in outputs if slot in ranges}
+    progress.silent = {}
+    stands = replace(
+        row,
+        epoch=begun.era,
+        generation=begun.era,
+        # What was kept under the backup's number stays another thing.
+        batch=row.batch + 1,
+        progress=msgspec.msgpack.encode(progress),
+        cluster_id=begun.cluster_id,
+    )
+    return stands, passed
 
 
 def input_slots(hosting: StageHosting, shard: str) -> list[Slot]:
