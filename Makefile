@@ -19,7 +19,7 @@ BENCH_FLAGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo setup setup-dev test test-fast test-coverage test-integration test-campaign test-faults check format bench bench-orders bench-recovery bench-stream bench-sustained schemas lock clean
+.PHONY: help demo setup setup-dev test test-fast test-coverage test-slow test-integration test-campaign test-faults check format bench bench-orders bench-recovery bench-stream bench-sustained schemas lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -45,7 +45,7 @@ setup-dev: $(VENV)/.dev ## install what its tests need, too
 demo: setup ## run the whole platform: DURATION= BROKER=kafka|host:port FEED=path SPEED=n|max POLICY=probe
 	@$(BIN)/tradermind demo $(if $(DURATION),--duration $(DURATION)) --broker $(BROKER) --feed $(FEED) --speed $(SPEED) --policy $(POLICY) --seed $(SEED) $(DEMO_FLAGS)
 
-test: setup-dev test-fast test-coverage test-integration ## run the whole suite
+test: setup-dev test-fast test-coverage test-slow test-integration ## run the whole suite
 
 test-fast: setup-dev ## unit, contract, property, simulation and architecture tests
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not embedded and not kafka and not slow and not campaign"
@@ -53,8 +53,11 @@ test-fast: setup-dev ## unit, contract, property, simulation and architecture te
 test-coverage: setup-dev ## the tests of schemas and agents once more, counting the lines that they reach
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow" tests/schemas tests/agents tests/contracts tests/simulation --cov --cov-report=term:skip-covered --cov-fail-under=90
 
-test-integration: setup-dev ## what takes longer, and the platform on the embedded servers and on real Kafka (java, mvn)
-	@$(BIN)/python -m pytest -q -m "(embedded or kafka or slow) and not campaign"
+test-slow: setup-dev ## what takes longer without a broker: hundreds of seeds, whole captures, regimes of the market
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "slow and not embedded and not kafka and not campaign"
+
+test-integration: setup-dev ## the platform on the embedded servers and on real Kafka (java, mvn)
+	@$(BIN)/python -m pytest -q -m "(embedded or kafka) and not campaign"
 	@echo "not run here: the campaigns (kill every worker of the platform; a foreign expert over 500 ballots): make test-campaign"
 
 test-campaign: setup-dev ## kill every worker in turn on real Kafka; a foreign expert over 500 ballots
