@@ -22,6 +22,7 @@ from infra.settings import SettingsError, load_settings
 from streams import cli_commands, cli_dlq_changes, cli_reads, cli_schemas, cli_topics
 from streams.cli_backtest import backtest
 from streams.cli_conformance import conformance
+from streams.cli_prune import prune_journal
 from streams.cli_replay import replay
 from streams.cli_rescale import rescale
 from streams.cli_restore import restore
@@ -125,6 +126,7 @@ def config(settings: SettingsOption = None, as_json: JsonOption = False) -> None
 app.command()(backtest)
 app.command()(replay)
 app.command()(restore)
+app.command(name="prune")(prune_journal)
 app.command()(conformance)
 app.command()(simulate)
 app.add_typer(cli_schemas.app, name="schemas")

@@ -67,6 +67,19 @@ def prune(connection: Connection[Any], hours_of: Mapping[str, int], *, dry_run: 
     ]
 
 
+def known_stages(connection: Connection[Any]) -> list[str]:
+    """Return the names of the stages that have a shard."""
+    return [str(stage) for (stage,) in connection.execute("SELECT DISTINCT stage FROM shard ORDER BY stage").fetchall()]
+
+
+def oldest_kept_ns(connection: Connection[Any], stage: str, shard: str) -> int | None:
+    """Return the time, on the run's clock, that the oldest kept snapshot had reached; None without one."""
+    row = connection.execute(
+        "SELECT reached_ns FROM shard_snapshot WHERE stage = %s AND shard = %s ORDER BY batch LIMIT 1", (stage, shard)
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
 def pruned_through(connection: Connection[Any], stage: str, shard: str) -> int:
     """Return the last batch whose journal was pruned, 0 when all of it is kept."""
     row = connection.execute(
@@ -78,8 +91,6 @@ def pruned_through(connection: Connection[Any], stage: str, shard: str) -> int:
 def _prune_shard(connection: Connection[Any], stage: str, shard: str, hours: int, *, dry_run: bool) -> Pruned:
     place: dict[str, Any] = {"stage": stage, "shard": shard, "hours": hours}
     with connection.transaction():
-        # What is counted is what is removed, whatever a worker keeps meanwhile.
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         row = connection.execute(_CUT.encode(), place).fetchone()
         assert row is not None
         through, rows, journal_bytes, snapshots, snapshot_bytes, kept = row

@@ -47,6 +47,16 @@ NO_SNAPSHOTS: Final = SnapshotPlan(0, 0)
 """For a shard that is never kept whole."""
 
 
+def retention_hours(stage: str) -> int | None:
+    """Return how long a stage's snapshots and journal are of use, by its name; None for a stage that we do not know."""
+    ingress = f"tradermind.{stage.replace('ingress.', 'ingest.', 1)}.v1" if stage.startswith("ingress.") else ""
+    read = [
+        topic for topic in TOPICS.values() if topic.name == ingress or (stage in topic.consumers and not topic.public)
+    ]
+    written = [topic for topic in TOPICS.values() if stage in topic.producers]
+    return min((topic.retention_hours for topic in read or written), default=None)
+
+
 def snapshot_hours(hosting: StageHosting) -> int:
     """Return how long a snapshot is of use: as long as every topic is kept that the stage steps on from."""
     name = "ingestion" if hosting.wrap is not None else hosting.name

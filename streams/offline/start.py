@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import psycopg
 
+from infra.postgres.retention import oldest_kept_ns, pruned_through
 from infra.postgres.snapshots import HeldBy, KeptSnapshot, holders_of, progress_after, snapshot_at, snapshot_before
+from schemas.values import NS_PER_S
 from streams.engine.log_reader import RecomputeImpossible
 from streams.engine.ports import EngineSettings
 from streams.engine.shard import Progress, ShardCore
@@ -85,6 +88,7 @@ def find_start(connection: psycopg.Connection[Any], core: ShardCore, engine: Eng
             f" generation {snapshot.generation}: what lies between does not follow from the inputs."
         )
     batch = 0 if snapshot is None else snapshot.batch
+    _refuse_pruned(connection, core, batch)
     made_by = _made_by(holders, batch, row.batch, ask.stretch)
     if not ask.any_version:
         _refuse_others(core.source, made_by, (engine.code_version, engine.settings_hash), row.batch)
@@ -95,6 +99,24 @@ def find_start(connection: psycopg.Connection[Any], core: ShardCore, engine: Eng
         progress = row.progress if following is None else msgspec.msgpack.decode(following, type=Progress)
         silent = progress.silent
     return Start(row, snapshot, made_by, silent)
+
+
+def _refuse_pruned(connection: psycopg.Connection[Any], core: ShardCore, batch: int) -> None:
+    """Raise RecomputeImpossible when some of what follows a batch was pruned."""
+    place = (core.hosting.name, core.shard)
+    through = pruned_through(connection, *place)
+    if through <= batch:
+        return
+    oldest_ns = oldest_kept_ns(connection, *place)
+    rest = "."
+    if oldest_ns is not None:
+        rest = f": only what came after {_iso(oldest_ns)} on the run's clock can be replayed, with --from."
+    raise RecomputeImpossible(f"The journal of {core.source} was pruned up to batch {through}{rest}")
+
+
+def _iso(time_ns: int) -> str:
+    seconds, rest_ns = divmod(time_ns, NS_PER_S)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest_ns // 1000:06d}"
 
 
 def _shard_row(connection: psycopg.Connection[Any], core: ShardCore) -> ShardRow:
