@@ -37,12 +37,13 @@ _CLAIM_ANSWER_S: Final = 8.0
 """Long enough for a whole state, and short enough for a second try within what an assignment may take."""
 
 # One statement, hence one transaction and one round trip: a batch's commit lies on the way of every order. Where the
-# shard has a newer epoch, ``held`` is empty and nothing at all is written.
+# shard has a newer epoch, or not the batch before (it was set back under its holder, or lost it in a power cut),
+# ``held`` is empty and nothing at all is written.
 _COMMIT: Final = """
     WITH held AS (
         UPDATE shard SET batch = %s, progress = %s, cluster_id = %s, code_version = %s, settings_hash = %s,
             generation = coalesce(%s, generation), reached_ns = %s, updated_at = now()
-        WHERE stage = %s AND shard = %s AND epoch = %s
+        WHERE stage = %s AND shard = %s AND epoch = %s AND batch = %s
         RETURNING stage, shard, batch
     ), kept AS (
         INSERT INTO shard_state (stage, shard, key, value)
@@ -194,14 +195,16 @@ class ShardStore(PatientStore):
                 _COMMIT,
                 (
                     *(commit.batch, commit.progress, facts.cluster_id, facts.code_version, facts.settings_hash),
-                    *(commit.generation, commit.reached_ns, self._name.stage, self._name.shard, self._epoch),
+                    *(commit.generation, commit.reached_ns),
+                    *(self._name.stage, self._name.shard, self._epoch, commit.batch - 1),
                     *(list(kept), list(kept.values()), forgotten, commit.sent_through, commit.journal, commit.outbox),
                 ),
                 prepare=True,
                 binary=True,
             )
         if await cursor.fetchone() is None:
-            raise ShardLost(f"{self._name.stage}/{self._name.shard} belongs to another worker now.")
+            name = f"{self._name.stage}/{self._name.shard}"
+            raise ShardLost(f"{name} belongs to another worker now, or its database was set back.")
 
     async def keep_once(self, hours: int) -> None:
         """Keep what is written by now, whole. It never waits long: whoever asks has orders to go on with."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from infra.postgres.checkpoints import Checkpoint, ClaimRefused, Commit, RunFacts, ShardName, ShardStore
+from infra.postgres.checkpoints import Checkpoint, ClaimRefused, Commit, RunFacts, ShardLost, ShardName, ShardStore
 from infra.postgres.migrate import migrate
 from infra.postgres.rescales import ShardRow, lock_rescale, read_shards
 from infra.postgres.restores import (
@@ -87,6 +87,26 @@ def test_every_shard_stands_anew_and_nobody_of_before_writes_it(database: str) -
     after = asyncio.run(_claimed(database))
     assert (after.epoch, after.generation, after.batch, after.progress) == (ERA + 1, ERA, 2, b"new")
     assert (after.state, after.unsent) == ({"kept": b"3"}, ((1, b"unsent"),)), "what was to be sent still is"
+
+
+def test_whoever_holds_a_shard_whose_database_is_set_back_under_it_writes_nothing_more(database: str) -> None:
+    """A standby that was behind is promoted: what was touched in the lost batches would never be written again."""
+    migrate(database)
+
+    async def hold() -> None:
+        store = ShardStore(database, NAME, durable=True)
+        try:
+            await store.claim(FACTS)
+            for batch in (1, 2):
+                await store.commit(Commit(batch, b"p", {"key": b"%d" % batch}), FACTS)
+            with psycopg.connect(database) as connection:
+                connection.execute("UPDATE shard SET batch = 1")
+            with pytest.raises(ShardLost, match="its database was set back"):
+                await store.commit(Commit(3, b"p", {}), FACTS)
+        finally:
+            await store.close()
+
+    asyncio.run(hold())
 
 
 def test_a_database_without_our_schema_has_no_restore_under_way(database: str) -> None:
