@@ -87,8 +87,9 @@ def _measure(given: argparse.Namespace, directory: Path) -> bool:
         )
         demo = RecoveringDemo(plan, given.history_minutes, given.fill_rate, given.runs, given.stages)
         if asyncio.run(demo.run()) is None:
-            sys.stderr.write("The run was ended before it was done.\n")
-            return False
+            sys.stderr.write("The run was ended before it was done; what it had measured follows.\n")
+    if not demo.recoveries:
+        return False
     rows = summed_up(demo.recoveries)
     histories = [asdict(history) for history in demo.histories]
     write_json(given.json, {"machine": describe(), "histories": histories, "recoveries": rows})

@@ -137,7 +137,7 @@ def report(result: dict[str, Any]) -> None:
         f"published {published:,}, refused with a reason {result['refused']:,},"
         f" duplicates dropped {result['accounts']['duplicates_dropped']:,}"
     )
-    print("\n" + table(("records behind it at the end", "records"), list(stepped.items())))
+    print("\n" + table(("stepped by", "records"), list(stepped.items())))
     worst = sorted(result["lag_max"].items(), key=lambda item: -item[1])[:_WORST]
     rows = [[name, most, result["lag_at_end"].get(name, 0)] for name, most in worst]
     print("\n" + table(("lag in records, the largest first", "most", "as the feed ended"), rows))
