@@ -4,9 +4,9 @@ From its beginning until it is done an unfinished row stands in ``restores``: it
 and says where a command that was killed goes on.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import psycopg
 from psycopg import Connection
@@ -26,6 +26,9 @@ class Standing(NamedTuple):
     progress: bytes
 
 
+NO_STANDING: Final = Standing(0, b"")
+
+
 @dataclass(frozen=True, slots=True)
 class Restore:
     """A restore that was begun. ``report``: what was done, for people; see the table."""
@@ -39,9 +42,11 @@ class Restore:
     ordinal: int = 0
 
 
-def read_standings(connection: Connection[Any]) -> dict[tuple[str, str], Standing]:
-    """Return (stage, shard) -> where it stands, of every shard."""
-    rows = connection.execute("SELECT stage, shard, generation, progress FROM shard").fetchall()
+def read_standings(connection: Connection[Any], stages: Sequence[str]) -> dict[tuple[str, str], Standing]:
+    """Return (stage, shard) -> where it stands, of every shard of these stages."""
+    rows = connection.execute(
+        "SELECT stage, shard, generation, progress FROM shard WHERE stage = ANY(%s)", (list(stages),)
+    ).fetchall()
     return {(stage, shard): Standing(int(generation), bytes(progress)) for stage, shard, generation, progress in rows}
 
 

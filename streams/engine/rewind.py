@@ -8,17 +8,18 @@ its place. A stage that went on from an older one would decide anew what it has 
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 import psycopg
 
-from infra.kafka import Slot, log_ends, topic_partitions
+from infra.kafka import Slot, log_ranges, topic_partitions
 from infra.kafka_remake import committed_offsets
 from infra.postgres.checkpoints import DatabaseGone
 from infra.postgres.patient_store import CLAIM_FOR_S
-from infra.postgres.restores import Standing, read_standings
+from infra.postgres.restores import NO_STANDING, Standing, read_standings
 from schemas.dead_letters import BadRecord, UnknownRecordType
 from schemas.event import Event
 from schemas.topics import TOPICS
@@ -28,6 +29,7 @@ from streams.engine.ports import EngineSettings, StageHosting, StageKind, Worker
 from streams.engine.shard import Progress
 
 _PAUSE_S: Final = 0.5
+_READERS: Final = 8
 _CURE: Final = "Let nothing go on before `tradermind restore` has been run (docs/restore.md)."
 
 
@@ -127,38 +129,41 @@ class RewindCheck:
             for slot in output_slots(shard.hosting, engine.instrument_partitions)
             if slot[1] < there.get(slot[0], 0)
         }
-        # Kafka first, then the database: see above.
+        # Kafka first, then the database: see above. What a former holder sends after that is not looked at.
         committed = committed_offsets(engine.bootstrap, self._group, inputs, engine.security) if inputs else {}
-        ends = log_ends(engine.bootstrap, {*inputs, *outputs}, engine.security)
+        ranges = log_ranges(engine.bootstrap, {*inputs, *outputs}, engine.security)
         with psycopg.connect(engine.dsn, connect_timeout=5, autocommit=True) as connection:
-            standings = read_standings(connection)
+            standings = read_standings(connection, sorted({shard.hosting.name for shard in shards}))
         for slot in inputs:
-            _refuse_ahead(slot, shards, GroupPlace(committed.get(slot), ends[slot], ()), standings)
-        for shard in shards:
-            if sends_after_commit(shard.hosting):
-                self._refuse_unknown_records(shard, standings, ends)
+            _refuse_ahead(slot, shards, GroupPlace(committed.get(slot), ranges[slot][1], ()), standings)
+        tails = [
+            (shard, slot, standings.get((shard.hosting.name, shard.key), NO_STANDING), ranges[slot])
+            for shard in shards
+            if sends_after_commit(shard.hosting)
+            for slot in output_slots(shard.hosting, engine.instrument_partitions)
+            if slot in ranges
+        ]
+        with ThreadPoolExecutor(_READERS) as pool:
+            list(pool.map(lambda tail: self._refuse_unknown_records(*tail), tails))
 
-    def _refuse_unknown_records(
-        self, shard: Hosted, standings: Mapping[tuple[str, str], Standing], ends: Mapping[Slot, int]
-    ) -> None:
-        standing = standings.get((shard.hosting.name, shard.key), Standing(0, b""))
+    def _refuse_unknown_records(self, shard: Hosted, slot: Slot, standing: Standing, kept: tuple[int, int]) -> None:
+        """Raise WorkerFailed for a record of our own, past the output end that the checkpoint knows, above it."""
         progress = progress_of(standing)
-        # A shard that never wrote a checkpoint has sent nothing; claimed anew it begins with generation 1.
-        generation = standing.generation if standing.progress else 0
-        for slot in output_slots(shard.hosting, self._engine.instrument_partitions):
-            number = progress.numbers.get(lane_of(*slot), 0)
-            for offset, position in self._own_after(shard.source, slot, progress, ends.get(slot, 0)):
-                if is_above(position, generation, number, shard.hosting.kind):
-                    raise WorkerFailed(_unknown_record(shard.source, slot, offset, position), 2)
+        known = progress.output_ends.get(lane_of(*slot), 0)
+        if known >= kept[1]:
+            return
+        kind, number = shard.hosting.kind, progress.numbers.get(lane_of(*slot), 0)
+        # A stage that has never committed has sent nothing. A capture that was killed in its first second has.
+        generation = standing.generation if standing.progress else int(kind is StageKind.ONE_TOPIC)
+        for offset, position in self._own_after(shard.source, slot, known, kept):
+            if is_above(position, generation, number, kind):
+                raise WorkerFailed(_unknown_record(shard.source, slot, offset, position), 2)
 
     def _own_after(
-        self, source: str, slot: Slot, progress: Progress, end: int
+        self, source: str, slot: Slot, first: int, kept: tuple[int, int]
     ) -> Iterator[tuple[int, tuple[int, int]]]:
-        """Yield (offset, (generation, seq)) of what a source has written after the end that its checkpoint knows."""
-        known = progress.output_ends.get(lane_of(*slot), 0)
-        if known >= end:
-            return
-        reader = LogReader(self._engine.bootstrap, slot, known, self._engine.security)
+        """Yield (offset, (generation, seq)) of what a source has written from ``first`` on, as far as the log went."""
+        reader = LogReader(self._engine.bootstrap, slot, first, self._engine.security, kept=kept)
         try:
             while (record := reader.next()) is not None:
                 try:
@@ -181,7 +186,7 @@ def _refuse_ahead(
 ) -> None:
     readers = [shard for shard in shards if slot in shard.inputs]
     checkpoints = tuple(
-        progress_of(standings.get((shard.hosting.name, shard.key), Standing(0, b""))).next_offsets.get(lane_of(*slot))
+        progress_of(standings.get((shard.hosting.name, shard.key), NO_STANDING)).next_offsets.get(lane_of(*slot))
         for shard in readers
     )
     if not group_is_ahead(GroupPlace(place.committed, place.end, checkpoints)):
