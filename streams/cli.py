@@ -23,6 +23,7 @@ from streams import cli_commands, cli_dlq_changes, cli_reads, cli_schemas, cli_t
 from streams.cli_backtest import backtest
 from streams.cli_conformance import conformance
 from streams.cli_prune import prune_journal
+from streams.cli_reconcile import reconcile
 from streams.cli_replay import replay
 from streams.cli_rescale import rescale
 from streams.cli_restore import restore
@@ -124,6 +125,7 @@ def config(settings: SettingsOption = None, as_json: JsonOption = False) -> None
 
 
 app.command()(backtest)
+app.command()(reconcile)
 app.command()(replay)
 app.command()(restore)
 app.command(name="prune")(prune_journal)
