@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from agents.sim.venue_state import FaultKind
+from infra.venues.account_simulated import STATEMENT_PATH
 from infra.venues.wire import (
     CancelBody,
     ClockBody,
@@ -21,6 +22,7 @@ from infra.venues.wire import (
 )
 from schemas.values import NS_PER_S
 from streams.exchange_core import ExchangeCore
+from streams.exchange_statement import statement_of
 
 _LONGEST_SLEEP_S: Final = 0.05
 _QUEUE_MAX: Final = 10_000
@@ -83,6 +85,7 @@ class ExchangeServer:
                 web.get("/v1/orders", self._orders),
                 web.get("/v1/fills", self._fills),
                 web.get("/v1/account", self._account),
+                web.get(STATEMENT_PATH, self._statement),
                 web.post("/v1/clock", self._clock),
                 web.get("/v1/reports", self._reports),
                 web.get("/v1/market", self._market),
@@ -171,6 +174,11 @@ class ExchangeServer:
 
     async def _account(self, _: web.Request) -> web.StreamResponse:
         return _json(self._core.venue.state.accounts)
+
+    async def _statement(self, _: web.Request) -> web.StreamResponse:
+        # What is due comes first, so that orders, fills and accounts are of one moment.
+        self._catch_up()
+        return _json(statement_of(self._core.venue.state))
 
     async def _clock(self, request: web.Request) -> web.StreamResponse:
         body = await _read(request, ClockBody)
