@@ -21,8 +21,8 @@ from streams.restore import RestoreOrder, RestoreRefused, Restoring
 
 STAGES = ("experts", "decider", "feedback")
 PART = 300
-DURABLE_S = 2.5
-"""After so long Kafka has been told of the last checkpoints, too."""
+DURABLE_S = 5.0
+"""After so long Kafka has been told of the last checkpoints, too: written every second, told two after, every second."""
 
 
 class Died(BaseException):
