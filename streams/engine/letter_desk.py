@@ -33,6 +33,8 @@ from streams.engine.shard import Progress, ShardCore
 LOG: Final = logging.getLogger("tradermind.worker")
 _POLL_S: Final = 0.5
 _TRIES: Final = 6
+_HANDLER_TRIES: Final = 120
+"""A claim must be over soon; a sink may wait for its database for a minute, as it does when it writes."""
 _PORTION_RECORDS: Final = 200
 Released = dict[str, tuple[str, int, bool]]
 _AT_CLAIM: Final = (LetterAction.TAKE, LetterAction.RELEASE)
@@ -91,7 +93,7 @@ class LetterDesk:
         nothing known yet, DatabaseGone is raised.
         """
         if stage not in self._taken:
-            orders = await self._patiently(partial(self._read_orders, stage, (LetterAction.TAKE,), 0))
+            orders = await self._patiently(partial(self._read_orders, stage, (LetterAction.TAKE,), 0), _HANDLER_TRIES)
             self._taken[stage] = Taken(orders[-1].ordinal if orders else 0, {})
             self._taken[stage].add(orders)
         taken = self._taken[stage]
@@ -102,10 +104,14 @@ class LetterDesk:
         return taken.lanes
 
     async def tell_passed(self, stage: str, records: Sequence[RawRecord]) -> None:
-        """Write down that a handler has passed over records, each once. Raises psycopg.OperationalError."""
-        for record in records:
-            async with self._asking:
-                await note_outcome(await self._session.connection(), _passed(stage, record))
+        """Write down that a handler has passed over records, each once. Raises DatabaseGone: it comes again then."""
+        try:
+            for record in records:
+                async with self._asking:
+                    await note_outcome(await self._session.connection(), _passed(stage, record))
+        except psycopg.OperationalError as error:
+            reason = str(error).splitlines()[0]
+            raise DatabaseGone(f"Postgres does not take down what {stage} passed over: {reason}.") from error
 
     async def _newest(self) -> int:
         now = asyncio.get_running_loop().time()
@@ -136,7 +142,9 @@ class LetterDesk:
     async def _orders_at_claim(self, core: ShardCore) -> tuple[LetterOrder, ...]:
         return await self._patiently(partial(self._orders, core, _AT_CLAIM, core.progress.letters.orders))
 
-    async def _patiently(self, ask: Callable[[], Awaitable[tuple[LetterOrder, ...]]]) -> tuple[LetterOrder, ...]:
+    async def _patiently(
+        self, ask: Callable[[], Awaitable[tuple[LetterOrder, ...]]], most: int = _TRIES
+    ) -> tuple[LetterOrder, ...]:
         tries = 0
         while True:
             try:
@@ -144,7 +152,7 @@ class LetterDesk:
             except psycopg.OperationalError as error:
                 # A session that broke while nobody asked is replaced at the second try.
                 tries += 1
-                if tries > _TRIES:
+                if tries > most:
                     reason = str(error).splitlines()[0]
                     raise DatabaseGone(f"Postgres does not say what was ordered: {reason}.") from error
             await asyncio.sleep(_POLL_S)

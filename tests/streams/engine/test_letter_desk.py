@@ -198,7 +198,7 @@ def test_what_is_left_behind_ends_too_and_so_does_what_was_stepped_before_a_work
     async def come_up_again() -> None:
         async with _attended(database, letters):
             await asyncio.to_thread(_wait_for, lambda: bool(outcomes()))
-            await asyncio.sleep(1.2)
+            await asyncio.sleep(0.7)
 
     asyncio.run(killed_before_it_told())
     assert _statuses(database) == ["OPEN"] * 4
