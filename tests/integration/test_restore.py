@@ -22,7 +22,7 @@ from streams.restore import RestoreOrder, RestoreRefused, Restoring
 STAGES = ("experts", "decider", "feedback")
 PART = 300
 DURABLE_S = 5.0
-"""After so long Kafka has been told of the last checkpoints, too: written every second, told two after, every second."""
+"""After so long Kafka has been told of the last checkpoints: written each second, told two after, each second."""
 
 
 class Died(BaseException):
