@@ -189,7 +189,7 @@ class QueryRequested(Event, frozen=True, kw_only=True, gc=False):
 
 
 class ReportKind(enum.StrEnum):
-    """What the venue, or the lack of its answer, says about an order."""
+    """What the venue, or the lack of its answer, says about an order; FUNDING is about a position."""
 
     ACCEPTED = "ACCEPTED"
     REJECTED = "REJECTED"
@@ -201,6 +201,7 @@ class ReportKind(enum.StrEnum):
     NOT_FOUND = "NOT_FOUND"
     TIMED_OUT = "TIMED_OUT"
     NOT_SENT = "NOT_SENT"
+    FUNDING = "FUNDING"
 
 
 class VenueFill(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -220,6 +221,10 @@ class VenueReport(Event, frozen=True, kw_only=True, gc=False):
 
     For TRADE ``last_price``, ``last_quantity``, ``fee`` and ``fill_id`` are set. For STATUS ``filled_quantity``,
     ``status`` and ``fills`` (the TRADE reports known to the venue) are set.
+
+    FUNDING is about no order: ``order_id`` is empty, ``key`` the account, ``event_time_ns`` when it was charged, and
+    ``funding_total`` what the account has paid on the instrument in all (negative: received), so that a report that
+    was missed, or comes twice, changes nothing.
     """
 
     order_id: str
@@ -236,3 +241,4 @@ class VenueReport(Event, frozen=True, kw_only=True, gc=False):
     liquidity: Liquidity | None = None
     reason: str | None = None
     fills: tuple[VenueFill, ...] = ()
+    funding_total: Decimal | None = None

@@ -12,7 +12,8 @@ from schemas.values import MONEY_QUANTUM, ZERO, notional
 class PositionState(msgspec.Struct):
     """The position of one (account, strategy, instrument). ``quantity`` is signed, in units of 1e-8.
 
-    ``cost`` is the money behind the open quantity, with its sign; the rest are sums since the start.
+    ``cost`` is the money behind the open quantity, with its sign; the rest are sums since the start. ``funding_due`` is
+    what the venue has charged and the next grid mark books.
     """
 
     quantity: int = 0
@@ -20,6 +21,7 @@ class PositionState(msgspec.Struct):
     realised_pnl: Decimal = ZERO
     fees: Decimal = ZERO
     funding: Decimal = ZERO
+    funding_due: Decimal = ZERO
 
     @property
     def cash_flow(self) -> Decimal:

@@ -3,6 +3,7 @@
 from typing import Final
 
 from agents.execution.fills import book_fill, say_fill
+from agents.execution.funding import take_funding
 from agents.execution.orders import (
     EXEC_OF_REPORT,
     EXEC_OF_STATUS,
@@ -24,7 +25,10 @@ _GONE: Final = frozenset({OrderStatus.REJECTED, OrderStatus.NOT_SENT, OrderStatu
 
 
 def take_report(turn: Turn, report: VenueReport) -> None:
-    """Apply one report. Raises BadRecord for an order that is not, or no longer, known, and for an incomplete fill."""
+    """Apply one report. Raises BadRecord for an order that is not, or no longer, known, and for what is incomplete."""
+    if report.kind is ReportKind.FUNDING:
+        take_funding(turn, report)
+        return
     order = turn.order(report.order_id)
     if order is None:
         raise BadRecord(DeadLetterReason.INVALID_VALUE, f"a report on order {report.order_id}, which is not known here")

@@ -87,7 +87,8 @@ class AccountState(msgspec.Struct):
     """An account's books. ``positions`` are keyed ``strategy|instrument``; equity figures are in ``currency``.
 
     ``messages_ns`` are the times of the newest messages to the venue, ``contents_ns`` when each order content was
-    last approved: the limits look at both.
+    last approved: the limits look at both. ``funding_as_of_ns``: when, by instrument, the funding was charged that the
+    newest report of it told of.
     """
 
     currency: str
@@ -100,14 +101,14 @@ class AccountState(msgspec.Struct):
     equity_peak: Decimal = ZERO
     day: int = 0
     day_start_equity: Decimal = ZERO
+    funding_as_of_ns: dict[str, int] = {}
 
 
 class InstrumentState(msgspec.Struct):
-    """The newest mark of an instrument, its newest known mid, and up to which funding time it has been charged."""
+    """The newest mark of an instrument, and its newest known mid."""
 
     mark: MarketMark | None = None
     mid: int | None = None
-    funding_index: int | None = None
 
 
 class DeskState(msgspec.Struct):

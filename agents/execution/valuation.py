@@ -1,18 +1,15 @@
-"""What an account is worth at a mark, and the funding that fell due by then.
-
-Funding is our own estimate: it is charged at the first grid mark on or after the funding time, on that mark's mid,
-while a venue charges it on its own price at the exact time. The difference shows in the reconciliation of cash.
-"""
+"""What an account is worth at a mark, with the funding that the venue has charged by then."""
 
 from decimal import Decimal
 
-from agents.execution.ledger import CASH, WIDE, funding_entry, is_margined, post
+from agents.execution.funding import charge_funding
+from agents.execution.ledger import CASH, WIDE, is_margined
 from agents.execution.positions import PositionState, unrealised_pnl
 from agents.execution.turn import Turn
 from schemas.market import InstrumentDefined
 from schemas.opinions import MarketMark
 from schemas.orders import AccountMark, Posting
-from schemas.values import NS_PER_S, ZERO, money, notional
+from schemas.values import NS_PER_S, ZERO, money
 
 DAY_NS = 86_400 * NS_PER_S
 
@@ -23,49 +20,17 @@ def take_mark(turn: Turn, mark: MarketMark) -> None:
     known.mark = mark
     if mark.mid is not None:
         known.mid = mark.mid
-    due = _funding_due(turn, mark) if mark.on_grid else 0
     turn.state[f"instrument/{mark.key}"] = known
     if not mark.on_grid:
         return
     charged = [
-        (account, strategy, *_charge_funding(turn, mark, (account, strategy), due))
+        (account, strategy, *charge_funding(turn, mark, (account, strategy)))
         for account, strategy in turn.config.traders.get(mark.key, ())
     ]
     for name in dict.fromkeys(account for account, *_ in charged):
         _revalue(turn, name, mark)
     for account, strategy, paid, postings in charged:
         turn.outputs.append(_account_mark(turn, mark, (account, strategy), paid, postings))
-
-
-def _funding_due(turn: Turn, mark: MarketMark) -> int:
-    """Return how many funding times have passed since the last charge; without a mid the charge waits."""
-    instrument = turn.config.instruments.get(mark.key)
-    if instrument is None or not is_margined(instrument) or mark.mid is None:
-        return 0
-    known = turn.instrument(mark.key)
-    index = mark.grid_time_ns // instrument.funding_interval_ns
-    due = 0 if known.funding_index is None else max(index - known.funding_index, 0)
-    known.funding_index = index if known.funding_index is None else max(index, known.funding_index)
-    return due
-
-
-def _charge_funding(
-    turn: Turn, mark: MarketMark, trader: tuple[str, str], due: int
-) -> tuple[Decimal, tuple[Posting, ...]]:
-    if not due or mark.mid is None:
-        return ZERO, ()
-    name, strategy = trader
-    account = turn.account(name)
-    position = turn.position(account, strategy, mark.key)
-    if position.quantity == 0:
-        return ZERO, ()
-    instrument = turn.config.instruments[mark.key]
-    value = notional(mark.mid, position.quantity, instrument.multiplier)
-    paid = money(value * instrument.funding_rate * due)
-    postings = funding_entry(instrument, strategy, paid)
-    post(account.balances, postings)
-    position.funding = WIDE.add(position.funding, paid)
-    return paid, postings
 
 
 def _revalue(turn: Turn, name: str, mark: MarketMark) -> None:

@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 import msgspec
 
 from agents.sim.engine import Engine, VenueOrder
-from agents.sim.venue_reports import answer, cancel_refusal, number_report, order_report, trade_report
+from agents.sim.venue_reports import answer, cancel_refusal, funding_report, number_report, order_report, trade_report
 from agents.sim.venue_rules import latency_of, order_of, rejection, sellable
 from agents.sim.venue_state import (
     Action,
@@ -286,8 +286,9 @@ class SimulatedVenue:
             mid = self.engine.mid(item.key) if times > 0 else None
             if mid is not None:
                 indices[item.key] = index
-                for account in self.state.accounts.values():
-                    settle_funding(account, item, mid, times)
+                for name, account in self.state.accounts.items():
+                    if settle_funding(account, item, mid, times):
+                        self._send(funding_report(name, item.key, account.funding_by[item.key], now_ns), None)
         due_ns = [(indices[item.key] + 1) * item.funding_interval_ns for item in self._perpetuals]
         self._funding_due_ns = min(due_ns, default=1 << 63)
 

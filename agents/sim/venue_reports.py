@@ -1,5 +1,7 @@
 """How the simulated venue words what it has to say."""
 
+from decimal import Decimal
+
 from agents.sim.engine import VenueOrder
 from schemas.event import stamp_identity
 from schemas.orders import CancelRequested, QueryRequested, ReportKind, VenueFill, VenueReport
@@ -39,6 +41,19 @@ def trade_report(order: VenueOrder, fill: VenueFill) -> VenueReport:
         fee=fill.fee,
         fee_currency=fill.fee_currency,
         liquidity=fill.liquidity,
+    )
+
+
+def funding_report(account: str, instrument: str, total: Decimal, time_ns: int) -> VenueReport:
+    """Return what an account has paid in funding on an instrument by now, in all."""
+    return VenueReport(
+        key=account,
+        event_time_ns=time_ns,
+        available_at_ns=time_ns,
+        order_id="",
+        instrument=instrument,
+        kind=ReportKind.FUNDING,
+        funding_total=total,
     )
 
 

@@ -59,13 +59,15 @@ class VenueAccount(msgspec.Struct):
     """The venue's own record of an account. ``cash`` is by currency: all that came in less all that went out.
 
     Positions are per instrument and signed, in units of 1e-8; for perpetuals ``cash`` holds the full notional too,
-    so that cash plus positions at any price is the account's gain at that price. Funding is apart.
+    so that cash plus positions at any price is the account's gain at that price. Funding is apart, by currency and,
+    in ``funding_by``, by instrument.
     """
 
     positions: dict[str, int] = {}
     cash: dict[str, Decimal] = {}
     fees: dict[str, Decimal] = {}
     funding: dict[str, Decimal] = {}
+    funding_by: dict[str, Decimal] = {}
 
 
 class Action(msgspec.Struct, kw_only=True):
@@ -141,9 +143,12 @@ def settle_fee(account: VenueAccount, currency: str, fee: Decimal) -> None:
     account.fees[currency] = account.fees.get(currency, ZERO) + fee
 
 
-def settle_funding(account: VenueAccount, instrument: InstrumentDefined, mid: int, times: int) -> None:
-    """Charge a position's holder for ``times`` funding times at ``mid``; a negative rate pays him."""
+def settle_funding(account: VenueAccount, instrument: InstrumentDefined, mid: int, times: int) -> Decimal:
+    """Charge a position's holder for ``times`` funding times at ``mid``; a negative rate pays him. No position: 0."""
     held = account.positions.get(instrument.key, 0)
     paid = money(notional(mid, held, instrument.multiplier) * instrument.funding_rate * times)
     currency = instrument.quote_currency
-    account.funding[currency] = account.funding.get(currency, ZERO) + paid
+    if paid:
+        account.funding[currency] = account.funding.get(currency, ZERO) + paid
+        account.funding_by[instrument.key] = account.funding_by.get(instrument.key, ZERO) + paid
+    return paid

@@ -158,25 +158,6 @@ def test_spot_is_worth_its_inventory_and_the_day_starts_anew_at_midnight() -> No
     assert morning.equity == Decimal("100029.96")
 
 
-def test_funding_is_charged_once_at_each_due_time_and_balances() -> None:
-    desk = Desk(now_ns=T0 - T0 % (60 * NS_PER_S) + NS_PER_S)
-    desk.mark(PERP, 100 * ONE)
-    desk.approve("o1", quantity=10 * ONE)
-    desk.trade("o1", "f1", 10 * ONE)
-    desk.beat(60_000)
-    (charged, other) = desk.mark(PERP, 200 * ONE)
-    assert isinstance(charged, AccountMark)
-    assert isinstance(other, AccountMark)
-    assert charged.funding == Decimal("0.2")
-    assert not any(imbalance(charged.postings).values())
-    assert other.funding == 0
-    desk.beat(1_000)
-    (again, _) = desk.mark(PERP, 200 * ONE)
-    assert isinstance(again, AccountMark)
-    assert again.funding == 0
-    assert again.equity == Decimal(100_000) + 1_000 - Decimal("0.04") - Decimal("0.2")
-
-
 def test_money_in_another_currency_is_valued_at_the_configured_rate() -> None:
     euro = instrument("SIM:ETHEUR", quote_currency="EUR")
     config = ExecutionConfig(

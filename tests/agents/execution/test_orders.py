@@ -114,7 +114,7 @@ def _check_laws(desk: Desk) -> None:
 
 def test_the_table_speaks_of_every_status_and_never_leaves_a_final_one_for_a_live_one() -> None:
     assert set(TRANSITIONS) == set(OrderStatus)
-    assert set(EXEC_OF_REPORT) == set(ReportKind)
+    assert set(EXEC_OF_REPORT) == set(ReportKind) - {ReportKind.FUNDING}, "funding is about no order"
     for status in TERMINAL:
         assert set(TRANSITIONS[status].values()) <= {status}
     for status in LIVE:

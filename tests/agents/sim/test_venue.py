@@ -24,7 +24,7 @@ from agents.stage import ShardState
 from infra.feeds.capture import open_capture
 from schemas.event import Event
 from schemas.market import InstrumentDefined
-from schemas.orders import CancelRequested, OrderEvent, OrderStatus, QueryRequested, SubmitRequested
+from schemas.orders import AccountMark, CancelRequested, OrderEvent, OrderStatus, QueryRequested, SubmitRequested
 from schemas.values import NS_PER_MS, OrderType, Side, TimeInForce, units
 
 ASKED = (SubmitRequested, CancelRequested, QueryRequested)
@@ -225,6 +225,9 @@ def test_funding_is_charged_to_the_holder_at_each_due_time() -> None:
         assert paid == pytest.approx(due, rel=Decimal("0.01")), "at the mid of the time, which has hardly moved"
         trading.pass_time(100)
         assert trading.venue.state.accounts["main"].funding["USD"] == paid, "once"
+        booked = [event for event in trading.desk.mark(perpetual.key, mid) if isinstance(event, AccountMark)]
+        assert sum((event.funding for event in booked), Decimal(0)) > 0
+        assert trading.desk.account.positions[f"alpha|{perpetual.key}"].funding == paid, "what the venue says, exactly"
 
 
 def _recorded(seed: int, steps: int) -> tuple[Trading, list[bytes]]:
