@@ -140,12 +140,14 @@ class Feed:
     def __init__(self, bootstrap: str) -> None:
         self._producer = Producer({**client_settings(bootstrap), "enable.idempotence": True, "linger.ms": 1})
         self.sent = 0
+        self._numbering = threading.Lock()
 
     def trades(self, count: int, *, wait: bool = True) -> None:
-        """Write the next trades and, unless told otherwise, wait until the broker has them."""
-        for number in range(self.sent, self.sent + count):
-            self.put(trade(number))
-        self.sent += count
+        """Write the next trades and, unless told otherwise, wait until the broker has them. Any thread may call it."""
+        with self._numbering:
+            for number in range(self.sent, self.sent + count):
+                self.put(trade(number))
+            self.sent += count
         if wait:
             self.flush()
 
