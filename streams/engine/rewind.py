@@ -15,8 +15,9 @@ from typing import Final
 import msgspec
 import psycopg
 
-from infra.kafka import Slot, log_ranges, topic_partitions
+from infra.kafka import Slot, topic_partitions
 from infra.kafka_remake import committed_offsets
+from infra.kafka_watermarks import watermarks
 from infra.postgres.checkpoints import DatabaseGone
 from infra.postgres.patient_store import CLAIM_FOR_S
 from infra.postgres.restores import NO_STANDING, Standing, read_standings
@@ -131,7 +132,7 @@ class RewindCheck:
         }
         # Kafka first, then the database: see above. What a former holder sends after that is not looked at.
         committed = committed_offsets(engine.bootstrap, self._group, inputs, engine.security) if inputs else {}
-        ranges = log_ranges(engine.bootstrap, {*inputs, *outputs}, engine.security)
+        ranges = watermarks(engine.bootstrap, {*inputs, *outputs}, engine.security)
         with psycopg.connect(engine.dsn, connect_timeout=5, autocommit=True) as connection:
             standings = read_standings(connection, sorted({shard.hosting.name for shard in shards}))
         for slot in inputs:
