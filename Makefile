@@ -19,7 +19,7 @@ BENCH_FLAGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo setup setup-dev test test-fast test-coverage test-slow test-integration test-campaign test-faults check format bench bench-orders bench-recovery bench-stream bench-sustained schemas lock clean
+.PHONY: help demo setup setup-dev test test-fast test-coverage test-slow test-integration test-campaign test-faults test-crash-points check format bench bench-orders bench-recovery bench-stream bench-sustained schemas lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -65,6 +65,10 @@ test-campaign: setup-dev ## kill every worker in turn on real Kafka; a foreign e
 
 test-faults: setup-dev ## every fault against three stages at work on real Kafka and Postgres: a table (RUNS=n)
 	@$(BIN)/python tests/fault_campaign.py --runs $(RUNS)
+
+test-crash-points: setup-dev ## end processes at every call to the simulated world, and a real worker at every SQL statement
+	@$(BIN)/tradermind simulate --crash-points
+	@$(BIN)/python tests/sql_crash_points.py
 
 check: setup-dev ## format, lint, types, layout
 	@$(BIN)/ruff format --check --quiet schemas agents infra streams tests benchmarks

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parents[2]
 ROW = re.compile(r"^\| .+ \| (\d+) \w+.* \| .+ \| `((?:\w+\.)+\w+)` \|$", re.MULTILINE)
-WITHOUT_A_NUMBER = {"streams/execution.py", "infra/servers/process.py"}
-"""Requests to a venue, bounded by the limits on working orders, as the page says; and processes to be started."""
+WITHOUT_A_NUMBER = {"infra/servers/process.py"}
+"""Processes to be started."""
 
 
 def _stated() -> dict[str, int]:
