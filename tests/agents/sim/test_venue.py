@@ -1,160 +1,34 @@
 """Execution against the simulated venue for thousands of random steps: in the end both keep the same books."""
 
-from collections.abc import Iterable
 from decimal import Decimal
 
 import msgspec
 import pytest
 from captures import USDM_20240808
-from trading_desk import Desk, wide_limits
+from trading_desk import Desk
+from venue_trading import FAULTS, Trading, simulated, trade
 
-from agents.execution.state import AccountTerms, ExecutionConfig, StrategyTerms
 from agents.market.stage import Ingestion, IngestionConfig
-from agents.sim.engine import Engine
-from agents.sim.generator import Generator, seeded
-from agents.sim.instruments import BTCUSD, SIM_INSTRUMENTS, START_PRICES
+from agents.sim.instruments import BTCUSD, START_PRICES
 from agents.sim.loopback import Loopback
 from agents.sim.market import MarketTerms, SimulatedMarket
 from agents.sim.population_engine import PopulationEngine
 from agents.sim.replay_engine import ReplayEngine
 from agents.sim.venue import SimulatedVenue
 from agents.sim.venue_record import Queued, encode_batch, encode_line, restore
-from agents.sim.venue_state import Fault, FaultKind, VenueChanges, VenueState, VenueTerms
+from agents.sim.venue_state import Fault, VenueChanges, VenueState
 from agents.stage import ShardState
 from infra.feeds.capture import open_capture
 from schemas.event import Event
-from schemas.market import InstrumentDefined
-from schemas.orders import AccountMark, CancelRequested, OrderEvent, OrderStatus, QueryRequested, SubmitRequested
+from schemas.orders import AccountMark, CancelRequested, OrderStatus, SubmitRequested
 from schemas.values import NS_PER_MS, OrderType, Side, TimeInForce, units
-
-ASKED = (SubmitRequested, CancelRequested, QueryRequested)
-FAULTS = (
-    Fault(kind=FaultKind.DROP_ACK, every=7),
-    Fault(kind=FaultKind.DROP_REPORTS, every=11),
-    Fault(kind=FaultKind.DUPLICATE_FILLS, every=5),
-    Fault(kind=FaultKind.DELAY_REPORTS, every=13, delay_ns=1_700 * NS_PER_MS),
-    Fault(kind=FaultKind.LOSE_REQUEST, every=17),
-    Fault(kind=FaultKind.REJECT, every=19),
-)
-
-
-class Trading:
-    """A desk that trades at random over the loopback, by one seed."""
-
-    def __init__(
-        self, engine: Engine, instruments: dict[str, InstrumentDefined], seed: int, faults: tuple[Fault, ...] = ()
-    ) -> None:
-        names = tuple(instruments)
-        config = ExecutionConfig(
-            instruments=instruments,
-            accounts={"main": AccountTerms(capital=Decimal(1_000_000), currency=instruments[names[0]].quote_currency)},
-            strategies={
-                "alpha": StrategyTerms(account="main", instruments=names),
-                "beta": StrategyTerms(account="main", instruments=names[:1]),
-            },
-            limits={"main": wide_limits("alpha", "beta", currency=instruments[names[0]].quote_currency)},
-        )
-        self.desk = Desk(config)
-        self.engine = engine
-        self.venue = SimulatedVenue(
-            VenueTerms(instruments=instruments, name=f"SIM/{seed}", seed=seed, faults=faults), engine
-        )
-        self.loopback = Loopback(self.venue)
-        self.draws: Generator = seeded("trading", seed)
-        self.count = 0
-
-    def follow(self, outputs: Iterable[Event]) -> None:
-        """Perform what execution asks for, and give it what comes of it."""
-        for output in outputs:
-            if isinstance(output, ASKED):
-                for report in self.loopback.perform(output):
-                    self.follow(self.desk.give(report))
-
-    def pass_time(self, milliseconds: int) -> None:
-        self.follow(self.desk.beat(milliseconds))
-        for report in self.loopback.advance(self.desk.now_ns):
-            self.follow(self.desk.give(report))
-
-    def order_at_random(self, key: str) -> None:
-        definition, mid, draws = self.desk.config.instruments[key], self.engine.mid(key), self.draws
-        if mid is None:
-            return
-        self.count += 1
-        account = self.desk.state.get("account/main")
-        working = account.open_orders if account is not None else []
-        cancels = (working[draws.below(len(working))],) if working and draws.below(2) else ()
-        strategy = "beta" if key == next(iter(self.desk.config.instruments)) and draws.below(3) == 0 else "alpha"
-        price = (mid // definition.tick_size + draws.below(21) - 10) * definition.tick_size
-        self.follow(
-            self.desk.approve(
-                f"o{self.count}",
-                strategy=strategy,
-                instrument=key,
-                side=Side.BUY if draws.below(2) else Side.SELL,
-                quantity=definition.lot_size * (1 + draws.below(20_000)),
-                limit_price=price,
-                order_type=OrderType.MARKET if draws.below(8) == 0 else OrderType.LIMIT,
-                time_in_force=list(TimeInForce)[draws.below(4)],
-                decision_mid=mid,
-                cancels=cancels,
-            )
-        )
-
-    def check(self) -> None:
-        """Positions, cash and fills are the venue's own, exactly, and no order is in doubt."""
-        record = self.venue.state.accounts["main"]
-        ours: dict[str, int] = {}
-        for name, position in self.desk.account.positions.items():
-            key = name.split("|")[1]
-            ours[key] = ours.get(key, 0) + position.quantity
-        assert ours == record.positions
-        positions = self.desk.account.positions.values()
-        (currency,) = record.cash
-        assert sum((p.cash_flow + p.funding for p in positions), Decimal(0)) == record.cash[currency]
-        assert sum((p.fees for p in positions), Decimal(0)) == record.fees[currency]
-        for order in self.venue.state.orders.values():
-            mine = self.desk.state.get(f"order/{order.order_id}")
-            if mine is None:
-                assert not order.live, "only finished orders are forgotten"
-                continue
-            assert (mine.filled_quantity, mine.fill_ids) == (order.filled_quantity, [f.fill_id for f in order.fills])
-            assert mine.status == order.status
-            assert not mine.anomalies
-        assert {order.order_id for order in self.venue.open_orders()} == set(self.desk.account.open_orders)
-
-    def outcomes(self) -> dict[str, list[OrderStatus]]:
-        found: dict[str, list[OrderStatus]] = {}
-        for event in self.desk.events:
-            if isinstance(event, OrderEvent) and event.final:
-                found.setdefault(event.order_id, []).append(event.status)
-        return found
-
-
-def _simulated(seed: int, faults: tuple[Fault, ...]) -> Trading:
-    desk_start_ns = Desk().now_ns
-    terms = MarketTerms(
-        instruments=tuple(SIM_INSTRUMENTS.values()), start_prices=START_PRICES, seed=seed, start_ns=desk_start_ns
-    )
-    return Trading(PopulationEngine(SimulatedMarket(terms)), SIM_INSTRUMENTS, seed, faults)
-
-
-def _trade(trading: Trading, steps: int) -> None:
-    for step in range(steps):
-        trading.pass_time(50)
-        for key in trading.desk.config.instruments:
-            if step % 20 == 0:
-                trading.follow(trading.desk.mark(key, trading.engine.mid(key)))
-            if trading.draws.uniform() < 0.3:
-                trading.order_at_random(key)
-    for _ in range(300):
-        trading.pass_time(50)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("faults", [(), FAULTS], ids=["sound", "faulty"])
 def test_after_thousands_of_steps_in_the_population_both_sides_keep_the_same_books(faults: tuple[Fault, ...]) -> None:
-    trading = _simulated(3, faults)
-    _trade(trading, 2_500)
+    trading = simulated(3, faults)
+    trade(trading, 2_500)
     trading.check()
     outcomes = trading.outcomes()
     assert trading.count > 1_000
@@ -166,9 +40,9 @@ def test_after_thousands_of_steps_in_the_population_both_sides_keep_the_same_boo
 
 
 def test_the_same_seed_gives_the_same_bytes() -> None:
-    first, second = _simulated(4, FAULTS), _simulated(4, FAULTS)
-    _trade(first, 300)
-    _trade(second, 300)
+    first, second = simulated(4, FAULTS), simulated(4, FAULTS)
+    trade(first, 300)
+    trade(second, 300)
     assert msgspec.msgpack.encode(first.desk.events) == msgspec.msgpack.encode(second.desk.events)
     assert msgspec.msgpack.encode(first.venue.state) == msgspec.msgpack.encode(second.venue.state)
 
@@ -232,7 +106,7 @@ def test_funding_is_charged_to_the_holder_at_each_due_time() -> None:
 
 def _recorded(seed: int, steps: int) -> tuple[Trading, list[bytes]]:
     """Trade while writing the record down as the exchange process does: requests at once, changes at each advance."""
-    trading = _simulated(seed, ())
+    trading = simulated(seed, ())
     changes, lines = VenueChanges(), []
     trading.venue = SimulatedVenue(trading.venue.terms, trading.engine, VenueState(), changes)
     submit, cancel, advance = trading.venue.submit, trading.venue.cancel, trading.venue.advance
@@ -292,7 +166,7 @@ def test_a_record_cut_anywhere_knows_every_order_it_has_answered_for() -> None:
 
 
 def test_a_second_submit_of_an_id_changes_nothing() -> None:
-    trading = _simulated(8, ())
+    trading = simulated(8, ())
     trading.pass_time(100)
     mid = trading.engine.mid(BTCUSD.key)
     assert mid is not None
@@ -319,7 +193,7 @@ def test_a_second_submit_of_an_id_changes_nothing() -> None:
     ],
 )
 def test_the_venue_refuses_by_its_own_rules(changes: dict[str, object], reason: str) -> None:
-    trading = _simulated(2, ())
+    trading = simulated(2, ())
     trading.pass_time(100)
     now_ns = trading.desk.now_ns
     fields: dict[str, object] = {
