@@ -1,4 +1,4 @@
-"""The shortest faults of the campaign, judged as it judges all of them, and what a rebalance may cost."""
+"""Two faults in one run, judged as the campaign judges all of them, and what a rebalance may cost."""
 
 import time
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from engine_runs import holders
 from fault_campaign import suffer
 from fault_places import Servers
-from faults import FAULTS, WORKERS, Fault, World
+from faults import WORKERS, Fault, World, send_all_twice
 
 from infra.servers import EmbeddedPostgres, RealKafka
 
@@ -30,15 +30,18 @@ def _epochs(world: World) -> dict[str, int]:
     return {name: epoch for name in WORKERS[1:] for _, epoch in holders(world.run.dsn, name)}
 
 
-BY_NAME = {fault.name: fault for fault in FAULTS}
+def join_once_and_say_all_twice(world: World) -> None:
+    """A rebalance, and after it every record once more."""
+    join_once(world)
+    send_all_twice(world)
 
 
 @pytest.mark.kafka
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", [Fault(join_once), BY_NAME["send all twice"]], ids=lambda fault: fault.name)
-def test_a_fault_loses_and_doubles_nothing(
-    fault: Fault, real_kafka: RealKafka, postgres_server: EmbeddedPostgres, tmp_path: Path
+def test_a_rebalance_and_records_that_come_twice_lose_and_double_nothing(
+    real_kafka: RealKafka, postgres_server: EmbeddedPostgres, tmp_path: Path
 ) -> None:
+    fault = Fault(join_once_and_say_all_twice)
     verdict = suffer(fault, Servers(real_kafka, postgres_server), tmp_path, seed=1)
     assert verdict.clean, verdict
     assert verdict.recomputed > 1000, "a run that does nothing proves nothing"
