@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from captures import USDM_20240808
 
 from infra.servers.kafka_real import KafkaMissing, kafka_libraries
+from infra.servers.postgres import start_postgres
 
 ROOT = Path(__file__).resolve().parents[2]
 USDM_MESSAGES = 93_954
@@ -63,6 +65,33 @@ def _tables_hold_what_the_topics_hold(summary: dict[str, Any]) -> None:
     assert rows["scores"] + rows["ballots_voided"] == topics["tradermind.feedback.score.v1"]
 
 
+def _reconciled(run: Path, *, code: int) -> dict[str, Any]:
+    command = [sys.executable, "-m", "streams.cli", "reconcile", "--run", str(run), "--json"]
+    settings = ["--settings", str(ROOT / "tradermind.toml")]
+    done = subprocess.run([*command, *settings], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, done.stdout[-2000:] + done.stderr[-2000:]
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def _reconciles_and_names_a_changed_row(run: Path, fills: int) -> None:
+    """The exchange's own record and our books differ in nothing, until somebody changes a row."""
+    clean = _reconciled(run, code=0)
+    assert (clean["difference"], clean["compared"]["fills"]) == (0, fills)
+    server = start_postgres(run)
+    try:
+        with psycopg.connect(server.dsn) as connection:
+            changed = (
+                "UPDATE fills SET quantity = quantity + 0.00000001 WHERE fill_id = (SELECT min(fill_id) FROM fills)"
+            )
+            row = connection.execute(f"{changed} RETURNING fill_id").fetchone()
+    finally:
+        server.stop()
+    assert row is not None
+    named = {(item["what"], item["name"], item["field"]) for item in _reconciled(run, code=1)["differences"]}
+    assert ("fill", row[0], "quantity") in named
+
+
 @pytest.mark.embedded
 def test_a_minute_of_the_simulated_market_shows_every_outcome(tmp_path: Path) -> None:
     summary = _demo(tmp_path, "--duration", "60", timeout_s=200)
@@ -78,6 +107,7 @@ def test_a_minute_of_the_simulated_market_shows_every_outcome(tmp_path: Path) ->
     assert all(check["equal"] == check["compared"] for check in summary["book_against_venue"].values())
     assert summary["rows_per_table"]["ledger"] > 0
     _tables_hold_what_the_topics_hold(summary)
+    _reconciles_and_names_a_changed_row(tmp_path / "run", summary["fills"]["fills"])
 
 
 @pytest.mark.kafka

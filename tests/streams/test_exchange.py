@@ -23,6 +23,7 @@ from agents.execution.state import AccountTerms, ExecutionConfig, StrategyTerms
 from agents.sim.instruments import SIM_INSTRUMENTS, START_PRICES
 from agents.sim.venue_state import Fault, FaultKind
 from infra.feeds.simulated import SimulatedFeed
+from infra.venues.account_simulated import SimulatedAccountReader
 from infra.venues.simulated import SimulatedExchangeClient
 from infra.venues.wire import SubmitBody
 from schemas.event import Event, Heartbeat
@@ -145,6 +146,11 @@ def test_orders_fill_rest_and_are_cancelled_over_loopback(tmp_path: Path) -> Non
         await desk.approve("odd", quantity=LOT + 1)
         await desk.until(lambda: desk.status("odd") is OrderStatus.DENIED, 1.0)
         await _check(desk)
+        stated = await SimulatedAccountReader(exchange.url).account_statement()
+        mine = {name: desk.desk.order(name) for name in ("take", "rest")}
+        assert {item.order_id: item.status for item in stated.orders} == {k: order.status for k, order in mine.items()}
+        assert [fill.fill_id for fill in stated.fills] == mine["take"].fill_ids
+        assert stated.positions == {f"main|{BTC}": LOT}
         await desk.end()
 
     with running_exchange(tmp_path) as exchange:
