@@ -1,5 +1,6 @@
 """Where a shard keeps its progress: claimed by epoch, written in one transaction, never by whoever lost it."""
 
+from collections import deque
 from typing import Any, Final
 
 import psycopg
@@ -32,6 +33,8 @@ __all__ = [
 ]
 
 KEEP_MOST_S: Final = 2
+_RECENT: Final = 8
+"""So many commits that did not wait for the disk are kept: one a second is made, and after 0.6 s each is on it."""
 _SESSION: Final = "-c idle_in_transaction_session_timeout=5s -c lock_timeout=10s -c statement_timeout=30s"
 _CLAIM_ANSWER_S: Final = 8.0
 """Long enough for a whole state, and short enough for a second try within what an assignment may take."""
@@ -82,6 +85,7 @@ class ShardStore(PatientStore):
         self._name = name
         self._epoch = 0
         self._answer_s = answer_s
+        self._recent: deque[Commit] = deque(maxlen=0 if durable else _RECENT)
         self._connection: AsyncConnection[Any] | None = None
 
     @property
@@ -186,7 +190,20 @@ class ShardStore(PatientStore):
         return int(row[0]) == batch
 
     async def write_once(self, commit: Commit, facts: RunFacts) -> None:
-        """Write a batch in one statement."""
+        """Write a batch in one statement. What a power cut took, as it had not waited for the disk, is written again."""
+        written = await self._write(commit, facts)
+        if not written:
+            for earlier in self._recent:
+                # Each finds its place only after the one before it: what is there already changes nothing.
+                await self._write(earlier, facts)
+            written = await self._write(commit, facts)
+        if not written:
+            name = f"{self._name.stage}/{self._name.shard}"
+            raise ShardLost(f"{name} belongs to another worker now, or its database was set back.")
+        self._recent.append(commit)
+
+    async def _write(self, commit: Commit, facts: RunFacts) -> bool:
+        """Return whether the batch was written: the shard is ours still, and has the batch before it."""
         connection = await self._connected()
         kept = {key: value for key, value in commit.state.items() if value is not None}
         forgotten = [key for key, value in commit.state.items() if value is None]
@@ -202,9 +219,7 @@ class ShardStore(PatientStore):
                 prepare=True,
                 binary=True,
             )
-        if await cursor.fetchone() is None:
-            name = f"{self._name.stage}/{self._name.shard}"
-            raise ShardLost(f"{name} belongs to another worker now, or its database was set back.")
+        return await cursor.fetchone() is not None
 
     async def keep_once(self, hours: int) -> None:
         """Keep what is written by now, whole. It never waits long: whoever asks has orders to go on with."""
