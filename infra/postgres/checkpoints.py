@@ -190,7 +190,7 @@ class ShardStore(PatientStore):
         return int(row[0]) == batch
 
     async def write_once(self, commit: Commit, facts: RunFacts) -> None:
-        """Write a batch in one statement. What a power cut took, as it had not waited for the disk, is written again."""
+        """Write a batch in one statement. What a power cut took of batches that did not wait for it goes first."""
         written = await self._write(commit, facts)
         if not written:
             for earlier in self._recent:
