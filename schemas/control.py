@@ -28,6 +28,7 @@ class ControlCommand(Event, frozen=True, kw_only=True, gc=False):
 
     SET_LEVEL sets ``level`` at the scope and latches it. FLATTEN closes the scope's positions and cancels its
     orders. CANCEL cancels the order ``target``, or, with scope GLOBAL and target ``*``, all open orders.
+    ``ordinal`` rises in the order in which commands were given; 0 for one that was given no number.
     """
 
     command_id: str
@@ -37,3 +38,4 @@ class ControlCommand(Event, frozen=True, kw_only=True, gc=False):
     scope: ScopeKind
     target: str
     level: Level | None = None
+    ordinal: int = 0

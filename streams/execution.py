@@ -15,10 +15,12 @@ import psycopg
 from infra.postgres.latencies import record_latencies
 from infra.postgres.session import KeptSession
 from infra.venues import VenuePort
+from schemas.control import ControlCommand
 from schemas.event import Event
 from schemas.orders import CancelRequested, Claimed, QueryRequested, SubmitRequested, VenueReport
 from schemas.topics import CONTROL, MARKET_MARK, ORDER_APPROVED
 from schemas.values import NS_PER_MS
+from streams.commands import Commands, PostgresCommands, follow_commands
 from streams.composition import Run, build_stage
 from streams.engine.ports import Inlet, StageHosting, StageKind
 
@@ -28,7 +30,7 @@ _LATENCY_INTERVAL_S: Final = 1.0
 _CLOCK_STEP_NS: Final = 100 * NS_PER_MS
 _REQUESTS_WAITING_MAX: Final = 1000
 
-INJECTED: Final = (VenueReport, Claimed)
+INJECTED: Final = (VenueReport, Claimed, ControlCommand)
 _INPUTS: Final = (ORDER_APPROVED, MARKET_MARK, CONTROL)
 
 
@@ -128,12 +130,14 @@ class VenueCompanion:
         self,
         open_venue: OpenVenue,
         latencies: Latencies,
+        commands: Commands,
         *,
         on_capture: bool,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._open_venue = open_venue
         self._record = latencies
+        self._commands = commands
         self._on_capture = on_capture
         self._now_ns = now_ns
         self._venue: VenuePort
@@ -147,7 +151,9 @@ class VenueCompanion:
         """Connect to the venue and begin."""
         self._epoch = epoch
         self._venue = await self._open_venue()
-        works = (self._send(), self._receive(inlet), self._write_latencies())
+        # People's commands come straight from where they are written: a kill must not wait for a broker.
+        commands = follow_commands(self._commands, inlet.inject)
+        works = (self._send(), self._receive(inlet), self._write_latencies(), commands)
         self._tasks = [asyncio.ensure_future(work) for work in works]
 
     async def perform(self, requests: Sequence[Event], origins: Sequence[int]) -> None:
@@ -188,6 +194,7 @@ class VenueCompanion:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._record.close()
+        await self._commands.close()
         if self._tasks:
             await self._venue.close()
 
@@ -234,5 +241,7 @@ def hosting(run: Run, open_venue: OpenVenue, dsn: str) -> StageHosting:
         kind=StageKind.OUTBOX,
         wall_clock=not run.on_capture,
         event_types=INJECTED,
-        companion=lambda: VenueCompanion(open_venue, PostgresLatencies(dsn), on_capture=run.on_capture),
+        companion=lambda: VenueCompanion(
+            open_venue, PostgresLatencies(dsn), PostgresCommands(dsn), on_capture=run.on_capture
+        ),
     )

@@ -105,8 +105,14 @@ def take_command(turn: Turn, command: ControlCommand) -> None:
     """Carry out what a person ordered of the orders themselves.
 
     CANCEL cancels; SET_LEVEL is remembered, and HALTED cancels what works in its scope. FLATTEN needs sizes and is
-    risk's, whose approvals name the orders to cancel.
+    risk's, whose approvals name the orders to cancel. Commands come here twice, straight from where they are written
+    and through Kafka, each way in their order: what was carried out is not carried out again.
     """
+    if command.ordinal:
+        if command.ordinal <= turn.desk.commands_through:
+            return
+        turn.desk.commands_through = command.ordinal
+        turn.touch_desk()
     if command.action is ControlAction.SET_LEVEL and command.level is not None:
         target = "*" if command.scope is ScopeKind.GLOBAL else command.target
         turn.desk.levels[f"{command.scope}|{target}"] = command.level

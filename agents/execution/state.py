@@ -112,12 +112,16 @@ class InstrumentState(msgspec.Struct):
 
 
 class DeskState(msgspec.Struct):
-    """What the whole shard shares: now, the claim's epoch, the next timer, and the levels in force by scope."""
+    """What the whole shard shares: now, the claim's epoch, the next timer, and the levels in force by scope.
+
+    ``commands_through``: the number of the newest command of people that was carried out.
+    """
 
     now_ns: int = 0
     epoch: int = 0
     next_timer_ns: int = 0
     levels: dict[str, Level] = {}
+    commands_through: int = 0
     oldest_bucket: int = 0
     newest_bucket: int = 0
 

@@ -117,5 +117,6 @@ def _stored(row: tuple[Any, ...]) -> StoredCommand:
         scope=ScopeKind(scope),
         target=target,
         level=None if level is None else Level(level),
+        ordinal=ordinal,
     )
     return StoredCommand(ordinal, event)

@@ -8,6 +8,7 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+import msgspec
 import psycopg
 
 from infra.postgres.patient_store import Checkpoint, Commit, PatientStore, RunFacts, ShardLost, ShardName
@@ -52,7 +53,9 @@ class SimulatedDatabase:
 
     def order(self, command: ControlCommand) -> None:
         """Take a person's command as a row; the same id again changes nothing."""
-        self.commands.setdefault(command.command_id, command)
+        if command.command_id not in self.commands:
+            ordinal = len(self.commands) + 1
+            self.commands[command.command_id] = msgspec.structs.replace(command, ordinal=ordinal)
 
     def claim(self, name: ShardName, facts: RunFacts) -> Checkpoint:
         """Raise the epoch and return what the shard holds."""

@@ -24,11 +24,15 @@ def obedience_violations(taken: TakenLanes, commands: Mapping[str, ControlComman
 def kill_violations(story: Sequence[ControlCommand | SubmitRequested]) -> Iterator[Violation]:
     """Yield each order that execution asked the venue for while its account or instrument, or everything, was HALTED.
 
-    Levels are kept here anew, from the commands alone.
+    Levels are kept here anew, from the commands alone. A command that comes a second time, by Kafka, says nothing.
     """
     levels: dict[tuple[ScopeKind, str], Level] = {}
+    newest = 0
     for event in story:
         if isinstance(event, ControlCommand):
+            if event.ordinal <= newest:
+                continue
+            newest = event.ordinal
             if event.action is ControlAction.SET_LEVEL and event.level is not None:
                 levels[event.scope, event.target] = event.level
             continue

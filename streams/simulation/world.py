@@ -170,8 +170,8 @@ class World:
 
     def _hosting(self, stage: str, process: SimulatedProcess) -> StageHosting:
         hosting = self.hostings[stage]
+        commands = self._parts.commands(self.database, process, self.dice)
         if stage == _CONTROL:
-            commands = self._parts.commands(self.database, process, self.dice)
             return replace(hosting, companion=lambda: CommandReader(commands))
         if stage != "execution":
             return hosting
@@ -182,7 +182,7 @@ class World:
             return client
 
         def companion() -> VenueCompanion:
-            return VenueCompanion(open_venue, Unforgetting(), on_capture=False, now_ns=self.loop.now_ns)
+            return VenueCompanion(open_venue, Unforgetting(), commands, on_capture=False, now_ns=self.loop.now_ns)
 
         assert hosting.event_types == execution.INJECTED
         return replace(hosting, companion=companion)

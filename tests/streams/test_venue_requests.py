@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from infra.postgres.commands import StoredCommand
 from schemas.event import Event
 from schemas.orders import CancelRequested, QueryRequested, SubmitRequested, VenueReport
 from schemas.values import OrderType, Side, TimeInForce
@@ -70,6 +71,16 @@ class HungVenue:
         """Nothing to close."""
 
 
+class NoCommands:
+    """Nobody orders anything."""
+
+    async def after(self, ordinal: int) -> list[StoredCommand]:
+        return []
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
 class NoInlet:
     """Nothing is injected here."""
 
@@ -81,7 +92,7 @@ async def _companion(venue: HungVenue) -> VenueCompanion:
     async def open_venue() -> HungVenue:
         return venue
 
-    companion = VenueCompanion(open_venue, Unforgetting(), on_capture=True)
+    companion = VenueCompanion(open_venue, Unforgetting(), NoCommands(), on_capture=True)
     await companion.start(NoInlet(), 1)
     return companion
 

@@ -191,7 +191,7 @@ def test_settings_that_cannot_be_booked_are_refused() -> None:
 
 
 def _command(
-    desk: Desk, action: ControlAction, scope: ScopeKind, target: str, level: Level | None = None
+    desk: Desk, action: ControlAction, scope: ScopeKind, target: str, level: Level | None = None, ordinal: int = 0
 ) -> list[object]:
     command = ControlCommand(
         key="c",
@@ -204,8 +204,23 @@ def _command(
         scope=scope,
         target=target,
         level=level,
+        ordinal=ordinal,
     )
     return list(desk.give(command))
+
+
+def test_a_command_that_comes_by_two_ways_is_carried_out_once() -> None:
+    """Straight from where it is written, and later by Kafka: what was lifted meanwhile stays lifted."""
+    desk = Desk()
+    everywhere = (ControlAction.SET_LEVEL, ScopeKind.GLOBAL, "*")
+    _command(desk, *everywhere, Level.HALTED, ordinal=1)
+    _command(desk, *everywhere, Level.ACTIVE, ordinal=2)
+    _resting(desk, "a", "alpha")
+    assert _command(desk, *everywhere, Level.HALTED, ordinal=1) == []
+    assert _command(desk, ControlAction.CANCEL, ScopeKind.GLOBAL, "*", ordinal=2) == []
+    assert len(desk.approve("b", strategy="alpha")) == 2
+    cancelled = _command(desk, ControlAction.CANCEL, ScopeKind.GLOBAL, "a", ordinal=3)
+    assert [event.order_id for event in cancelled if isinstance(event, CancelRequested)] == ["a"]
 
 
 def _resting(desk: Desk, order_id: str, strategy: str) -> None:
