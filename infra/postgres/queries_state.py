@@ -26,6 +26,18 @@ _PNL: Final = """
         FROM fills GROUP BY 1, 2, 3) t USING (account, strategy, instrument)
     ORDER BY 1, 2, 3
 """
+_GROUPS: Final = {"account": "account", "strategy": "strategy", "instrument": "instrument"}
+_PNL_BY: Final = """
+    SELECT {group}, sum(realised_pnl) AS realised_pnl, sum(unrealised_pnl) AS unrealised_pnl, sum(fees) AS fees,
+        sum(funding) AS funding, sum(net_pnl) AS net_pnl, sum(fills)::bigint AS fills, sum(slippage) AS slippage,
+        currency, max(time) AS time
+    FROM ({lines}) AS line GROUP BY {group}, currency ORDER BY 1, currency
+"""
+_POSITIONS_BY: Final = """
+    SELECT {group}, sum(quantity) AS quantity, sum(working) AS working, sum(unrealised_pnl) AS unrealised_pnl,
+        sum(realised_pnl) AS realised_pnl, sum(fees) AS fees, currency, max(time) AS time
+    FROM ({lines}) AS line GROUP BY {group}, currency HAVING %(flat)s OR sum(quantity) <> 0 ORDER BY {group}
+"""
 _ACCOUNTS: Final = """
     SELECT DISTINCT ON (account) account, equity, equity_peak, day_pnl,
         CASE WHEN equity_peak > 0 THEN 1 - equity / equity_peak END AS drawdown, currency, time
@@ -79,17 +91,27 @@ class Selection:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def positions(connection: Connection, *, flat: bool = False) -> list[Row]:
-    """Return every open position at its newest mark; with ``flat`` also those that are closed."""
-    return _rows(connection, _POSITIONS, {"flat": flat})
+def positions(connection: Connection, *, flat: bool = False, by: str | None = None) -> list[Row]:
+    """Return every open position at its newest mark; with ``flat`` also those that are closed.
 
-
-def pnl(connection: Connection) -> dict[str, list[Row]]:
-    """Return ``accounts`` (equity and drawdown) and ``lines`` per (account, strategy, instrument).
-
-    ``net_pnl`` = realised + unrealised - fees - funding paid; slippage is already in the first two.
+    ``by`` account or strategy: the net of each instrument there; by instrument: the net of all. KeyError for another.
     """
-    return {"accounts": _rows(connection, _ACCOUNTS, {}), "lines": _rows(connection, _PNL, {})}
+    if by is None:
+        return _rows(connection, _POSITIONS, {"flat": flat})
+    group = ", ".join(dict.fromkeys((_GROUPS[by], "instrument")))
+    every = _POSITIONS.replace("%(flat)s", "true")
+    return _rows(connection, _POSITIONS_BY.format(group=group, lines=every), {"flat": flat})
+
+
+def pnl(connection: Connection, by: str | None = None) -> dict[str, list[Row]]:
+    """Return ``accounts`` (equity and drawdown) and ``lines``, per (account, strategy, instrument) or summed ``by``
+    one.
+
+    ``net_pnl`` = realised + unrealised - fees - funding paid; slippage is already in the first two. Sums are per
+    currency: that of the account. KeyError for a ``by`` that is none of the three.
+    """
+    query = _PNL if by is None else _PNL_BY.format(group=_GROUPS[by], lines=_PNL)
+    return {"accounts": _rows(connection, _ACCOUNTS, {}), "lines": _rows(connection, query, {})}
 
 
 def orders(connection: Connection, selection: Selection) -> list[Row]:

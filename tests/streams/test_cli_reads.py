@@ -11,9 +11,23 @@ import msgspec
 import psycopg
 import pytest
 from every_event import example
-from money_events import ONE, PERP, SPOT, T0, account_mark, approved, decision, entry, fill, order_event, tally
+from money_events import (
+    ONE,
+    PERP,
+    SPOT,
+    T0,
+    account_mark,
+    approved,
+    decision,
+    entry,
+    fill,
+    instrument,
+    order_event,
+    tally,
+)
 from typer.testing import CliRunner, Result
 
+from agents.execution.ledger import TradeBooking, trade_entry
 from infra.postgres.migrate import migrate
 from infra.postgres.projections import Projections
 from schemas.decisions import CheckResult, DecisionOutcome, DenyReason, NoTradeReason, OrderDenied
@@ -223,6 +237,64 @@ def test_positions_and_pnl_are_exact_to_the_last_place(record: str) -> None:
     write(record, [example(Position, account="main", strategy="alpha", instrument=PERP, quantity=0, generation=9)])
     assert asked_json(record, "positions") == []
     assert len(asked_json(record, "positions", "--flat")) == 1
+
+
+def test_profit_and_positions_are_summed_by_account_strategy_or_instrument(record: str) -> None:
+    """Two accounts, two strategies, two instruments: each sum is worked out here from the lines themselves."""
+    slots = [("main", "alpha", PERP), ("main", "beta", PERP), ("main", "beta", SPOT), ("second", "gamma", SPOT)]
+    events: list[Event] = []
+    for number, (account, strategy, name) in enumerate(slots, 1):
+        slot = {"account": account, "strategy": strategy, "instrument": name, "seq": number}
+        changes = {"realised_pnl": Decimal(10**number), "fees": Decimal(number), "funding": Decimal("0.5")}
+        events.append(account_mark(T0, **slot, **changes, unrealised_pnl=Decimal(-3), event_id=f"mark-{number}"))
+        quantity = ONE * (number if number != 2 else -3)
+        events.append(example(Position, **slot, quantity=quantity, event_id=f"position-{number}"))
+    write(record, events)
+    lines = asked_json(record, "pnl")["lines"]
+    assert len(lines) == len(slots)
+    for by in ("account", "strategy", "instrument"):
+        summed = asked_json(record, "pnl", "--by", by)["lines"]
+        assert [row[by] for row in summed] == sorted({line[by] for line in lines})
+        for row in summed:
+            mine = [line for line in lines if line[by] == row[by]]
+            for name in ("realised_pnl", "unrealised_pnl", "fees", "funding", "net_pnl", "slippage"):
+                assert Decimal(row[name]) == sum(Decimal(line[name]) for line in mine), (by, name)
+    assert {row["instrument"]: row["quantity"] for row in asked_json(record, "positions", "--by", "instrument")} == {
+        PERP: "-2",
+        SPOT: "7",
+    }
+    held = {
+        (row["account"], row["instrument"]): row["quantity"]
+        for row in asked_json(record, "positions", "--by", "account")
+    }
+    assert held == {("main", PERP): "-2", ("main", SPOT): "3", ("second", SPOT): "4"}
+    assert len(asked_json(record, "positions", "--by", "strategy")) == len(slots)
+    assert ask(record, "pnl", "--by", "colour").exit_code == 2
+
+
+def test_the_trial_balance_sums_to_zero_until_a_line_is_changed(record: str) -> None:
+    lines = trade_entry(
+        instrument(SPOT),
+        "alpha",
+        TradeBooking(
+            signed_quantity=ONE, notional=Decimal(100), realised_pnl=Decimal(0), fee=Decimal("0.1"), fee_currency="USD"
+        ),
+    )
+    slot = {"account": "main", "strategy": "alpha", "instrument": SPOT}
+    bought = fill(9, Side.BUY, ONE, 100 * ONE, instrument=SPOT, postings=lines, event_id="f9", seq=9)
+    write(record, [bought, example(Position, **slot, quantity=ONE, event_id="p9", seq=9)])
+    told = ask(record, "ledger", "--json")
+    assert told.exit_code == 0, told.output
+    balances = {(row["ledger_account"], row["asset"]): row["amount"] for row in json.loads(told.stdout)["balances"]}
+    assert balances["cash", "USD"] == "-100.1"
+    assert balances["inventory/alpha", "ETH"] == "1"
+    assert sum(Decimal(amount) for (_, asset), amount in balances.items() if asset == "USD") == 0
+    with psycopg.connect(record) as connection:
+        connection.execute("UPDATE ledger SET amount = amount + 1 WHERE ledger_account = 'cash'")
+    broken = ask(record, "ledger")
+    assert broken.exit_code == 1
+    assert "trial balance" in broken.stdout
+    assert "main|USD" in broken.stdout
 
 
 def test_experts_show_weight_skill_and_scores(record: str) -> None:
