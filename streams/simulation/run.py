@@ -14,7 +14,7 @@ from streams.simulation.violations import Violation
 from streams.simulation.virtual_time import VirtualLoop, run_virtually
 from streams.simulation.world import CrashPoint, Parts, World
 
-DEFAULT_EVENTS: Final = 180
+DEFAULT_EVENTS: Final = 160
 _VIOLATIONS_KEPT: Final = 5
 
 
