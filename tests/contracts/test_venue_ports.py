@@ -1,4 +1,4 @@
-"""What execution may rely on of a venue port: the client of the exchange process, and the simulation's, alike."""
+"""What execution may rely on of a venue port: the clients of the exchange process and of Binance, the simulation's."""
 
 import asyncio
 import random
@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from binance_venue_server import Script, client_for, running_binance
 from exchange_process import running_exchange
 
 from agents.sim.venue_state import Fault, FaultKind
@@ -61,13 +62,29 @@ def _play_simulated(scenario: Scenario, *, loses_responses: bool) -> None:
     run_virtually(loop, run())
 
 
-@pytest.fixture(params=[pytest.param("process", marks=pytest.mark.slow), "simulated"])
+def _play_on_binance(scenario: Scenario, *, loses_responses: bool) -> None:
+    async def run() -> None:
+        async with running_binance(Script(every_submit="drop" if loses_responses else "")) as (_, url):
+
+            async def open_port() -> VenuePort:
+                client = client_for(url)
+                await client.start()
+                return client
+
+            await asyncio.wait_for(scenario(open_port, time.time_ns), 20)
+
+    asyncio.run(run())
+
+
+@pytest.fixture(params=[pytest.param("process", marks=pytest.mark.slow), "simulated", "binance"])
 def play(request: pytest.FixtureRequest, tmp_path: Path) -> Play:
-    """Each test runs against both."""
+    """Each test runs against all."""
 
     def run(scenario: Scenario, *, loses_responses: bool = False) -> None:
         if request.param == "process":
             _play_on_process(tmp_path, scenario, loses_responses=loses_responses)
+        elif request.param == "binance":
+            _play_on_binance(scenario, loses_responses=loses_responses)
         else:
             _play_simulated(scenario, loses_responses=loses_responses)
 

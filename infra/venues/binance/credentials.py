@@ -1,0 +1,64 @@
+"""Who we are to Binance: an API key and what signs for it, from files that nobody else can read.
+
+Neither part is ever shown: not by ``repr``, not by a log line, not by an error. There is no way to give them by the
+environment or by the settings file.
+"""
+
+import hashlib
+import hmac
+import stat
+from pathlib import Path
+from typing import Final
+
+from infra.settings_sources import SettingsError
+
+_MODES: Final = frozenset({0o600, 0o400})
+_SECRET_MAX: Final = 4096
+
+
+class Credentials:
+    """An API key with its HMAC-SHA256 secret."""
+
+    __slots__ = ("_key", "_secret")
+
+    def __init__(self, key: str, secret: str) -> None:
+        self._key = key
+        self._secret = secret.encode("ascii")
+
+    def __repr__(self) -> str:
+        return "Credentials(redacted)"
+
+    def __reduce__(self) -> str:
+        raise TypeError("credentials are not written down")
+
+    @property
+    def key(self) -> str:
+        """Return the API key, for the request that carries it and for nothing else."""
+        return self._key
+
+    def sign(self, payload: str) -> str:
+        """Return the signature of a payload that is percent-encoded already, as 64 hex digits."""
+        return hmac.new(self._secret, payload.encode("ascii"), hashlib.sha256).hexdigest()
+
+
+def read_credentials(key_file: Path, secret_file: Path) -> Credentials:
+    """Return what the two files hold. Raises SettingsError in one sentence, which quotes neither."""
+    return Credentials(_read("venues.binance.api_key_file", key_file), _read("venues.binance.secret_file", secret_file))
+
+
+def _read(setting: str, path: Path) -> str:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise SettingsError(f"{setting} names {path}, which is not a file.")
+        if stat.S_IMODE(status.st_mode) not in _MODES:
+            mode = stat.S_IMODE(status.st_mode)
+            raise SettingsError(f"{setting}: {path} has mode {mode:04o}, but must have 0600 or 0400.")
+        text = path.read_text(encoding="utf-8").strip() if status.st_size <= _SECRET_MAX else ""
+    except OSError as error:
+        raise SettingsError(f"{setting}: {path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        text = ""
+    if not (text.isascii() and text.isprintable() and text and " " not in text):
+        raise SettingsError(f"{setting}: {path} does not hold one key on one line.")
+    return text

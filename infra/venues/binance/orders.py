@@ -1,0 +1,103 @@
+"""Our orders in the venue's words, and the records of those that are not over yet."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from infra.venues.binance.reports import KnownOrder
+from schemas.orders import CancelRequested, QueryRequested, SubmitRequested
+from schemas.values import OrderType, TimeInForce, to_decimal
+
+_CLIENT_ID: Final = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
+_ENDED_KEPT: Final = 10_000
+
+
+class NotSupported(Exception):
+    """The order cannot be said in the venue's words, in one clear sentence."""
+
+
+def symbol_of(instrument: str) -> str:
+    """Return the venue's name of ``VENUE:SYMBOL``."""
+    return instrument.partition(":")[2].upper()
+
+
+def order_type_of(request: SubmitRequested) -> str:
+    """Return the venue's order type. Raises NotSupported."""
+    if request.order_type is OrderType.MARKET:
+        if request.time_in_force is TimeInForce.POST_ONLY:
+            raise NotSupported("a market order cannot be post-only")
+        return "MARKET"
+    if request.order_type is OrderType.LIMIT:
+        return "LIMIT_MAKER" if request.time_in_force is TimeInForce.POST_ONLY else "LIMIT"
+    raise NotSupported(f"{request.order_type} orders are not supported at this venue")
+
+
+def parameters_of(request: SubmitRequested) -> dict[str, str]:
+    """Return the parameters of POST /api/v3/order, but for time and signature. Raises NotSupported."""
+    if not _CLIENT_ID.fullmatch(request.order_id):
+        raise NotSupported(f"{request.order_id[:40]!r} cannot be an order's id at this venue")
+    kind = order_type_of(request)
+    params = {
+        "symbol": symbol_of(request.instrument),
+        "side": str(request.side),
+        "type": kind,
+        "quantity": plain(request.quantity),
+        "newClientOrderId": request.order_id,
+        "newOrderRespType": "FULL",
+    }
+    if kind == "LIMIT":
+        params["timeInForce"] = str(request.time_in_force)
+    if kind != "MARKET":
+        if request.limit_price is None:
+            raise NotSupported("a limit order needs a price")
+        params["price"] = plain(request.limit_price)
+    return params
+
+
+def plain(value: int) -> str:
+    """Return an integer in units of 1e-8 as the venue writes numbers: without exponent or needless zeros."""
+    text = f"{to_decimal(value):f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+class KnownOrders:
+    """The orders of ours that this process has sent or asked about. Of those that are over the newest are kept."""
+
+    def __init__(self) -> None:
+        self._orders: dict[str, KnownOrder] = {}
+        self._ended: dict[str, None] = {}
+
+    def get(self, order_id: str) -> KnownOrder | None:
+        """Return an order that is known."""
+        return self._orders.get(order_id)
+
+    def know(self, request: SubmitRequested | CancelRequested | QueryRequested) -> KnownOrder:
+        """Return the record of a request's order, made at the first use."""
+        order = self._orders.get(request.order_id)
+        if order is None:
+            order = self._orders[request.order_id] = KnownOrder(
+                order_id=request.order_id,
+                account=request.key,
+                instrument=request.instrument,
+                symbol=symbol_of(request.instrument),
+            )
+        return order
+
+    def settle(self, order: KnownOrder) -> None:
+        """Note that an order may be over; the oldest of those that are is forgotten."""
+        if order.ended:
+            self._ended.setdefault(order.order_id)
+            if len(self._ended) > _ENDED_KEPT:
+                oldest = next(iter(self._ended))
+                del self._ended[oldest], self._orders[oldest]
+
+    def unfinished(self, symbol: str | None = None) -> Iterator[KnownOrder]:
+        """Yield the orders that may still change."""
+        for order in tuple(self._orders.values()):
+            gone = order.ended or (order.absent and order.venue_order_id is None)
+            if not gone and symbol in (None, order.symbol):
+                yield order
+
+    def working(self, symbol: str) -> int:
+        """Return how many orders of ours may lie in the book of a symbol."""
+        return sum(1 for order in self.unfinished(symbol) if order.sent or order.venue_order_id is not None)
