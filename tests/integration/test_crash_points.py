@@ -11,7 +11,7 @@ from sql_crash_points import lives_on, sweep
 
 from infra.servers import RealKafka
 
-POINTS = 4
+POINTS = 3
 
 
 @pytest.mark.kafka
