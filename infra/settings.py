@@ -43,6 +43,7 @@ from infra.settings_sources import (
     read_toml,
     spelled_as_known,
 )
+from infra.settings_venues import BinanceSettings, VenuesSettings
 from schemas.market import InstrumentDefined
 
 __all__ = ["DEFAULT_FILE", "Settings", "SettingsError", "load_settings"]
@@ -66,6 +67,7 @@ _NOT_HASHED: Final[frozenset[KeyPath]] = frozenset(
         ("feed", "websocket_url"),
         ("feed", "rest_url"),
         ("venue", "url"),
+        *(("venues", "binance", name) for name in BinanceSettings.model_fields if name != "profile"),
     }
 )
 """What no stage's output depends on. Everything else is hashed, so a new key counts until it is listed here."""
@@ -81,6 +83,7 @@ class Settings(Section):
     influx: InfluxSettings = InfluxSettings()
     feed: FeedSettings = FeedSettings()
     venue: VenueSettings = VenueSettings()
+    venues: VenuesSettings = VenuesSettings()
     grid: GridSettings = GridSettings()
     staleness: StalenessSettings = StalenessSettings()
     sim: SimSettings = SimSettings()
@@ -129,6 +132,16 @@ class Settings(Section):
             shares = sum(strategy.share for strategy in self.strategies.values() if strategy.account == name)
             if shares > 1:
                 raise ValueError(f"strategies of account {name}: their shares sum to {shares}, more than 1")
+        return self
+
+    @model_validator(mode="after")
+    def _closes_after_arrival(self) -> Self:
+        binance = self.venues.binance
+        if binance is not None and binance.arrives_within_ms >= self.venue.receive_window_ms:
+            raise ValueError(
+                f"venues.binance: a request might arrive for {binance.arrives_within_ms} ms (recv_window_ms and "
+                "clock_skew_max_ms), which must be less than venue.receive_window_ms"
+            )
         return self
 
     def instrument_events(self, at_ns: int = 0) -> dict[str, InstrumentDefined]:

@@ -30,6 +30,11 @@ class BinanceSettings(Section):
     weight_share: Share = Decimal("0.8")
     cancel_reserve: Annotated[Number, Field(ge=Decimal("0.05"), le=Decimal("0.9"))] = Decimal("0.2")
 
+    @property
+    def arrives_within_ms(self) -> int:
+        """Return how long after it was made a request might still be taken by the venue, at the worst."""
+        return self.recv_window_ms + self.clock_skew_max_ms
+
 
 class VenuesSettings(Section):
     """Real venues. An instrument of a venue that is not listed trades on the simulated exchange."""

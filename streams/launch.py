@@ -14,8 +14,6 @@ from infra.feeds.simulated import SimulatedFeed
 from infra.kafka_security import security_of
 from infra.settings import Settings, SettingsError
 from infra.settings_sections import read_secret
-from infra.venues import VenuePort
-from infra.venues.simulated import SimulatedExchangeClient
 from schemas.codec import Codec
 from schemas.dead_letters import BadRecord
 from schemas.topics import TOPICS
@@ -25,6 +23,7 @@ from streams.contracts import learns, schema_table
 from streams.engine.ports import EngineSettings, RawRecord, StageHosting, StageKind
 from streams.engine.worker import Resident, Worker
 from streams.ingestion import FeedResident, LiveFeed, hold_for, ingress_hostings
+from streams.venues import check_venue, open_venue
 
 WORKERS: Final = ("ingestion", "experts", "voting", "decider", "risk", "execution", "feedback", "control", "sinks")
 """Every worker, in the order of the flow."""
@@ -79,6 +78,8 @@ def build_worker(run: Run, engine: EngineSettings, stages: Sequence[str]) -> Wor
         elif name == "sinks":
             hostings.append(_sinks(run.settings, engine))
         elif name in WORKERS:
+            if name == "execution":
+                check_venue(run)
             hostings.append(stage_hosting(run, engine.dsn, name))
         else:
             raise SettingsError(f"{name!r} is not a worker; the workers are {', '.join(WORKERS)}.")
@@ -88,7 +89,7 @@ def build_worker(run: Run, engine: EngineSettings, stages: Sequence[str]) -> Wor
 def stage_hosting(run: Run, dsn: str, name: str) -> StageHosting:
     """Return how a stage that decides is hosted, in a worker or in a recomputation. Raises KeyError."""
     if name == "execution":
-        return execution.hosting(run, partial(_open_venue, run), dsn)
+        return execution.hosting(run, partial(open_venue, run), dsn)
     if name == "control":
         return control.hosting(run, dsn)
     return _PLAIN[name](run)
@@ -107,15 +108,6 @@ _PLAIN: Final[dict[str, Callable[[Run], StageHosting]]] = {
     "risk": risk.hosting,
     "feedback": feedback.hosting,
 }
-
-
-async def _open_venue(run: Run) -> VenuePort:
-    url = run.settings.venue.url
-    if url is None:
-        raise SettingsError("venue.url is missing: execution needs a venue.")
-    client = SimulatedExchangeClient(url, clock=None if run.on_capture else time.time_ns)
-    await client.start()
-    return client
 
 
 def feed_shard(run: Run) -> str:

@@ -35,6 +35,7 @@ from streams.demo.summary import records_to_store, summarise
 from streams.demo.table import live_table
 from streams.processes import settings_of_run, start_worker
 from streams.restore_fresh import begin_at_the_end
+from streams.venues import needs_simulated
 
 _READY_S: Final = 60.0
 _REFRESH_S: Final = 0.5
@@ -121,7 +122,7 @@ class Demo:
         outer.push_async_callback(runner.cleanup)
 
     def _exchange(self, stack: ExitStack, run: Run) -> dict[str, Any]:
-        if run.settings.venue.url is not None:
+        if run.settings.venue.url is not None or not needs_simulated(run):
             return {}
         url, _ = start_exchange(stack, run, self.plan.directory)
         return {"venue.url": url}

@@ -34,6 +34,7 @@ from schemas.values import NS_PER_MS
 
 _QUEUE_MAX: Final = 10_000
 _CANCEL_REJECTED: Final = -2011
+_NOT_TRADED: Final = "the instrument is not traded at this venue"
 _ORDER: Final = "/api/v3/order"
 
 
@@ -54,7 +55,7 @@ class BinanceVenue:
         self._settings = settings
         self._addresses = addresses
         self._credentials = credentials
-        self._instruments = tuple(instruments)
+        self._instruments = {item.key: item for item in instruments}
         self._now = now
         self._clock = VenueClock(settings.clock_skew_max_ms * NS_PER_MS, settings.clock_interval_ms * NS_PER_MS)
         self._orders = KnownOrders()
@@ -77,7 +78,7 @@ class BinanceVenue:
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout_s))
         self._rest = BinanceRest(self._session, self._addresses.rest_url, *shared, recv_window_ms=window_ms)
         self._inquiry = Inquiry(self._rest, self._orders, self._now, self._put)
-        self._upkeep = Upkeep(settings, self._instruments, self._rest, self._clock, self._now)
+        self._upkeep = Upkeep(settings, self._instruments.values(), self._rest, self._clock, self._now)
         self._stream = UserStream(self._addresses.socket_url, *shared, recv_window_ms=window_ms, timeout_s=timeout_s)
         try:
             await asyncio.wait_for(self._begin(), limit_s)
@@ -107,7 +108,7 @@ class BinanceVenue:
         if order.sent:
             return
         order.sent = True
-        order.arrives_until_ns = now_ns + (self._settings.recv_window_ms + self._settings.clock_skew_max_ms) * NS_PER_MS
+        order.arrives_until_ns = now_ns + self._settings.arrives_within_ms * NS_PER_MS
         reason = self._fence(epoch) or self._unacceptable(request)
         if reason is not None:
             self._end(order)
@@ -129,7 +130,7 @@ class BinanceVenue:
     async def cancel(self, request: CancelRequested, *, epoch: int, now_ns: int) -> None:
         """Ask for a cancel; a refusal is followed by what the venue has of the order, if it says so."""
         order = self._orders.know(request)
-        reason = self._fence(epoch)
+        reason = self._fence(epoch) if request.instrument in self._instruments else _NOT_TRADED
         if reason is not None:
             await self._say(request, ReportKind.CANCEL_REJECTED, now_ns, reason)
             return
@@ -143,7 +144,12 @@ class BinanceVenue:
 
     async def query(self, request: QueryRequested, *, now_ns: int) -> None:
         """Ask about an order; no whole answer, no report."""
-        report = await self._inquiry.ask(self._orders.know(request), "", now_ns)
+        order = self._orders.know(request)
+        if request.instrument in self._instruments:
+            report = await self._inquiry.ask(order, "", now_ns)
+        else:
+            report = report_of(order, ReportKind.NOT_FOUND, now_ns, "", reason=_NOT_TRADED)
+            self._end(order)
         if report is not None:
             stamp_identity(report, request.event_id, f"binance/status/{now_ns}", request.attempt)
             await self._put(report)
@@ -193,8 +199,8 @@ class BinanceVenue:
     def _unacceptable(self, request: SubmitRequested) -> str | None:
         """Return why the venue would refuse the order, as far as that can be known here."""
         rules = self._upkeep.rules.get(symbol_of(request.instrument))
-        if rules is None:
-            return "the instrument is not traded at this venue"
+        if rules is None or request.instrument not in self._instruments:
+            return _NOT_TRADED
         try:
             params = parameters_of(request)
         except NotSupported as error:
