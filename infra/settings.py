@@ -17,6 +17,7 @@ import msgspec
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from infra.settings_audit import AuditSettings
 from infra.settings_limits import LimitSettings
 from infra.settings_registry import RegistrySettings
 from infra.settings_sections import (
@@ -62,6 +63,7 @@ _NOT_HASHED: Final[frozenset[KeyPath]] = frozenset(
         ("registry",),
         ("postgres",),
         ("influx",),
+        ("audit",),
         ("feed", "paths"),
         ("feed", "speed"),
         ("feed", "websocket_url"),
@@ -81,6 +83,7 @@ class Settings(Section):
     registry: RegistrySettings = RegistrySettings()
     postgres: PostgresSettings = PostgresSettings()
     influx: InfluxSettings = InfluxSettings()
+    audit: AuditSettings = AuditSettings()
     feed: FeedSettings = FeedSettings()
     venue: VenueSettings = VenueSettings()
     venues: VenuesSettings = VenuesSettings()

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from infra.postgres.audit_chain import audit_chain
 from infra.postgres.migrate import migrate
 from infra.settings import Settings, SettingsError
 from streams.cli_dlq_options import AuthorOption, WhyOption, author_of
@@ -62,6 +63,7 @@ def restore(
 def _restoring(run: Run, order: RestoreOrder, *, without_orders: bool) -> Restoring:
     from streams.launch import engine_settings, feed_shard, shard_hostings
 
+    audit_chain(run.settings.audit)  # Before anything is changed: what the record gets back is signed as well.
     engine = engine_settings(run.settings, embedded=False, instance_id=None, offline=True)
     migrate(engine.dsn)  # The backup may be of an older version, or there is none at all.
     mending = MoneyMending(run, engine, order, without_orders=without_orders)

@@ -12,6 +12,7 @@ from typing import Final
 from infra.feeds.pacing import PacedCapture
 from infra.feeds.simulated import SimulatedFeed
 from infra.kafka_security import security_of
+from infra.postgres.audit_chain import audit_chain
 from infra.settings import Settings, SettingsError
 from infra.settings_sections import read_secret
 from schemas.codec import Codec
@@ -143,8 +144,9 @@ def _sinks(settings: Settings, engine: EngineSettings) -> StageHosting:
         target = InfluxServer(influx.url, read_secret(influx.token_file), influx.org, influx.bucket, influx.timeout_ms)
     else:
         target = LineFiles(influx.directory or settings.run.directory / "influx")
+    audit = audit_chain(settings.audit)
     writer = InfluxWriter(target, queue_events=influx.queue_events)
-    sink = Sink(engine.dsn, engine.codec, writer)
+    sink = Sink(engine.dsn, engine.codec, writer, audit=audit)
 
     async def handle(records: Sequence[RawRecord]) -> Sequence[tuple[RawRecord, BadRecord]]:
         return (await sink.handle(records)).refused

@@ -20,6 +20,7 @@ from agents.risk.stage import Risk
 from agents.stage import ShardState, Stage
 from infra.kafka import Slot, log_ranges, topic_partitions
 from infra.kafka_remake import set_offsets
+from infra.postgres.audit_chain import AuditChain, audit_chain
 from infra.postgres.rescales import ShardRow
 from infra.postgres.restores import Restore, newest_recorded
 from schemas.control import ControlAction, ControlCommand, ScopeKind
@@ -138,7 +139,7 @@ class MoneyMending:
                 for record, event in self._read((topic.name, 0))
                 if event.source == f"{stage}/0" and after < (event.generation, event.seq) <= (generation, number)
             ]
-            asyncio.run(_write(engine, lost))
+            asyncio.run(_write(engine, lost, audit_chain(self._run.settings.audit)))
         there = topic_partitions(engine.bootstrap, engine.security)
         slots = [(name, number) for name in SINK_TOPICS for number in range(there.get(name, 0))]
         retold = {topic.name for topic in RETOLD}
@@ -147,8 +148,8 @@ class MoneyMending:
         set_offsets(engine.bootstrap, SINKS, places, engine.security)
 
 
-async def _write(engine: EngineSettings, records: Sequence[RawRecord]) -> None:
-    sink = Sink(engine.dsn, engine.codec)
+async def _write(engine: EngineSettings, records: Sequence[RawRecord], audit: AuditChain) -> None:
+    sink = Sink(engine.dsn, engine.codec, audit=audit)
     try:
         for first in range(0, len(records), _CHUNK):
             await sink.handle(records[first : first + _CHUNK])

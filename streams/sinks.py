@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import psycopg
 
 from infra.influx import InfluxWriter
+from infra.postgres.audit_chain import AuditBroken, AuditChain
 from infra.postgres.projections import DeadLetterRow, Projections
 from schemas.codec import Codec
 from schemas.dead_letters import OF_THE_REGISTRY, BadRecord, DeadLetterReason, UnknownRecordType
@@ -22,6 +23,7 @@ from schemas.topics import TOPICS
 from schemas.values import NS_PER_MS
 from streams.engine.dead_letter import ERRORS
 from streams.engine.handler import LeftToStage
+from streams.engine.ports import WorkerFailed
 from streams.quarantined import readers_of
 
 _DEAD_LETTER_TOPICS: Final = {topic.dead_letters: topic.name for topic in TOPICS.values()}
@@ -85,7 +87,15 @@ class Sink:
     cost few commits. A database that is away is waited for, up to ``patience_s``; then psycopg's error is raised.
     """
 
-    def __init__(self, dsn: str, codec: Codec, influx: InfluxWriter | None = None, patience_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        codec: Codec,
+        influx: InfluxWriter | None = None,
+        patience_s: float = 60.0,
+        audit: AuditChain | None = None,
+    ) -> None:
+        self._audit = audit
         self._dsn = dsn
         self._codec = codec
         self._influx = influx
@@ -99,7 +109,8 @@ class Sink:
         """Write a batch; when it returns, all of it is committed or named in the outcome as refused.
 
         Raises UnknownRecordType for a type on a money topic that this version does not know, psycopg.Error when
-        the database stays away, and whatever broke the metric writer other than its server's absence.
+        the database stays away, WorkerFailed when the audit was tampered with, and whatever broke the metric writer
+        other than its server's absence.
         """
         work = self._decoded(records)
         self._waiting.append(work)
@@ -113,7 +124,12 @@ class Sink:
         return work.outcome
 
     async def close(self) -> None:
-        """Let go of the database. The metric writer is its owner's to close."""
+        """Anchor the audit and let go of the database. The metric writer is its owner's to close."""
+        if self._audit is not None:
+            self._audit.close()
+        await self._let_go()
+
+    async def _let_go(self) -> None:
         if self._connection is not None:
             await self._connection.close()
         self._connection = self._projections = None
@@ -199,8 +215,10 @@ class Sink:
         while True:
             try:
                 return await (await self._open()).write(events, letters)
+            except AuditBroken as error:
+                raise WorkerFailed(str(error)) from error
             except psycopg.OperationalError:
-                await self.close()
+                await self._let_go()
                 pause_s = _RETRY_PAUSES_S[min(failures, len(_RETRY_PAUSES_S) - 1)]
                 if time.monotonic() + pause_s > deadline:
                     raise
@@ -212,7 +230,7 @@ class Sink:
             self._connection = await psycopg.AsyncConnection.connect(
                 self._dsn, autocommit=True, application_name="tradermind sinks", connect_timeout=5
             )
-            self._projections = Projections(self._connection)
+            self._projections = Projections(self._connection, self._audit)
         return self._projections
 
 

@@ -18,6 +18,7 @@ import psycopg
 
 from agents.sim.engine import VenueOrder
 from agents.sim.venue_state import VenueAccount
+from infra.audit_keys import development_overrides
 from infra.kafka import log_ends
 from infra.kafka_topics import mend_topics
 from infra.postgres.commands import Command, insert_command
@@ -50,6 +51,7 @@ class Platform:
             "kafka.bootstrap": bootstrap,
             "postgres.dsn": dsn,
             "influx.directory": str(directory / "influx"),
+            **development_overrides(directory),
             **changes,
         }
         directory.mkdir(parents=True, exist_ok=True)

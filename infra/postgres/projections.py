@@ -10,6 +10,7 @@ import msgspec
 import psycopg
 from psycopg import sql
 
+from infra.postgres.audit_chain import AuditChain
 from infra.postgres.projection_list import NOT_KEPT, PROJECTIONS
 from schemas.event import Event
 from schemas.market import BookSnapshot, DepthUpdate, Quote, Trade, VenueBar
@@ -54,10 +55,14 @@ class DeadLetterRow:
 
 
 class Projections:
-    """The writer of one connection. It remembers which days of market data it has made room for."""
+    """The writer of one connection. It remembers which days of market data it has made room for.
 
-    def __init__(self, connection: Connection) -> None:
+    With ``audit`` what belongs to the audit is chained in the same transaction.
+    """
+
+    def __init__(self, connection: Connection, audit: AuditChain | None = None) -> None:
         self._connection = connection
+        self._audit = audit
         self._days: set[int] = set()
         self._encoder = msgspec.json.Encoder()
 
@@ -65,8 +70,8 @@ class Projections:
         """Write a batch in one transaction; return the rows it added or renewed.
 
         An event that is already there changes nothing, and one older than what a table of newest rows holds
-        neither. Raises KeyError for a type that has no projection, and psycopg.Error, after which nothing of the
-        batch is written.
+        neither. Raises KeyError for a type that has no projection, AuditBroken, and psycopg.Error, after which
+        nothing of the batch is written.
         """
         grouped = _grouped(events)
         await self._make_days(grouped)
@@ -80,6 +85,10 @@ class Projections:
             if dead_letters:
                 await cursor.executemany(_DEAD_LETTER, [_dead_letter_values(row) for row in dead_letters])
                 rows += cursor.rowcount
+            if self._audit is not None:
+                await self._audit.append(cursor, events)
+        if self._audit is not None:
+            self._audit.committed()
         return rows
 
     def _encode(self, events: Sequence[Event]) -> str:
@@ -122,9 +131,7 @@ async def _make_day(connection: Connection, day: int) -> None:
         row = await found.fetchone()
         if row is not None and row[0]:
             await connection.execute(
-                sql.SQL("CREATE TABLE {} PARTITION OF market_data FOR VALUES FROM ({}) TO ({})").format(
-                    sql.Identifier(name), sql.Literal(day * _NS_PER_DAY), sql.Literal((day + 1) * _NS_PER_DAY)
-                )
+                "SELECT make_market_day(%s, %s, %s)", (name, day * _NS_PER_DAY, (day + 1) * _NS_PER_DAY)
             )
 
 

@@ -15,6 +15,7 @@ import psycopg
 from rich.console import Console
 from rich.live import Live
 
+from infra.audit_keys import development_overrides
 from infra.kafka import Security
 from infra.kafka_security import security_of
 from infra.servers.process import ChildProcess, ServerFailed
@@ -98,6 +99,7 @@ class Demo:
             self._security = security_of(run.settings.kafka)
         self._dsn = await unless_stopped(self._stop, start_database, stack, plan.directory)
         await self._open_registry(run, outer)
+        overrides |= self._audit(run)
         overrides |= {
             "kafka.bootstrap": self._bootstrap,
             **({"kafka.security_protocol": "PLAINTEXT"} if plan.broker in (EMBEDDED, REAL) else {}),
@@ -126,6 +128,14 @@ class Demo:
             return {}
         url, _ = start_exchange(stack, run, self.plan.directory)
         return {"venue.url": url}
+
+    def _audit(self, run: Run) -> dict[str, str]:
+        """Name the key that signs the audit: the one of the settings, or one that is made beside the run's database."""
+        if run.settings.audit.key_file is not None:
+            return {}
+        made = development_overrides(self.plan.directory)
+        self._console.print(f"The audit is signed with a development key: {made['audit.key_file']}.", soft_wrap=True)
+        return made
 
     def _start_workers(self, run_file: Path) -> None:
         for group in self.plan.groups:

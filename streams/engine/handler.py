@@ -117,6 +117,8 @@ class HandlerShard:
                 f"{self.core.source} cannot write offsets {first.offset} to {last.offset} ({_first_line(error)})."
                 f" Where it is these alone, {way_past(first, more)}"
             ) from error
+        except WorkerFailed:
+            raise  # It says itself what is wrong, and it is no record's fault.
         except Exception as error:
             if len(records) == 1:
                 place, more = f"offset {records[0].offset}", f"--stage {self._hosting.name} "
