@@ -33,7 +33,7 @@ def simulate(
     """Run the platform in this process under faults drawn from seeds, and check that nothing is lost or doubled."""
     began = time.perf_counter()
     if crashes:
-        total = _crash_points(seed or 1, events, (point, everybody), quiet=as_json)
+        total = _crash_points(seed, events, (point, everybody), quiet=as_json)
     else:
         total = _seeds([seed] if seed is not None else range(1, seeds + 1), events, quiet=as_json)
     elapsed_s = time.perf_counter() - began
@@ -57,17 +57,17 @@ def _seeds(chosen: "range | list[int]", events: int | None, *, quiet: bool) -> d
         return campaign(chosen, events or DEFAULT_EVENTS, observe=observe).as_json()
 
 
-def _crash_points(seed: int, events: int | None, one: tuple[int | None, bool], *, quiet: bool) -> dict[str, Any]:
-    from streams.simulation.crash_points import SHORT_EVENTS, CrashCampaign, run_crash_points, undisturbed
+def _crash_points(seed: int | None, events: int | None, one: tuple[int | None, bool], *, quiet: bool) -> dict[str, Any]:
+    from streams.simulation.crash_points import SHORT_EVENTS, SHORT_SEED, CrashCampaign, run_crash_points, undisturbed
     from streams.simulation.run import simulate as run_once
     from streams.simulation.world import CrashPoint
 
-    first = undisturbed(seed, events or SHORT_EVENTS)
+    first = undisturbed(SHORT_SEED if seed is None else seed, events or SHORT_EVENTS)
     point, everybody = one
     with _watched("points", 1 if point else 2 * first.calls + 2, quiet=quiet) as observe:
         if point is None:
-            return run_crash_points(seed, first.events, observe=observe).as_json()
-        outcome = run_once(seed, first.events, crash=CrashPoint(point, everybody))
+            return run_crash_points(first.seed, first.events, observe=observe).as_json()
+        outcome = run_once(first.seed, first.events, crash=CrashPoint(point, everybody))
         observe(outcome)
         total = CrashCampaign(first.calls, first.orders)
         total.add(outcome)

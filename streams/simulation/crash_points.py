@@ -13,6 +13,7 @@ from streams.simulation.parts import Parts
 from streams.simulation.run import Outcome, simulate
 from streams.simulation.world import CrashPoint
 
+SHORT_SEED: Final = 10
 SHORT_EVENTS: Final = 40
 """Market events of a short run: enough for the first orders and fills, a command and votes from outside."""
 

@@ -23,7 +23,7 @@ from streams.composition import Run
 from streams.engine.dedupe import SeenPositions
 from streams.engine.ports import StageHosting
 from streams.engine.shard import Progress
-from streams.simulation.crash_points import SHORT_EVENTS, crash_points, undisturbed
+from streams.simulation.crash_points import SHORT_EVENTS, SHORT_SEED, crash_points, undisturbed
 from streams.simulation.database import SimulatedStore
 from streams.simulation.log import SimulatedProducer
 from streams.simulation.parts import Parts, hosting_of
@@ -262,8 +262,10 @@ def test_a_missing_safety_is_found_within_a_few_seeds(parts: Parts, promise: str
     ids=lambda parts: _faulty(parts),
 )
 def test_crash_points_find_a_missing_safety(parts: Parts) -> None:
-    points = crash_points(undisturbed(1, parts=parts).calls, 40)
-    found = next((one for point in points if (one := simulate(1, SHORT_EVENTS, parts, point)).violations), None)
+    points = crash_points(undisturbed(SHORT_SEED, parts=parts).calls, 40)
+    found = next(
+        (one for point in points if (one := simulate(SHORT_SEED, SHORT_EVENTS, parts, point)).violations), None
+    )
     assert found is not None, f"{parts} got past 40 crash points"
     assert found.crash is not None
     assert f"--crash-points --point {found.crash.at}" in found.command
