@@ -31,6 +31,8 @@ from streams.engine.shard import Progress
 
 _PAUSE_S: Final = 0.5
 _READERS: Final = 8
+Cleared = dict[tuple[str, str], dict[str, int]]
+"""(stage, shard) -> output lane -> the offset below which nothing of it is unknown to its checkpoint."""
 _CURE: Final = "Let nothing go on before `tradermind restore` has been run (docs/restore.md)."
 
 
@@ -105,21 +107,24 @@ class RewindCheck:
         self._engine = engine
         self._group = group
 
-    async def refuse_rewound(self, shards: Sequence[Hosted]) -> None:
-        """Raise WorkerFailed (2) when the database is behind Kafka for any of these shards; DatabaseGone."""
+    async def refuse_rewound(self, shards: Sequence[Hosted]) -> Cleared:
+        """Return up to where each output lane is known to hold nothing that its shard does not know of.
+
+        Who keeps it looks from there the next time, and not at the whole log of a lane that it never wrote. Raises
+        WorkerFailed (2) when the database is behind Kafka for any of these shards; DatabaseGone.
+        """
         deadline = time.monotonic() + CLAIM_FOR_S
         while shards:
             try:
-                await asyncio.to_thread(self._look, shards)
+                return await asyncio.to_thread(self._look, shards)
             except psycopg.OperationalError as error:
                 if time.monotonic() > deadline:
                     first = str(error).strip().splitlines()[0].rstrip(".")
                     raise DatabaseGone(f"Postgres did not answer for {CLAIM_FOR_S:g} s: {first}.") from error
-            else:
-                return
             await asyncio.sleep(_PAUSE_S)
+        return {}
 
-    def _look(self, shards: Sequence[Hosted]) -> None:
+    def _look(self, shards: Sequence[Hosted]) -> Cleared:
         engine = self._engine
         there = topic_partitions(engine.bootstrap, engine.security)
         inputs = sorted({slot for shard in shards for slot in shard.inputs if slot[1] < there.get(slot[0], 0)})
@@ -146,6 +151,10 @@ class RewindCheck:
         ]
         with ThreadPoolExecutor(_READERS) as pool:
             list(pool.map(lambda tail: self._refuse_unknown_records(*tail), tails))
+        cleared: Cleared = {}
+        for shard, slot, _, kept in tails:
+            cleared.setdefault((shard.hosting.name, shard.key), {})[lane_of(*slot)] = kept[1]
+        return cleared
 
     def _refuse_unknown_records(self, shard: Hosted, slot: Slot, standing: Standing, kept: tuple[int, int]) -> None:
         """Raise WorkerFailed for a record of our own, past the output end that the checkpoint knows, above it."""

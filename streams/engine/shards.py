@@ -17,7 +17,7 @@ from streams.engine.letter_desk import LetterDesk
 from streams.engine.one_topic import OneTopicShard
 from streams.engine.outbox import OutboxShard
 from streams.engine.ports import EngineSettings, StageHosting, StageKind, WorkerFailed
-from streams.engine.rewind import Hosted
+from streams.engine.rewind import Cleared, Hosted
 from streams.engine.sending import Sender
 from streams.engine.shard import ShardCore
 from streams.engine.snapshots import SnapshotPlan, snapshot_hours
@@ -57,6 +57,7 @@ class Shards:
         self.assigned: frozenset[TP] = frozenset()
         self.facts: RunFacts
         self.sender: Sender
+        self.cleared: Cleared = {}
         self._engine = engine
         self._hostings = {hosting.name: hosting for hosting in hostings}
         self._holder = holder
@@ -83,6 +84,7 @@ class Shards:
             shard = OneTopicShard(core, store, self.facts, self.sender, engine.checkpoint_interval_s)
         shard.snapshots = SnapshotPlan(engine.snapshot_interval_s, snapshot_hours(hosting))
         await shard.take_up(checkpoint)
+        core.progress.output_ends |= self.cleared.get((hosting.name, key), {})
         if not durable and partition is not None and is_other_version(checkpoint, self.facts):
             await asyncio.to_thread(silence_former_outputs, core, partition, engine)
             tell_change(core, checkpoint, self.facts)

@@ -153,7 +153,7 @@ class Worker:
         self._hooks.assignment_number += 1
         await self._shards.let_go()
         self._shards.assigned = assignment
-        await self._rewinds.refuse_rewound(to_be_claimed(self.hostings, assignment))
+        self._shards.cleared = await self._rewinds.refuse_rewound(to_be_claimed(self.hostings, assignment))
         for hosting, tp in hosted_partitions(self.hostings, assignment):
             key = shard_key(hosting, tp.topic, tp.partition)
             if (hosting.name, key) in self.shards:
@@ -179,7 +179,7 @@ class Worker:
     async def open_shard(self, hosting: StageHosting, key: str, partition: int | None) -> Shard:
         """Claim a shard, check its checkpoint against this run, and start it."""
         if not hosting.topics:
-            await self._rewinds.refuse_rewound([Hosted(hosting, key, ())])
+            self._shards.cleared = await self._rewinds.refuse_rewound([Hosted(hosting, key, ())])
         return await self._shards.open(hosting, key, partition)
 
     def _start(self, work: Awaitable[None]) -> asyncio.Task[None]:
