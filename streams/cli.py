@@ -19,7 +19,7 @@ from rich.console import Console
 from infra.kafka import topic_partitions
 from infra.postgres.restores import why_no_worker_may_start
 from infra.settings import SettingsError, load_settings
-from streams import cli_commands, cli_dlq_changes, cli_reads, cli_schemas, cli_topics
+from streams import cli_audit, cli_commands, cli_dlq_changes, cli_reads, cli_schemas, cli_topics
 from streams.cli_backtest import backtest
 from streams.cli_conformance import conformance
 from streams.cli_prune import prune_journal
@@ -28,6 +28,7 @@ from streams.cli_replay import replay
 from streams.cli_rescale import rescale
 from streams.cli_restore import restore
 from streams.cli_simulate import simulate
+from streams.cli_tca import tca
 from streams.composition import compose
 from streams.processes import read_run_file, settings_of_run
 from streams.sentences import one_sentence
@@ -131,11 +132,13 @@ app.command()(restore)
 app.command(name="prune")(prune_journal)
 app.command()(conformance)
 app.command()(simulate)
+app.command()(tca)
 app.add_typer(cli_schemas.app, name="schemas")
 cli_topics.app.command()(rescale)
 app.add_typer(cli_topics.app, name="topics")
 app.add_typer(cli_reads.app)
 app.add_typer(cli_commands.app)
+app.add_typer(cli_audit.app, name="audit")
 app.add_typer(cli_dlq_changes.app, name="dlq")
 
 

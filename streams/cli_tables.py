@@ -17,6 +17,7 @@ _ID_FIELDS: Final = frozenset(
 _MONEY_PLACES: Final = 2
 _MONEY: Final = frozenset(
     ("realised_pnl", "unrealised_pnl", "fees", "fee", "funding", "net_pnl", "gross_pnl", "slippage")
+    + ("delay", "drift", "spread", "impact", "opportunity", "total")
     + ("equity", "equity_peak", "day_pnl", "pnl", "reward")
 )
 _ID_SHOWN: Final = 12

@@ -5,11 +5,12 @@ a run's stages are.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
 from agents.control.stage import Control
+from agents.costs.estimate import CostPrior
 from agents.decider.baseline import BaselinePolicy
 from agents.decider.null import NullPolicy
 from agents.decider.policy import Policy
@@ -45,12 +46,16 @@ EXTERNAL_VENUE: Final = "EXT"
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its stages see it: the settings and its instruments, of which ``fed`` have a feed of ours."""
+    """A run as its stages see it: the settings and its instruments, of which ``fed`` have a feed of ours.
+
+    ``cost_priors``: what the decider believes of costs before the first fill, from a former run (a backtest's file).
+    """
 
     settings: Settings
     instruments: Mapping[str, InstrumentDefined]
     capture: Capture | None
     fed: frozenset[str]
+    cost_priors: Mapping[str, CostPrior] = field(default_factory=dict)
 
     @property
     def on_capture(self) -> bool:
@@ -149,6 +154,7 @@ def _decider(run: Run) -> Stage:
             strategies=strategies,
             decision_life_ns=staleness.decision_ms * NS_PER_MS,
             stale_after_ns=staleness.market_ms * NS_PER_MS,
+            cost_priors=run.cost_priors,
         )
     )
 

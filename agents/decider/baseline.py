@@ -41,7 +41,7 @@ class BaselinePolicy:
             return PolicyAnswer(context.target, NoTradeReason.NO_MARKET)
         sigma = volatility * math.sqrt(context.tally.horizon_ns / NS_PER_S)
         edge = conviction * MEAN_BEYOND_BAND * sigma
-        one_way = spread / 2 + float(context.instrument.taker_fee_rate)
+        one_way = context.one_way_cost(spread / 2)
         target = self._wanted(conviction, volatility)
         gain = (target - context.target) * edge
         if target == context.target:

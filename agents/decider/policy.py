@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from agents.costs.estimate import CostEstimate
 from schemas.decisions import NoTradeReason
 from schemas.market import InstrumentDefined
 from schemas.opinions import MarketMark, VoteTally
@@ -19,7 +20,7 @@ class PolicyContext:
     """What a policy is told beside the observation.
 
     ``target`` is the exposure in force; ``ballots`` counts the ballots this (strategy, instrument) has decided
-    before this one.
+    before this one. ``costs`` is what trading has been found to cost here; None: the quoted spread and the taker's fee.
     """
 
     tally: VoteTally
@@ -27,6 +28,13 @@ class PolicyContext:
     instrument: InstrumentDefined
     target: float
     ballots: int
+    costs: CostEstimate | None = None
+
+    def one_way_cost(self, half_spread: float) -> float:
+        """Return what a trade is expected to cost one way, as a fraction of the mid."""
+        if self.costs is None:
+            return half_spread + float(self.instrument.taker_fee_rate)
+        return self.costs.one_way(half_spread)
 
 
 @dataclass(frozen=True, slots=True)

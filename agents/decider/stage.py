@@ -4,9 +4,11 @@ It decides what to want, never how much or whether it may: sizing and limits are
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from agents.costs.estimate import CostPrior, CostState
+from agents.decider.costs import estimated, is_cost_key, take_fill, take_valuation
 from agents.decider.observation import observe
 from agents.decider.policy import Policy, PolicyAnswer, PolicyContext
 from agents.decider.state import (
@@ -25,7 +27,7 @@ from schemas.event import Event, Heartbeat, derive_id
 from schemas.feedback import ModelRelease
 from schemas.market import InstrumentDefined
 from schemas.opinions import AlertLevel, AnomalyAlert, MarketMark, MarkQuality, VoteTally
-from schemas.orders import AccountMark, OrderEvent, OrderStatus
+from schemas.orders import AccountMark, Fill, OrderEvent, OrderStatus
 from schemas.values import NS_PER_S
 
 _TRADABLE: Final = (MarkQuality.GOOD, MarkQuality.TOP_ONLY)
@@ -55,7 +57,8 @@ class DeciderConfig:
     ``decision_life_ns``: how long after its tally a decision may be carried out. ``stale_after_ns``: age of the
     newest market record beyond which nothing is decided. ``retry_after_ns``: after how long a target that has not
     come about is asserted again (None: never). ``long_only_aware``: never ask for a short position in what cannot
-    be sold short; otherwise risk is left to refuse it.
+    be sold short; otherwise risk is left to refuse it. ``cost_priors``: what is believed of costs before the
+    first fill of an instrument; without one, the quoted spread and the taker's fee.
     """
 
     instruments: Mapping[str, InstrumentDefined]
@@ -64,6 +67,7 @@ class DeciderConfig:
     stale_after_ns: int = 5 * NS_PER_S
     retry_after_ns: int | None = 30 * NS_PER_S
     long_only_aware: bool = False
+    cost_priors: Mapping[str, CostPrior] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raise ValueError for a strategy that trades an instrument that is not defined."""
@@ -89,6 +93,7 @@ class Decider:
             AnomalyAlert: self._alert,
             OrderEvent: self._order_event,
             AccountMark: self._account_mark,
+            Fill: self._fill,
             ModelRelease: self._release,
             Heartbeat: self._heartbeat,
         }
@@ -96,10 +101,12 @@ class Decider:
     def state_type(self, key: str) -> type:
         """Return the Struct type kept under ``key``."""
         named = {CLOCK_KEY: Clock, RELEASES_KEY: Releases}
+        if is_cost_key(key):
+            return CostState
         return named.get(key) or (LineState if key.startswith("line/") else InstrumentOutlook)
 
     def step(self, state: ShardState, event: Event) -> tuple[ShardState, Sequence[Event]]:
-        """Take one event. Fill and Position change nothing here: each OrderEvent carries the position after it."""
+        """Take one event. A Fill tells its cost; the position after it came with the OrderEvent before it."""
         handler = self._handlers.get(type(event))
         return state, NO_EVENTS if handler is None else handler(state, event)
 
@@ -151,6 +158,16 @@ class Decider:
         line.position, line.working = mark.position, mark.working
         line.unrealised_pnl = float(mark.unrealised_pnl)
         state[key] = line
+        take_valuation(state, mark)
+        return NO_EVENTS
+
+    def _fill(self, state: ShardState, fill: Fill) -> Sequence[Event]:
+        line: LineState | None = state.get(line_key(fill.strategy, fill.instrument))
+        known = line is not None and line.decision_id == fill.decision_id
+        half_spread = line.half_spread if line is not None and known else None
+        # What is left of an instrument that is traded no more teaches nothing.
+        if (instrument := self._config.instruments.get(fill.instrument)) is not None:
+            take_fill(state, fill, instrument, half_spread)
         return NO_EVENTS
 
     def _tally(self, state: ShardState, tally: VoteTally) -> Sequence[Event]:
@@ -176,6 +193,8 @@ class Decider:
             outcome, reason = DecisionOutcome.TARGET, None
             line.target, line.decision_id = answer.target, decision_id
             line.asserted_at_ns = tally.available_at_ns
+            spread = seen.get("spread_relative")
+            line.half_spread = None if spread is None else spread / 2
             line.satisfied = answer.target == 0 and line.position == 0 and line.working == 0
         elif reason is None:
             reason = NoTradeReason.TARGET_UNCHANGED
@@ -211,7 +230,10 @@ class Decider:
         late = clock.now_ns - tally.available_at_ns > self._config.decision_life_ns
         if late or clock.now_ns - mark.newest_time_ns > self._config.stale_after_ns:
             return PolicyAnswer(line.target, NoTradeReason.DATA_STALE), seen
-        context = PolicyContext(tally, mark, self._config.instruments[tally.key], line.target, line.ballots)
+        instrument = self._config.instruments[tally.key]
+        costs = estimated(state, instrument, self._config.cost_priors)
+        seen |= {"cost.excess": costs.excess, "cost.fee": costs.fee}
+        context = PolicyContext(tally, mark, instrument, line.target, line.ballots, costs)
         answer = strategy.policy.decide(seen, context)
         assert -1 <= answer.target <= 1, f"{strategy.policy.name} wants {answer.target}"
         return self._restricted(answer, context, outlook, line, clock.now_ns), seen

@@ -35,8 +35,9 @@ class LineState(msgspec.Struct, kw_only=True):
     """One (strategy, instrument): the target in force and what became of it.
 
     ``position`` and ``working`` are signed units of 1e-8. ``satisfied`` says that the order of the decision in
-    force has filled whole. ``denied_until_ns``: until then the line is taken to be restricted to reducing, since
-    execution has just denied an order for its level.
+    force has filled whole, ``half_spread`` what was quoted at that decision (a fraction of the mid).
+    ``denied_until_ns``: until then the line is taken to be restricted to reducing, since execution has just denied an
+    order for its level.
     """
 
     target: float = 0.0
@@ -48,6 +49,7 @@ class LineState(msgspec.Struct, kw_only=True):
     unrealised_pnl: float = 0.0
     ballots: int = 0
     denied_until_ns: int = 0
+    half_spread: float | None = None
 
 
 def instrument_key(instrument: str) -> str:

@@ -1,0 +1,1 @@
+"""What trading costs: measured on each order, and estimated for the next."""
