@@ -96,8 +96,7 @@ def give_no_more_memory(world: World) -> None:
     """No worker gets a byte more than it has, with much to do: who needs it ends, and comes back without the limit."""
     limited = dict(world.run.workers)
     for child in limited.values():
-        pages = int(Path(f"/proc/{child.pid}/statm").read_text().split()[0])
-        _limit_memory(child.pid, pages * os.sysconf("SC_PAGE_SIZE"))
+        _limit_memory(child.pid, _written_bytes(child.pid))
     world.feed.trades(BURST, wait=False)
     world.wait(12)
     ended = [name for name, child in limited.items() if not child.alive()]
@@ -108,9 +107,15 @@ def give_no_more_memory(world: World) -> None:
     world.notes = f"{', '.join(ended)} ended"
 
 
+def _written_bytes(pid: int) -> int:
+    """Return how much memory a process may write to. What it has merely reserved is more, and would never be short."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmData")))
+
+
 def _limit_memory(pid: int, limit_bytes: int) -> None:
-    _, most = resource.prlimit(pid, resource.RLIMIT_AS)
-    resource.prlimit(pid, resource.RLIMIT_AS, (limit_bytes, most))
+    _, most = resource.prlimit(pid, resource.RLIMIT_DATA)
+    resource.prlimit(pid, resource.RLIMIT_DATA, (limit_bytes, most))
 
 
 def set_the_clock(world: World) -> None:
