@@ -21,7 +21,7 @@ SEEDS = 200
 FAULTS = {field.name for field in fields(Odds)} - {"stroke_every_s"} | STROKES.keys()
 PEOPLE = {"ordered_kill", "ordered_latch", "ordered_cancel", "ordered_flatten", "command_given_again"}
 STRANGERS = {"stranger_wrote", "stranger_again", "stranger_refused", "stranger_garbage"}
-CRASH_POINTS = 50
+CRASH_POINTS = 40
 
 
 def test_a_few_seeds_keep_every_promise() -> None:
