@@ -37,7 +37,7 @@ def backtest(
     """Run every stage in this process over a feed: trades, net P&L, costs, drawdown."""
     plan = DemoPlan(directory=Path(".run"), settings_file=settings, feed=feed, policy=policy, seed=seed)
     with one_sentence():
-        run = replace(compose(load_settings(settings, plan.overrides())), cost_priors=_cost_priors(costs))
+        run = replace(compose(load_settings(settings, plan.overrides())), cost_priors=cost_priors(costs))
         began = time.perf_counter()
         report = _with_progress(run, seconds)
         elapsed_s = time.perf_counter() - began
@@ -52,7 +52,7 @@ def backtest(
     Console().print(table)
 
 
-def _cost_priors(file: Path | None) -> dict[str, CostPrior]:
+def cost_priors(file: Path | None) -> dict[str, CostPrior]:
     """Return what a file of ``tca --write`` says. Raises SettingsError."""
     if file is None:
         return {}
