@@ -29,6 +29,7 @@ from streams.cli_rescale import rescale
 from streams.cli_restore import restore
 from streams.cli_simulate import simulate
 from streams.cli_tca import tca
+from streams.cli_why_not import explain_absence
 from streams.composition import compose
 from streams.processes import read_run_file, settings_of_run
 from streams.sentences import one_sentence
@@ -138,6 +139,7 @@ cli_topics.app.command()(rescale)
 app.add_typer(cli_topics.app, name="topics")
 app.add_typer(cli_reads.app)
 app.add_typer(cli_commands.app)
+app.command(name="why-not")(explain_absence)
 app.add_typer(cli_audit.app, name="audit")
 app.add_typer(cli_dlq_changes.app, name="dlq")
 

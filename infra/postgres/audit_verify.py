@@ -15,7 +15,7 @@ from psycopg.rows import tuple_row
 from infra.audit_keys import AuditKeys
 from infra.postgres.audit_anchors import Anchor
 from infra.postgres.audit_diagnosis import Tampering, why_not_signed
-from infra.postgres.audit_record import START, STREAMS, AuditRow, Head, is_sealed, is_signed
+from infra.postgres.audit_record import START, AuditRow, Head, is_sealed, is_signed
 from infra.postgres.queries import Connection
 
 _COLUMNS: Final = "stream, ordinal, event_id, kind, content, created_at_ns, key_id, previous, mac"
@@ -56,14 +56,18 @@ class Verifier:
         self._keys = keys
         self._anchors = anchors
 
-    def verify(self, stream: str) -> StreamReport:
-        """Return what is to be said of a stream, as it stands in one snapshot of the database."""
+    def verify(self, stream: str, first: int = 1) -> StreamReport:
+        """Return what is to be said of a stream, as it stands in one snapshot of the database.
+
+        From row ``first`` on: what is before it is not looked at, but for the mac of the row just before.
+        """
         began_s = time.monotonic()
-        anchors = {anchor.head.ordinal: anchor for anchor in self._anchors if anchor.head.stream == stream}
+        of_stream = [anchor for anchor in self._anchors if anchor.head.stream == stream]
+        anchors = {anchor.head.ordinal: anchor for anchor in of_stream if anchor.head.ordinal >= first}
         with self._connection.transaction():
             self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             walk = _Walk(self, stream, anchors, self._head(stream))
-            finding = walk.finding()
+            finding = walk.finding(first)
         return StreamReport(
             *(stream, walk.rows, walk.last, walk.mac.hex(), walk.met), round(time.monotonic() - began_s, 3), finding
         )
@@ -110,9 +114,12 @@ class _Walk:
         self.mac = START
         self.met = 0
 
-    def finding(self) -> Finding | None:
+    def finding(self, first: int) -> Finding | None:
         """Return the first thing that is wrong, or None."""
-        for row in self._verifier.rows(self._stream):
+        for before in self._verifier.rows(self._stream, first - 1, first - 1):
+            self.mac = before.mac
+        self.last = first - 1
+        for row in self._verifier.rows(self._stream, first if first > 1 else -_MOST):
             self.rows += 1
             if (wrong := self._wrong(row)) is not None:
                 return wrong
@@ -164,11 +171,6 @@ class _Walk:
 
     def _found(self, kind: Tampering, row: AuditRow, sentence: str) -> Finding:
         return Finding(self._stream, kind, row.ordinal, row.event_id, sentence)
-
-
-def verify_all(verifier: Verifier, streams: Sequence[str] = STREAMS) -> list[StreamReport]:
-    """Return the reports of these streams, each to its first finding."""
-    return [verifier.verify(stream) for stream in streams]
 
 
 def newest_ordinal(connection: psycopg.Connection[Any], stream: str) -> int:
