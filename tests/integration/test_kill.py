@@ -3,34 +3,41 @@
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from campaign import SETTINGS, Platform
+from confluent_kafka import Producer
+from money_events import ONE, approved
 
+from infra.kafka import client_settings
 from infra.kafka_remake import delete_topics
 from infra.postgres.commands import Command, insert_command
 from infra.servers import RealKafka
 from infra.settings import load_settings
+from schemas.codec import Codec
 from schemas.control import ControlAction
-from schemas.values import Level
+from schemas.event import derive_id
+from schemas.schema_table import SchemaTable
+from schemas.topics import ORDER_APPROVED
+from schemas.values import NS_PER_S, Level, TimeInForce
+from streams.launch import WORKERS
 from streams.topic_specs import topic_specs
 
+CODEC = Codec(SchemaTable.committed())
+INSTRUMENT = "SIM:BTCUSD"
 CHANGES: dict[str, Any] = {
     "run.seed": 11,
     "feed.kind": "simulated",
     "grid.step_ms": 200,
     "grid.horizons_s": [1],
-    # Orders that rest: there is something to cancel whenever the kill comes.
-    "strategies.pulse": {
-        "policy": "probe",
-        "horizon_s": 1,
-        "parameters": {"every": 4, "size": 0.5},
-        "risk_budget": "0.02",
-        "time_in_force": "GTC",
-    },
+    # The orders of this test are its own, so that one rests for certain when the kill comes.
+    "strategies.committee": {"policy": "null", "horizon_s": 1},
+    "strategies.pulse": {"horizon_s": 1, "parameters": {"every": 1_000_000, "size": 0.5}},
     "staleness": {"mark_ms": 30_000, "market_ms": 30_000, "decision_ms": 30_000},
 }
 
@@ -50,6 +57,35 @@ def _live(run: Platform) -> list[str]:
     return [order.order_id for order in run.venue_orders() if order.live]
 
 
+def _approve(run: Platform, name: str) -> None:
+    """Write an approval as risk would: to buy 1.5 % below the market, good till cancelled."""
+    ((mid,),) = run.rows(
+        f"SELECT mid FROM decisions WHERE instrument = '{INSTRUMENT}' AND mid IS NOT NULL ORDER BY available_at_ns DESC"
+        " LIMIT 1"
+    )
+    now_ns = time.time_ns()
+    order = approved(
+        name,
+        event_time_ns=now_ns,
+        available_at_ns=now_ns,
+        strategy="committee",
+        instrument=INSTRUMENT,
+        quantity=ONE // 100,
+        limit_price=int(mid * Decimal("0.985")) * ONE,
+        decision_mid=int(mid * ONE),
+        time_in_force=TimeInForce.GTC,
+        expires_at_ns=now_ns + 60 * NS_PER_S,
+        decided_at_ns=now_ns,
+        source="risk/of-this-test",
+        generation=1,
+        seq=now_ns,
+        event_id=derive_id(name, "test", 0),
+    )
+    producer = Producer(client_settings(run.bootstrap))
+    producer.produce(ORDER_APPROVED.name, CODEC.encode(ORDER_APPROVED.name, order), order.key.encode(), 0)
+    assert producer.flush(30) == 0
+
+
 @contextlib.contextmanager
 def _standing_still(process: int) -> Iterator[None]:
     os.kill(process, signal.SIGSTOP)
@@ -64,17 +100,23 @@ def _standing_still(process: int) -> Iterator[None]:
 def test_a_kill_needs_neither_kafka_nor_any_worker_but_the_executor(platform: Platform, real_kafka: RealKafka) -> None:
     run = platform
     run.start_all()
-    run.until("orders that rest", lambda: len(_live(run)) > 0 and len(run.venue_orders()) > 5)
+    run.until("a price", lambda: run.count("decisions WHERE mid IS NOT NULL") > 0)
+    _approve(run, "before")
+    run.until("an order that rests", lambda: _live(run) == ["before"])
     run.kill(*(name for name in run.workers if name != "execution"))
-    assert _live(run)
     with _standing_still(real_kafka.process.popen.pid):
         kill = Command("somebody", "it does what it should not", ControlAction.SET_LEVEL, level=Level.HALTED)
         insert_command(run.dsn, kill)
-        run.until("every order to be cancelled", lambda: not _live(run), 20)
-        known = {order.order_id for order in run.venue_orders()}
-    for name in ("ingestion", "experts", "voting", "decider", "risk", "feedback", "control", "sinks"):
-        run.start(name)
+        run.until("its cancel", lambda: not _live(run), 20)
+        known = [order.order_id for order in run.venue_orders()]
+    for name in WORKERS:
+        if name != "execution":
+            run.start(name)
     # The command comes once more, by Kafka, and risk hears of it for the first time.
-    run.until("a denial for the kill", lambda: run.count("order_verdicts WHERE 'KILLED' = ANY(reasons)") > 0)
-    assert {order.order_id for order in run.venue_orders()} == known, "after the kill nothing has left"
+    run.until("risk to hear of it", lambda: run.count("command_events") > 0)
+    _approve(run, "after")
+    run.until("a denial", lambda: run.count("orders WHERE status = 'DENIED'") > 0)
+    ((reasons,),) = run.rows("SELECT deny_reasons FROM order_events WHERE order_id = 'after' AND status = 'DENIED'")
+    assert "KILLED" in reasons
+    assert [order.order_id for order in run.venue_orders()] == known, "after the kill nothing has left"
     run.stop(*run.workers)
