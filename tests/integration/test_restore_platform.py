@@ -74,7 +74,6 @@ def test_after_a_restore_positions_are_the_exchanges_and_no_order_was_doubled(
 
     run.start_all()
     run.until("our books to be the exchange's", lambda: _positions(run) == _positions_there(run), 60)
-    run.until("decisions after it", lambda: run.count("decisions") > 0)
     run.until("a denial for the level", lambda: run.count("order_verdicts WHERE 'LEVEL' = ANY(reasons)") > 0, 60)
     lifted = _cli(run, "risk", "ACTIVE", "--account", "main", "--reason", "looked at", "--dsn", run.dsn)
     assert lifted.returncode == 0, lifted.stderr
