@@ -114,8 +114,7 @@ class BinanceVenue:
             self._end(order)
             await self._say(request, ReportKind.REJECTED, now_ns, reason)
             return
-        reason = None if self._stream.open.is_set() else f"the user data stream is down: {self._stream.why}"
-        reason = reason or self._clock.refusal(now_ns)
+        reason = self.closed(now_ns)
         if reason is None:
             answer = await self._rest.signed(
                 "POST", _ORDER, parameters_of(request), weight=1, now_ns=now_ns, order=True
@@ -153,6 +152,12 @@ class BinanceVenue:
         if report is not None:
             stamp_identity(report, request.event_id, f"binance/status/{now_ns}", request.attempt)
             await self._put(report)
+
+    def closed(self, now_ns: int) -> str | None:
+        """Return why no order leaves at ``now_ns``, or None when the way is open."""
+        if not self._stream.open.is_set():
+            return f"the user data stream is down: {self._stream.why}"
+        return self._clock.refusal(now_ns)
 
     async def tell_time(self, now_ns: int) -> bool:
         """Refuse: this venue keeps its own time."""

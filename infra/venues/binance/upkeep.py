@@ -16,6 +16,7 @@ from schemas.market import InstrumentDefined
 _LOOKS: Final = 3
 _RULES_EVERY: Final = 20
 _STEP_S: Final = 0.2
+_DOUBTED_S: Final = 1.0
 
 
 class Upkeep:
@@ -59,12 +60,14 @@ class Upkeep:
             raise VenueUnreachable("The Binance account of our key may not trade.")
 
     async def run(self) -> None:
-        """Look again and again: at the clock also as soon as the venue doubts ours, at the rules now and then."""
+        """Look again and again: at the clock sooner when the venue doubts ours or we do, at the rules now and then."""
         looks, waited_s = 0, 0.0
         while True:
             await asyncio.sleep(_STEP_S)
             waited_s += _STEP_S
-            if waited_s * 1000 < self._settings.clock_interval_ms and not self._rest.clock_doubted:
+            doubted = self._clock.refusal(self._now()) is not None and waited_s >= _DOUBTED_S
+            due = waited_s * 1000 >= self._settings.clock_interval_ms
+            if not (due or doubted or self._rest.clock_doubted):
                 continue
             looks, waited_s = looks + 1, 0.0
             await self._look_at_clock()
