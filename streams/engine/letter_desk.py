@@ -177,7 +177,6 @@ class LetterDesk:
     async def _attend(self, shard: OutboxShard) -> None:
         told: Released | None = None
         while True:
-            await asyncio.sleep(_POLL_S)
             # People cannot order either while the database is away; the shard's own store gives up on it first.
             with suppress(psycopg.OperationalError):
                 if orders := await self._orders(shard.core, _AT_CLAIM, shard.core.progress.letters.orders):
@@ -185,6 +184,7 @@ class LetterDesk:
                 for event in await self._next_portion(shard.core):
                     await shard.inject(event)
                 told = await self._tell_released(shard.core, told)
+            await asyncio.sleep(_POLL_S)
 
     async def _next_portion(self, core: ShardCore) -> tuple[HeldAgain, ...]:
         """Return what is to be stepped next of what is held; the shard ignores a portion that it has had."""

@@ -212,6 +212,7 @@ def test_a_record_that_crashes_a_stage_is_taken_and_a_held_key_goes_on_where_it_
     run.start("feedback")
     feed.trades(10)
     eventually("decisions after a crash", lambda: effect_count(run.dsn) == 90, run, 60)
+    eventually("the end of what waited", lambda: _statuses(run) == ["OPEN"] + ["RELEASED"] * 10, run, 30)
     assert set(run.stop_all().values()) == {0}
     assert recomputed(run, "experts") > 60, "both partitions are past what was taken"
     assert recomputed(run, "decider") == 90
@@ -219,8 +220,11 @@ def test_a_record_that_crashes_a_stage_is_taken_and_a_held_key_goes_on_where_it_
     audit = dlq(run, "audit")
     assert [row["action"] for row in audit if row["action"] != "RELEASED"] == ["STEP_HELD", "TAKE", "TAKE"]
     assert (audit[0]["detail"]["stepped"], audit[0]["detail"]["ended"]) == (10, True)
-    statuses = [row["status"] for row in dlq(run, "ls", "--topic", DECISION.name)]
-    assert sorted(statuses) == ["OPEN"] + ["RELEASED"] * 10
+
+
+def _statuses(run: ToyRun) -> list[str]:
+    """Return how the letters of the decisions stand."""
+    return sorted(row["status"] for row in dlq(run, "ls", "--topic", DECISION.name))
 
 
 def _refused_by(run: ToyRun) -> list[str]:
