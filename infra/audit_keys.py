@@ -51,11 +51,7 @@ class AuditKeys:
 
 
 def load_keys(path: Path) -> AuditKeys:
-    """Return the keys of a file. Raises AuditKeysUnusable.
-
-    The file must be its reader's alone; like libpq with a client key, a file of root's may be readable by a group,
-    which is how Kubernetes mounts a secret for a process that is not root.
-    """
+    """Return the keys of a file. Raises AuditKeysUnusable, also for a file that is not private."""
     try:
         with path.open(encoding="ascii") as file:
             status = os.fstat(file.fileno())
@@ -66,8 +62,7 @@ def load_keys(path: Path) -> AuditKeys:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise AuditKeysUnusable(f"The audit's keys {path} cannot be read: {_reason(error)}.") from error
-    forbidden = _OTHERS if status.st_uid == 0 and os.geteuid() != 0 else _OTHERS | _GROUP
-    if status.st_mode & forbidden:
+    if not is_private(status.st_mode, status.st_uid, os.geteuid()):
         mode = stat.S_IMODE(status.st_mode)
         raise AuditKeysUnusable(f"The audit's keys {path} are open to others (mode {mode:04o}): chmod 600 {path}.")
     by_id: dict[str, bytes] = {}
@@ -80,6 +75,15 @@ def load_keys(path: Path) -> AuditKeys:
     if not by_id:
         raise AuditKeysUnusable(f"The audit's keys {path} hold no key: `tradermind audit new-key {path}` makes one.")
     return AuditKeys(by_id, next(reversed(by_id)))
+
+
+def is_private(mode: int, owner: int, reader: int) -> bool:
+    """Tell whether a file of this mode and owner may hold a secret of a reader; both are user ids.
+
+    It must be its owner's alone; as with libpq's client keys, one of root's may also be read by the group of a reader
+    who is not root, which is how Kubernetes mounts a secret.
+    """
+    return not mode & (_OTHERS if owner == 0 and reader != 0 else _OTHERS | _GROUP)
 
 
 def add_key(path: Path, key_id: str) -> AuditKeys:

@@ -213,6 +213,8 @@ def _anchors(given: Path | None, settings: AuditSettings) -> list[Anchor] | None
 def _settings(dsn: str | None, run: Path | None) -> AuditSettings:
     """Return where keys and anchors lie: as the run says of itself, else as the settings do."""
     run_file = (LATEST_RUN if run is None else run) / "run.json"
+    if dsn is None and run is not None and not run_file.exists():
+        raise RecordUnreachable(f"There is no run in {run}: {run_file} does not exist.")
     if dsn is None and run_file.exists():
         try:
             overrides = read_run_file(run_file)["overrides"]
