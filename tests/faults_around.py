@@ -140,7 +140,8 @@ AROUND = (
     Fault(slow_the_network, Place.WIRED),
     Fault(fill_the_databases_disk, Place.SMALL_DATABASE),
     Fault(fill_the_brokers_disk, Place.SMALL_BROKER, may_end=BROKER_AWAY),
-    Fault(give_no_more_memory, may_end=("MemoryError",)),
+    # A send that fails for want of memory is a send that failed.
+    Fault(give_no_more_memory, may_end=("MemoryError", BROKER_AWAY[0])),
     # A jump ahead while one starts is a time-out to a client that waits by the wall clock: it is started again.
     Fault(set_the_clock, Place.OWN_CLOCK, may_end=("No Kafka broker answers",)),
 )
