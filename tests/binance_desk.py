@@ -29,10 +29,10 @@ CONFIG = ExecutionConfig(
     limits={"main": wide_limits("alpha", price_collar="0.9")},
     submit_limit_ns=200 * NS_PER_MS,
     ack_timeout_ns=300 * NS_PER_MS,
-    receive_window_ns=500 * NS_PER_MS,
+    receive_window_ns=1_000 * NS_PER_MS,
     query_backoff_ns=(50 * NS_PER_MS, 100 * NS_PER_MS, 200 * NS_PER_MS),
 )
-QUICK = {"recv_window_ms": 300, "clock_skew_max_ms": 150, "clock_interval_ms": 5_000, "request_timeout_ms": 250}
+QUICK = {"recv_window_ms": 400, "clock_skew_max_ms": 500, "clock_interval_ms": 5_000, "request_timeout_ms": 400}
 
 
 class BinanceDesk:

@@ -63,7 +63,8 @@ def plain(value: int) -> str:
 class KnownOrders:
     """The orders of ours that this process has sent or asked about. Of those that are over the newest are kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, ended_kept: int = _ENDED_KEPT) -> None:
+        self._ended_kept = ended_kept
         self._orders: dict[str, KnownOrder] = {}
         self._ended: dict[str, None] = {}
 
@@ -87,7 +88,7 @@ class KnownOrders:
         """Note that an order may be over; the oldest of those that are is forgotten."""
         if order.ended:
             self._ended.setdefault(order.order_id)
-            if len(self._ended) > _ENDED_KEPT:
+            if len(self._ended) > self._ended_kept:
                 oldest = next(iter(self._ended))
                 del self._ended[oldest], self._orders[oldest]
 

@@ -13,6 +13,8 @@ from binance_venue_server import Script
 from schemas.orders import OrderStatus, ReportKind, SubmitRequested
 from schemas.values import NS_PER_S, OrderType, Side, TimeInForce, units
 
+pytestmark = pytest.mark.slow
+
 
 def _run(test: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(asyncio.wait_for(test(), 30))
@@ -54,7 +56,7 @@ def test_an_order_that_never_arrived_is_closed_only_when_it_no_longer_can(fault:
             desk.approve("o1")
             await desk.final("o1")
             assert desk.status("o1") is OrderStatus.NOT_SENT
-            assert time.monotonic() - began > 0.5, "given up while the venue might still have taken it"
+            assert time.monotonic() - began > 1.0, "given up while the venue might still have taken it"
             assert ReportKind.REJECTED not in _kinds(desk, "o1")
             assert desk.server.during_pause == 0
 
@@ -193,7 +195,7 @@ def test_a_sender_that_was_stalled_after_taking_the_time_is_refused_by_the_venue
     async def test() -> None:
         async with trading() as desk:
             taken_ns = time.time_ns()
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(0.5)
             await desk.client.submit(_submit("late", taken_ns), epoch=1, now_ns=taken_ns)
             assert desk.server.of_client("late") == []
             assert [params for method, _, params in desk.server.requests if method == "POST"], "it did reach the venue"
@@ -246,7 +248,7 @@ def test_the_limits_are_never_overrun_and_cancels_keep_their_part() -> None:
     _run(test)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_whatever_befalls_the_truth_is_told(seed: int) -> None:
     """Thirty orders and their cancels, with faults thrown at each step; `trading` compares everything at the end."""
     dice = random.Random(seed)
@@ -261,7 +263,7 @@ def test_whatever_befalls_the_truth_is_told(seed: int) -> None:
             cut_on=[dice.choice(["NEW", "TRADE", "CANCELED"]) for _ in range(6)],
             tell_twice=bool(seed % 2),
         )
-        async with trading(script, request_timeout_ms=100) as desk:
+        async with trading(script, request_timeout_ms=200) as desk:
             names = [f"{seed}-{number}" for number in range(30)]
             for name in names:
                 await desk.calm()
