@@ -74,7 +74,8 @@ def test_after_a_restore_positions_are_the_exchanges_and_no_order_was_doubled(
 
     run.start_all()
     run.until("our books to be the exchange's", lambda: _positions(run) == _positions_there(run), 60)
-    run.until("a denial for the level", lambda: run.count("order_verdicts WHERE 'LEVEL' = ANY(reasons)") > 0, 60)
+    denied = "order_verdicts WHERE 'REDUCE_ONLY' = ANY(reasons)"
+    run.until("a denial of what would not reduce", lambda: run.count(denied) > 0, 60)
     lifted = _cli(run, "risk", "ACTIVE", "--account", "main", "--reason", "looked at", "--dsn", run.dsn)
     assert lifted.returncode == 0, lifted.stderr
     run.until("orders after the person lifted it", _more_orders(run, 4))
