@@ -203,8 +203,9 @@ def _refuse_ahead(
         return
     source, known = readers[0].source, [offset for offset in checkpoints if offset is not None]
     if any(standings.get((shard.hosting.name, shard.key), NO_STANDING).progress for shard in readers):
+        stands = max(known, default=0)
         sentence = (
-            f"Postgres was set back: the checkpoint of {source} stands at offset {max(known, default=0)} of {lane_of(*slot)}, but"
+            f"Postgres was set back: the checkpoint of {source} stands at offset {stands} of {lane_of(*slot)}, but"
             f" it had come to {place.committed} before. {_CURE}"
         )
     else:
