@@ -65,6 +65,7 @@ class Script:
     queries: list[str] = field(default_factory=list)
     trades: list[str] = field(default_factory=list)
     open_orders: list[str] = field(default_factory=list)
+    all_orders: list[str] = field(default_factory=list)
     subscriptions: list[int] = field(default_factory=list)
     cut_on: list[str] = field(default_factory=list)
     tell_twice: bool = False
@@ -141,6 +142,7 @@ class BinanceVenueServer:
             ("DELETE", "/api/v3/order", self._cancel, "cancels", 1),
             ("GET", "/api/v3/order", self._order, "queries", 4),
             ("GET", "/api/v3/openOrders", self._open_orders, "open_orders", 6),
+            ("GET", "/api/v3/allOrders", self._all_orders, "all_orders", 20),
             ("GET", "/api/v3/myTrades", self._trades, "trades", 5),
         ]
         for method, path, answer, kind, weight in routes:
@@ -408,6 +410,13 @@ class BinanceVenueServer:
         listed = [item for item in self.orders if item.order.live and item.instrument.symbol == params["symbol"]]
         return [self._found(item) for item in listed]
 
+    async def _all_orders(self, params: dict[str, str], fault: str) -> Any:
+        del fault
+        await self._advance()
+        of_symbol = [item for item in self.orders if item.instrument.symbol == params["symbol"]]
+        later = [item for item in of_symbol if item.number >= int(params["orderId"])]
+        return [self._found(item) for item in later[: int(params["limit"])]]
+
     def _found(self, listed: Listed) -> dict[str, Any]:
         return {
             "symbol": listed.instrument.symbol,
@@ -426,10 +435,13 @@ class BinanceVenueServer:
 
     async def _trades(self, params: dict[str, str], fault: str) -> Any:
         await self._advance()
-        listed = next((item for item in self.orders if item.number == int(params["orderId"])), None)
-        first = int(params.get("fromId", "0"))
-        fills = [] if listed is None else [fill for fill in listed.order.fills if _trade_id(fill) >= first]
-        return [_trade(listed, fill) for fill in fills[: -1 if fault == "behind" else None] if listed is not None]
+        asked = params.get("orderId")
+        of_symbol = (item for item in self.orders if item.instrument.symbol == params["symbol"])
+        orders = [item for item in of_symbol if asked is None or item.number == int(asked)]
+        first, most = int(params.get("fromId", "0")), int(params["limit"])
+        trades = [(listed, fill) for listed in orders for fill in listed.order.fills if _trade_id(fill) >= first]
+        trades.sort(key=lambda pair: _trade_id(pair[1]))
+        return [_trade(*pair) for pair in trades[: -1 if fault == "behind" else most]]
 
     async def _advance(self) -> None:
         await self._tell(self.core.advance(time.time_ns())[0])
