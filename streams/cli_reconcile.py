@@ -5,22 +5,28 @@ Exit codes: 0 no difference, 1 each difference is listed with both sides, 2 the 
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 import typer
 from psycopg import IsolationLevel
 from rich.console import Console
 
+from infra.feeds.binance.parse import SPOT
 from infra.postgres.queries import Connection
-from infra.postgres.queries_statement import book_faults, our_statement
-from infra.settings import SettingsError, load_settings
+from infra.postgres.queries_statement import EVERYWHERE, AtVenue, book_faults, our_statement, sent_orders
+from infra.settings import Settings, SettingsError, load_settings
 from infra.venues.account import AccountReader
+from infra.venues.account_binance import BinanceAccountReader
 from infra.venues.account_compare import Difference, compared, differences
 from infra.venues.account_simulated import SimulatedAccountReader
+from infra.venues.binance.credentials import read_credentials
+from infra.venues.binance.profiles import addresses_of
 from infra.venues.simulated import VenueUnreachable
+from schemas.values import NS_PER_S
 from streams.cli_record import (
     LATEST_RUN,
     DsnOption,
@@ -36,11 +42,21 @@ from streams.processes import settings_of_run
 
 _COLUMNS: Final = "what name field ours theirs"
 _ROUND_S: Final = 0.5
+_CLOCKS_APART_NS: Final = 2 * NS_PER_S
+
+
+class Asked(NamedTuple):
+    """One venue: its name for people, whom to ask, which instruments are its, and whether it has ended."""
+
+    name: str
+    reader: AccountReader
+    at_venue: AtVenue = EVERYWHERE
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """One comparison: what was compared, what differs from the venue, and where our own tables disagree."""
+    """One comparison: with whom, how many things of each kind, and what differs."""
 
     venue: str
     counts: dict[str, int | None]
@@ -69,9 +85,9 @@ def reconcile(
     """Compare orders, fills, positions, cash, fees and funding with the venue: difference 0, or each of them."""
     with one_sentence():
         try:
-            named, reader, ended = _reader(venue, run, settings)
             with opened_record(dsn, run) as connection:
-                done = settled(connection, named, reader, 0 if ended else settle)
+                asked = _venues(connection, venue, run, settings)
+                done = settled(connection, asked, 0 if all(one.ended for one in asked) else settle)
         except VenueUnreachable as error:
             typer.echo(str(error), err=True)
             raise typer.Exit(2) from error
@@ -82,7 +98,7 @@ def reconcile(
     raise typer.Exit(1 if done.found else 0)
 
 
-def settled(connection: Connection, venue: str, reader: AccountReader, settle_s: float) -> Reconciled:
+def settled(connection: Connection, venues: Sequence[Asked], settle_s: float) -> Reconciled:
     """Compare until a comparison finds nothing or ``settle_s`` are over; return the last. Raises VenueUnreachable.
 
     What the venue has done and we have not heard of yet is a difference of the moment, and gone in the next; what has
@@ -91,31 +107,65 @@ def settled(connection: Connection, venue: str, reader: AccountReader, settle_s:
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
     limit = time.monotonic() + settle_s
     while True:
-        theirs = asyncio.run(reader.account_statement())
-        with connection.transaction():
-            ours, faults = our_statement(connection), book_faults(connection)
-        done = Reconciled(venue, compared(ours, theirs), faults + differences(ours, theirs))
+        done = _compared(connection, venues)
         if not done.found or time.monotonic() >= limit:
             return done
         time.sleep(_ROUND_S)
 
 
-def _reader(venue: str | None, run: Path | None, settings: Path | None) -> tuple[str, AccountReader, bool]:
-    """Return what to ask, by name, and whether it has ended: then its record is asked, which holds all it ever did."""
+def _compared(connection: Connection, venues: Sequence[Asked]) -> Reconciled:
+    stated = [asyncio.run(one.reader.account_statement()) for one in venues]
+    counts: dict[str, int | None] = {}
+    with connection.transaction():
+        found = book_faults(connection)
+        for one, theirs in zip(venues, stated, strict=True):
+            ours = our_statement(connection, one.at_venue)
+            found += differences(ours, theirs)
+            for name, count in compared(ours, theirs).items():
+                before = counts.get(name)
+                counts[name] = count if before is None else before + (count or 0)
+    return Reconciled(", ".join(one.name for one in venues), counts, found)
+
+
+def _venues(connection: Connection, venue: str | None, run: Path | None, settings: Path | None) -> list[Asked]:
+    """Return whom to ask: the simulated exchange, and Binance for its instruments where it is configured."""
     directory = run if run is not None else LATEST_RUN
     run_file = directory / "run.json"
+    known = settings_of_run(run_file, settings) if run_file.exists() else load_settings(settings)
+    asked = _binance(connection, known)
+    elsewhere = AtVenue(without=(SPOT,) if asked else ())
     if venue is not None:
-        return venue, SimulatedAccountReader(venue), False
-    of_a_run = run_file.exists()
-    venue = (settings_of_run(run_file, settings) if of_a_run else load_settings(settings)).venue.url
-    if venue is None:
+        return [Asked(venue, SimulatedAccountReader(venue), elsewhere)]
+    if known.venue.url is not None:
+        asked.append(_simulated(known.venue.url, directory, elsewhere))
+    if not asked:
         raise SettingsError("No venue is known here: start a run, set venue.url, or name the venue with --venue.")
-    reader = SimulatedAccountReader(venue)
+    return asked
+
+
+def _simulated(url: str, directory: Path, at_venue: AtVenue) -> Asked:
+    """An exchange that has ended is asked by its record, which holds all that it ever did."""
+    reader = SimulatedAccountReader(url)
     record = directory / RECORD_NAME
-    if of_a_run and record.exists() and not _answers(reader):
-        name = str(msgspec.json.decode((directory / "exchange.json").read_bytes())["name"])
-        return f"{record} (the exchange has ended)", EndedExchange(record, name), True
-    return venue, reader, False
+    if not record.exists() or _answers(reader):
+        return Asked(url, reader, at_venue)
+    name = str(msgspec.json.decode((directory / "exchange.json").read_bytes())["name"])
+    return Asked(f"{record} (the exchange has ended)", EndedExchange(record, name), at_venue, ended=True)
+
+
+def _binance(connection: Connection, known: Settings) -> list[Asked]:
+    """What was there before our first order is not ours to explain; two seconds allow for the clocks' difference."""
+    if known.venues.binance is None or known.feed.kind == "capture":
+        return []
+    at_venue = AtVenue(only=(SPOT,))
+    accounts, first_ns = sent_orders(connection, at_venue)
+    if first_ns is None:
+        return []
+    terms = known.venues.binance
+    network = addresses_of(terms), read_credentials(terms.api_key_file, terms.secret_file)
+    instruments = [item for item in known.instrument_events().values() if item.venue == SPOT]
+    reader = BinanceAccountReader(terms, network, instruments, accounts, first_ns - _CLOCKS_APART_NS)
+    return [Asked(f"Binance ({network[0].profile})", reader, at_venue)]
 
 
 def _answers(reader: AccountReader) -> bool:

@@ -4,6 +4,7 @@ Cash comes from the ledger, not from the fills that are compared beside it: so o
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
@@ -13,19 +14,30 @@ from infra.venues.account_compare import Difference
 from schemas.orders import OrderStatus
 from schemas.values import ZERO, Side, notional, units
 
-_ORDERS: Final = (
-    "SELECT order_id, account, instrument, side, quantity, filled_quantity, status, limit_price FROM orders ORDER BY 1"
-)
-_FILLS: Final = """
-    SELECT fill_id, order_id, account, instrument, side, price, quantity, fee, fee_currency, realised_pnl
-    FROM fills ORDER BY fill_id
+_AT_VENUE: Final = """
+    (%(only)s::text[] IS NULL OR split_part(instrument, ':', 1) = ANY(%(only)s))
+    AND NOT split_part(instrument, ':', 1) = ANY(%(without)s::text[])
 """
-_POSITIONS: Final = "SELECT account, instrument, sum(quantity) AS quantity FROM positions GROUP BY 1, 2"
-_LEDGER: Final = """
+_ORDERS_OF: Final = """
+    SELECT order_id, account, instrument, side, quantity, filled_quantity, status, limit_price
+    FROM orders WHERE {at_venue} ORDER BY 1
+"""
+_FILLS_OF: Final = """
+    SELECT fill_id, order_id, account, instrument, side, price, quantity, fee, fee_currency, realised_pnl
+    FROM fills WHERE {at_venue} ORDER BY fill_id
+"""
+_POSITIONS_OF: Final = """
+    SELECT account, instrument, sum(quantity) AS quantity FROM positions WHERE {at_venue} GROUP BY 1, 2
+"""
+_LEDGER_OF: Final = """
     SELECT account, split_part(ledger_account, '/', 1) AS name, split_part(ledger_account, '/', 2) AS part, asset,
         sum(amount) AS amount
-    FROM ledger GROUP BY 1, 2, 3, 4
+    FROM ledger WHERE {at_venue} GROUP BY 1, 2, 3, 4
 """
+_SENT_OF: Final = "SELECT order_id, account, decided_at_ns FROM orders WHERE {at_venue}"
+_ORDERS, _FILLS, _POSITIONS, _LEDGER, _SENT = (
+    query.format(at_venue=_AT_VENUE) for query in (_ORDERS_OF, _FILLS_OF, _POSITIONS_OF, _LEDGER_OF, _SENT_OF)
+)
 _MARGINED: Final = "SELECT instrument, multiplier, quote_currency FROM instruments WHERE funding_interval_ns > 0"
 _FAULTS: Final = {
     "ledger entry": """
@@ -57,10 +69,26 @@ _FAULTS: Final = {
 }
 
 
-def our_statement(connection: Connection) -> AccountStatement:
-    """Return what our record says of all accounts."""
-    fills = connection.execute(_FILLS).fetchall()
-    ledger = connection.execute(_LEDGER).fetchall()
+@dataclass(frozen=True, slots=True)
+class AtVenue:
+    """Which instruments are meant, by what stands before their colon: ``only`` these (None: all), ``without`` those."""
+
+    only: tuple[str, ...] | None = None
+    without: tuple[str, ...] = ()
+
+    def values(self) -> dict[str, Any]:
+        """Return the query parameters by name."""
+        return {"only": None if self.only is None else list(self.only), "without": list(self.without)}
+
+
+EVERYWHERE: Final = AtVenue()
+
+
+def our_statement(connection: Connection, at_venue: AtVenue = EVERYWHERE) -> AccountStatement:
+    """Return what our record says of all accounts at a venue."""
+    where = at_venue.values()
+    fills = connection.execute(_FILLS, where).fetchall()
+    ledger = connection.execute(_LEDGER, where).fetchall()
     fees, funding = _sums(ledger, ("expense", "fees")), _sums(ledger, ("expense", "funding"))
     cash = _sums(ledger, ("cash", ""))
     for name, amount in funding.items():
@@ -68,16 +96,22 @@ def our_statement(connection: Connection) -> AccountStatement:
     for name, amount in _margined(connection, fills).items():
         cash[name] = cash.get(name, ZERO) - amount
     return AccountStatement(
-        orders=tuple(_order(row) for row in connection.execute(_ORDERS).fetchall()),
+        orders=tuple(_order(row) for row in connection.execute(_ORDERS, where).fetchall()),
         fills=tuple(_fill(row) for row in fills),
         positions={
             f"{row['account']}|{row['instrument']}": units(row["quantity"])
-            for row in connection.execute(_POSITIONS).fetchall()
+            for row in connection.execute(_POSITIONS, where).fetchall()
         },
         cash=cash,
         fees=fees,
         funding=funding,
     )
+
+
+def sent_orders(connection: Connection, at_venue: AtVenue) -> tuple[dict[str, str], int | None]:
+    """Return order id -> account of all orders at a venue, and when the first was decided (ns); None without any."""
+    rows = connection.execute(_SENT, at_venue.values()).fetchall()
+    return {row["order_id"]: row["account"] for row in rows}, min((row["decided_at_ns"] for row in rows), default=None)
 
 
 def book_faults(connection: Connection) -> list[Difference]:
@@ -98,7 +132,10 @@ def trial_balance(connection: Connection) -> list[Row]:
             "asset": row["asset"],
             "amount": _plain(row["amount"]),
         }
-        for row in sorted(connection.execute(_LEDGER).fetchall(), key=lambda row: [str(row[name]) for name in row])
+        for row in sorted(
+            connection.execute(_LEDGER, EVERYWHERE.values()).fetchall(),
+            key=lambda row: [str(row[name]) for name in row],
+        )
     ]
 
 

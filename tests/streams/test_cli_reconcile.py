@@ -33,6 +33,7 @@ from streams.exchange_statement import EndedExchange, statement_of
 RUNNER = CliRunner()
 APP = Typer()
 APP.command()(reconcile)
+ROOT = Path(__file__).resolve().parents[2]
 TOLD = (OrderEvent, Fill, Position, AccountMark)
 
 
@@ -172,6 +173,29 @@ def test_what_the_venue_has_and_we_have_not_is_found(day: tuple[str, Path, Tradi
     (directory / "exchange.record").write_bytes(encode_batch(state, changes, {}))
     (found,) = _told(directory)["differences"]
     assert (found["what"], found["name"], found["ours"]) == ("order", "stranger", None)
+
+
+def test_what_was_sent_to_binance_is_compared_with_binance_by_the_settings(
+    day: tuple[str, Path, Trading], tmp_path: Path
+) -> None:
+    """Binance cannot be reached here, and is asked only once an order of ours is its: then nothing is said."""
+    dsn, directory, trading = day
+    toml = (ROOT / "tradermind.toml").read_text()
+    keys = {name: tmp_path / name for name in ("key", "secret")}
+    for file in keys.values():
+        file.write_text("x" * 64)
+        file.chmod(0o600)
+    section = f'[venues.binance]\napi_key_file = "{keys["key"]}"\nsecret_file = "{keys["secret"]}"\n'
+    settings = tmp_path / "settings.toml"
+    settings.write_text(f'{toml}\n{section}rest_url = "http://127.0.0.1:9"\n')
+    ours = ["--settings", str(settings), "--json"]
+    assert json.loads(_ask(directory, *ours).stdout)["difference"] == 0
+    order = next(iter(trading.venue.state.orders))
+    with psycopg.connect(dsn) as connection:
+        connection.execute("UPDATE orders SET instrument = 'BINANCE:BTCUSDT' WHERE order_id = %s", (order,))
+    away = _ask(directory, *ours)
+    assert (away.exit_code, away.stdout) == (2, "")
+    assert away.stderr.startswith("Binance ")
 
 
 def test_without_a_venue_or_a_database_it_ends_with_2_and_one_sentence(
