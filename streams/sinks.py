@@ -85,6 +85,7 @@ class Sink:
 
     What is handed over while a transaction is under way shares the next one, so many topics with little on each
     cost few commits. A database that is away is waited for, up to ``patience_s``; then psycopg's error is raised.
+    ``stages`` are those that anybody runs, None for all: no letter is left to one that nobody does.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Sink:
         self._codec = codec
         self._influx = influx
         self._patience_s = patience_s
+        self._stages = stages
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._projections: Projections | None = None
         self._waiting: list[_Work] = []
@@ -143,12 +145,22 @@ class Sink:
             try:
                 work.events.append((record, self._codec.decode(record.topic, record.value, record.headers)))
             except BadRecord as refusal:
-                work.outcome.refused.append((record, _left_to_its_stage(record.topic, refusal)))
+                work.outcome.refused.append((record, self._left_to_its_stage(record.topic, refusal)))
             except UnknownRecordType:
                 if TOPICS[record.topic].money:
                     raise
                 work.outcome.skipped += 1
         return work
+
+    def _left_to_its_stage(self, topic: str, refusal: BadRecord) -> BadRecord:
+        """Return the refusal as one whose dead letter is another's, where a stage reads the same bytes and refuses them.
+
+        A schema may be registered between its reading and ours, so that such a refusal is ours to tell, too.
+        """
+        readers = [name for name in readers_of(TOPICS[topic]) if self._stages is None or name in self._stages]
+        if not readers or refusal.reason in OF_THE_REGISTRY:
+            return refusal
+        return LeftToStage(refusal.reason, refusal.detail, readers)
 
     async def _write_waiting(self) -> None:
         works, self._waiting = self._waiting, []
@@ -255,17 +267,6 @@ def dead_letter_row(record: SinkRecord) -> DeadLetterRow:
         held_since=facts.get("held.since"),
         held_number=_whole(facts.get("held.number"), 2**63),
     )
-
-
-def _left_to_its_stage(topic: str, refusal: BadRecord) -> BadRecord:
-    """Return the refusal as one whose dead letter is another's, where a stage reads the same bytes and refuses them.
-
-    A schema may be registered between its reading and ours, so that such a refusal is ours to tell, too.
-    """
-    readers = readers_of(TOPICS[topic])
-    if not readers or refusal.reason in OF_THE_REGISTRY:
-        return refusal
-    return LeftToStage(refusal.reason, refusal.detail, readers)
 
 
 def _facts(headers: Iterable[tuple[str, bytes]]) -> dict[str, str]:

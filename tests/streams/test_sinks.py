@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import cast
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -52,11 +52,11 @@ def record_of(event: Event, offset: int = 0) -> Record:
     return Record(topic.name, CODEC.encode(topic.name, event), offset)
 
 
-def sink_to(dsn: str, work: Callable[[Sink], Awaitable[None]], **options: float) -> None:
+def sink_to(dsn: str, work: Callable[[Sink], Awaitable[None]], **options: Any) -> None:
     """Run ``work`` with a sink and close it."""
 
     async def run() -> None:
-        sink = Sink(dsn, CODEC, **options)  # type: ignore[arg-type]
+        sink = Sink(dsn, CODEC, **options)
         try:
             await work(sink)
         finally:
@@ -109,6 +109,13 @@ def test_a_record_that_cannot_be_read_is_refused_with_its_reason_and_the_rest_is
     assert record is garbage
     assert refusal.reason is DeadLetterReason.MALFORMED
     assert isinstance(refusal, LeftToStage), "the stages that read the topic make the dead letter"
+    unread: list[SinkOutcome] = []
+
+    async def alone(sink: Sink) -> None:
+        unread.append(await sink.handle([garbage]))
+
+    sink_to(records, alone, stages=("risk",))
+    assert not isinstance(unread[0].refused[0][1], LeftToStage), "nobody runs voting, so the sinks make it"
     assert row_counts(records)["votes"] == 1
 
 
