@@ -45,6 +45,7 @@ class BinanceAccountReader:
         instruments: Iterable[InstrumentDefined],
         accounts: Mapping[str, str],
         since_ns: int = 0,
+        *,
         page: int = _PAGE_MAX,
     ) -> None:
         self._page = page
