@@ -146,7 +146,7 @@ def _sinks(settings: Settings, engine: EngineSettings) -> StageHosting:
         target = LineFiles(influx.directory or settings.run.directory / "influx")
     audit = audit_chain(settings.audit)
     writer = InfluxWriter(target, queue_events=influx.queue_events)
-    sink = Sink(engine.dsn, engine.codec, writer, audit=audit)
+    sink = Sink(engine.dsn, engine.codec, writer, audit=audit, stages=WORKERS)
 
     async def handle(records: Sequence[RawRecord]) -> Sequence[tuple[RawRecord, BadRecord]]:
         return (await sink.handle(records)).refused

@@ -7,7 +7,7 @@ offsets on only after ``handle`` has returned.
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -95,6 +95,7 @@ class Sink:
         influx: InfluxWriter | None = None,
         patience_s: float = 60.0,
         audit: AuditChain | None = None,
+        stages: Collection[str] | None = None,
     ) -> None:
         self._audit = audit
         self._dsn = dsn
@@ -153,7 +154,7 @@ class Sink:
         return work
 
     def _left_to_its_stage(self, topic: str, refusal: BadRecord) -> BadRecord:
-        """Return the refusal as one whose dead letter is another's, where a stage reads the same bytes and refuses them.
+        """Return the refusal as one whose dead letter is another's, where a stage refuses the same bytes.
 
         A schema may be registered between its reading and ours, so that such a refusal is ours to tell, too.
         """
