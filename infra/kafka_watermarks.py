@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from infra.kafka import BrokerUnreachable, Security, Slot, client_settings
 
@@ -29,3 +30,19 @@ def watermarks(bootstrap: str, slots: Iterable[Slot], security: Security | None 
     if missing:
         raise BrokerUnreachable(f"The Kafka broker at {bootstrap} does not tell what {missing[0][0]} holds.")
     return {slot: (int(start), int(end)) for slot, (start, end) in found.items()}
+
+
+def topic_ids(bootstrap: str, names: Iterable[str], security: Security | None = None) -> dict[str, str]:
+    """Return topic -> the id that Kafka gave it when it was made: one that was made anew has another.
+
+    Raises BrokerUnreachable. The embedded broker gives no ids, and does not answer.
+    """
+    wanted = sorted(set(names))
+    if not wanted:
+        return {}
+    admin = AdminClient(client_settings(bootstrap, security))
+    asked = admin.describe_topics(TopicCollection(wanted), request_timeout=_ANSWER_S)
+    try:
+        return {name: str(future.result(timeout=2 * _ANSWER_S).topic_id) for name, future in asked.items()}
+    except (KafkaException, TimeoutError) as error:
+        raise BrokerUnreachable(f"The Kafka broker at {bootstrap} does not describe its topics ({error}).") from error

@@ -188,6 +188,7 @@ def without_lanes(row: ShardRow, topics: frozenset[str]) -> ShardRow:
         lane: end for lane, end in progress.output_ends.items() if lane.rpartition("/")[0] not in topics
     }
     progress.silent = {}
+    progress.topic_ids = {name: known for name, known in progress.topic_ids.items() if name not in topics}
     return replace(row, progress=msgspec.msgpack.encode(progress))
 
 

@@ -197,7 +197,7 @@ def at_the_end(
         progress.next_offsets[lane] = end
     outputs = output_slots(hosting, partitions)
     progress.output_ends = {lane_of(*slot): ranges[slot][1] for slot in outputs if slot in ranges}
-    progress.silent = {}
+    progress.silent, progress.topic_ids = {}, {}
     stands = replace(
         row,
         epoch=begun.era,

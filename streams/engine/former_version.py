@@ -7,7 +7,7 @@ steps the records again, for its state, and keeps silent on each output lane as 
 import logging
 from typing import Final
 
-from infra.kafka import log_ends, log_ranges
+from infra.kafka_watermarks import watermarks
 from infra.postgres.checkpoints import Checkpoint, RunFacts
 from schemas.event import ORDINALS_PER_OFFSET
 from streams.engine.lane import lane_of, output_lanes
@@ -26,11 +26,11 @@ def is_other_version(checkpoint: Checkpoint, facts: RunFacts) -> bool:
 def silence_former_outputs(core: ShardCore, partition: int, engine: EngineSettings) -> None:
     """Note per output lane the highest input offset whose outputs lie there already. Blocks while it reads."""
     progress, read = core.progress, (core.shard.rpartition("/")[0], partition)
-    first, last = log_ranges(engine.bootstrap, [read], engine.security)[read]
+    first, last = watermarks(engine.bootstrap, [read], engine.security)[read]
     if progress.next_offsets.get(lane_of(*read), first) >= last:
         return  # Nothing is stepped a second time: what was sent of it lies before the checkpoint.
     lanes = output_lanes(core.hosting, partition, engine.instrument_partitions)
-    for (topic, number), end in log_ends(engine.bootstrap, lanes, engine.security).items():
+    for (topic, number), (_, end) in watermarks(engine.bootstrap, lanes, engine.security).items():
         known = progress.output_ends.get(lane_of(topic, number), 0)
         if known >= end:
             continue

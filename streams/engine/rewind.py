@@ -17,7 +17,7 @@ import psycopg
 
 from infra.kafka import Slot, topic_partitions
 from infra.kafka_remake import committed_offsets
-from infra.kafka_watermarks import watermarks
+from infra.kafka_watermarks import topic_ids, watermarks
 from infra.postgres.checkpoints import DatabaseGone
 from infra.postgres.patient_store import CLAIM_FOR_S
 from infra.postgres.restores import NO_STANDING, Standing, read_standings
@@ -31,8 +31,6 @@ from streams.engine.shard import Progress
 
 _PAUSE_S: Final = 0.5
 _READERS: Final = 8
-Cleared = dict[tuple[str, str], dict[str, int]]
-"""(stage, shard) -> output lane -> the offset below which nothing of it is unknown to its checkpoint."""
 _CURE: Final = "Let nothing go on before `tradermind restore` has been run (docs/restore.md)."
 
 
@@ -43,6 +41,11 @@ class Hosted:
     hosting: StageHosting
     key: str
     inputs: tuple[Slot, ...]
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """Its stage and shard."""
+        return self.hosting.name, self.key
 
     @property
     def source(self) -> str:
@@ -57,6 +60,18 @@ class GroupPlace:
     committed: int | None
     end: int
     checkpoints: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """What was found to be in order, for the shard's progress to keep, so that the next look begins there.
+
+    ``output_ends``: output lane -> the offset below which nothing is unknown to the checkpoint. ``topic_ids``: of the
+    topics that it reads.
+    """
+
+    output_ends: Mapping[str, int]
+    topic_ids: Mapping[str, str]
 
 
 def group_is_ahead(place: GroupPlace) -> bool:
@@ -107,11 +122,11 @@ class RewindCheck:
         self._engine = engine
         self._group = group
 
-    async def refuse_rewound(self, shards: Sequence[Hosted]) -> Cleared:
-        """Return up to where each output lane is known to hold nothing that its shard does not know of.
+    async def refuse_rewound(self, shards: Sequence[Hosted]) -> dict[tuple[str, str], Cleared]:
+        """Return for each (stage, shard) what is in order.
 
-        Who keeps it looks from there the next time, and not at the whole log of a lane that it never wrote. Raises
-        WorkerFailed (2) when the database is behind Kafka for any of these shards; DatabaseGone.
+        Raises WorkerFailed (2) when the database is behind Kafka for any of these shards, or one of their topics is
+        not the one that was read before; DatabaseGone.
         """
         deadline = time.monotonic() + CLAIM_FOR_S
         while shards:
@@ -124,7 +139,7 @@ class RewindCheck:
             await asyncio.sleep(_PAUSE_S)
         return {}
 
-    def _look(self, shards: Sequence[Hosted]) -> Cleared:
+    def _look(self, shards: Sequence[Hosted]) -> dict[tuple[str, str], Cleared]:
         engine = self._engine
         there = topic_partitions(engine.bootstrap, engine.security)
         inputs = sorted({slot for shard in shards for slot in shard.inputs if slot[1] < there.get(slot[0], 0)})
@@ -137,13 +152,17 @@ class RewindCheck:
         }
         # Kafka first, then the database: see above. What a former holder sends after that is not looked at.
         committed = committed_offsets(engine.bootstrap, self._group, inputs, engine.security) if inputs else {}
+        # Only Kafka's own topics have ids: the embedded broker is made afresh with its database, and keeps nothing.
+        ids = {} if engine.embedded else topic_ids(engine.bootstrap, {topic for topic, _ in inputs}, engine.security)
         ranges = watermarks(engine.bootstrap, {*inputs, *outputs}, engine.security)
         with psycopg.connect(engine.dsn, connect_timeout=5, autocommit=True) as connection:
             standings = read_standings(connection, sorted({shard.hosting.name for shard in shards}))
+        for shard in shards:
+            _refuse_made_anew(shard, standings.get(shard.name, NO_STANDING), ids)
         for slot in inputs:
             _refuse_ahead(slot, shards, GroupPlace(committed.get(slot), ranges[slot][1], ()), standings)
         tails = [
-            (shard, slot, standings.get((shard.hosting.name, shard.key), NO_STANDING), ranges[slot])
+            (shard, slot, standings.get(shard.name, NO_STANDING), ranges[slot])
             for shard in shards
             if sends_after_commit(shard.hosting)
             for slot in output_slots(shard.hosting, engine.instrument_partitions)
@@ -151,10 +170,15 @@ class RewindCheck:
         ]
         with ThreadPoolExecutor(_READERS) as pool:
             list(pool.map(lambda tail: self._refuse_unknown_records(*tail), tails))
-        cleared: Cleared = {}
+        ends: dict[tuple[str, str], dict[str, int]] = {}
         for shard, slot, _, kept in tails:
-            cleared.setdefault((shard.hosting.name, shard.key), {})[lane_of(*slot)] = kept[1]
-        return cleared
+            ends.setdefault(shard.name, {})[lane_of(*slot)] = kept[1]
+        return {
+            shard.name: Cleared(
+                ends.get(shard.name, {}), {topic: ids[topic] for topic, _ in shard.inputs if topic in ids}
+            )
+            for shard in shards
+        }
 
     def _refuse_unknown_records(self, shard: Hosted, slot: Slot, standing: Standing, kept: tuple[int, int]) -> None:
         """Raise WorkerFailed for a record of our own, past the output end that the checkpoint knows, above it."""
@@ -196,13 +220,12 @@ def _refuse_ahead(
 ) -> None:
     readers = [shard for shard in shards if slot in shard.inputs]
     checkpoints = tuple(
-        progress_of(standings.get((shard.hosting.name, shard.key), NO_STANDING)).next_offsets.get(lane_of(*slot))
-        for shard in readers
+        progress_of(standings.get(shard.name, NO_STANDING)).next_offsets.get(lane_of(*slot)) for shard in readers
     )
     if not group_is_ahead(GroupPlace(place.committed, place.end, checkpoints)):
         return
     source, known = readers[0].source, [offset for offset in checkpoints if offset is not None]
-    if any(standings.get((shard.hosting.name, shard.key), NO_STANDING).progress for shard in readers):
+    if any(standings.get(shard.name, NO_STANDING).progress for shard in readers):
         stands = max(known, default=0)
         sentence = (
             f"Postgres was set back: the checkpoint of {source} stands at offset {stands} of {lane_of(*slot)}, but"
@@ -214,6 +237,17 @@ def _refuse_ahead(
             f" before: it was lost or set back, or it is another run's. {_CURE}"
         )
     raise WorkerFailed(sentence, 2)
+
+
+def _refuse_made_anew(shard: Hosted, standing: Standing, ids: Mapping[str, str]) -> None:
+    known = progress_of(standing).topic_ids
+    for topic, _ in shard.inputs:
+        if topic in ids and known.get(topic, ids[topic]) != ids[topic]:
+            raise WorkerFailed(
+                f"Topic {topic} is not the one that {shard.source} has read: it was deleted and made anew under its"
+                " checkpoint, so records are missing. Bring the topic back, or begin anew with an empty database.",
+                2,
+            )
 
 
 def _unknown_record(source: str, slot: Slot, offset: int, position: tuple[int, int]) -> str:

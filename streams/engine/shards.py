@@ -57,7 +57,7 @@ class Shards:
         self.assigned: frozenset[TP] = frozenset()
         self.facts: RunFacts
         self.sender: Sender
-        self.cleared: Cleared = {}
+        self.cleared: Mapping[tuple[str, str], Cleared] = {}
         self._engine = engine
         self._hostings = {hosting.name: hosting for hosting in hostings}
         self._holder = holder
@@ -84,7 +84,9 @@ class Shards:
             shard = OneTopicShard(core, store, self.facts, self.sender, engine.checkpoint_interval_s)
         shard.snapshots = SnapshotPlan(engine.snapshot_interval_s, snapshot_hours(hosting))
         await shard.take_up(checkpoint)
-        core.progress.output_ends |= self.cleared.get((hosting.name, key), {})
+        if (cleared := self.cleared.get((hosting.name, key))) is not None:
+            core.progress.output_ends |= cleared.output_ends
+            core.progress.topic_ids |= cleared.topic_ids
         if not durable and partition is not None and is_other_version(checkpoint, self.facts):
             await asyncio.to_thread(silence_former_outputs, core, partition, engine)
             tell_change(core, checkpoint, self.facts)

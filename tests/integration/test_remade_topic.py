@@ -18,7 +18,10 @@ def marks(run: ToyRun) -> int:
 
 @pytest.mark.kafka
 @pytest.mark.slow
-def test_a_topic_made_anew_under_a_checkpoint_ends_with_2(real_kafka: RealKafka, database: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("meanwhile", [20, 150], ids=["shorter than it was", "grown past the checkpoint"])
+def test_a_topic_made_anew_under_a_checkpoint_ends_with_2(
+    real_kafka: RealKafka, database: str, tmp_path: Path, meanwhile: int
+) -> None:
     migrate(database)
     run = ToyRun(real_kafka.bootstrap, database, tmp_path, {}, instances=True)
     with fresh_topics(real_kafka.bootstrap):
@@ -27,9 +30,9 @@ def test_a_topic_made_anew_under_a_checkpoint_ends_with_2(real_kafka: RealKafka,
         eventually("all marks", lambda: marks(run) == 100, run)
         assert run.stop_all() == {"experts": 0}
     with fresh_topics(real_kafka.bootstrap):
-        Feed(real_kafka.bootstrap).trades(20)
+        Feed(real_kafka.bootstrap).trades(meanwhile)
         again = run.start("experts")
         assert exit_code(again, 60) == 2
-        assert "records are missing" in text_of(again)
+        assert "was deleted and made anew under its checkpoint, so records are missing" in text_of(again)
         assert "Traceback" not in text_of(again)
         assert marks(run) == 0, "nothing was made of records that are not its own"

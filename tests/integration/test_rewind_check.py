@@ -49,7 +49,7 @@ class Scene:
     def engine(self) -> EngineSettings:
         """What a worker would be told."""
         facts: dict[str, Any] = {"settings_hash": "toy", "code_version": "1", "codec": CODEC}
-        return EngineSettings(bootstrap=self.bootstrap, dsn=self.dsn, instrument_partitions=2, **facts)
+        return EngineSettings(bootstrap=self.bootstrap, dsn=self.dsn, instrument_partitions=2, embedded=True, **facts)
 
     def checkpoint(self, progress: Progress | None) -> None:
         """Put the decider's checkpoint where it shall be, or nowhere."""
@@ -71,7 +71,7 @@ class Scene:
 
     def look(self) -> Cleared:
         """Do what a worker does before it claims."""
-        return asyncio.run(RewindCheck(self.engine, "tradermind.decider").refuse_rewound([DECIDER]))
+        return asyncio.run(RewindCheck(self.engine, "tradermind.decider").refuse_rewound([DECIDER]))["decider", "0"]
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def _progress(read: int, numbered: int, end: int) -> Progress:
 def test_what_is_in_flight_is_no_rewind_and_what_the_database_has_forgotten_is(scene: Scene) -> None:
     scene.checkpoint(_progress(WRITTEN, WRITTEN, WRITTEN))
     # The next time it looks from there: not at the whole of a log, say, in which it has never written.
-    assert scene.look()["decider", "0"][DECISIONS] == WRITTEN
+    assert scene.look().output_ends[DECISIONS] == WRITTEN
     scene.checkpoint(_progress(WRITTEN, WRITTEN, 0))
     scene.look()
     scene.checkpoint(_progress(WRITTEN, WRITTEN + 5, 7))
