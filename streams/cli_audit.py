@@ -40,7 +40,8 @@ from streams.processes import read_run_file
 
 app = typer.Typer(no_args_is_help=True, help="The signed audit: verify, show, new-key, reseal, retention.")
 _SHOWN: Final = 20
-_CONTENT_SHOWN: Final = 100
+_CONTENT_SHOWN: Final = 400
+_MAC_SHOWN: Final = 16
 
 StreamOption = Annotated[str | None, typer.Option("--stream", help=f"One of {', '.join(STREAMS)} (default: all).")]
 KeysOption = Annotated[Path | None, typer.Option("--keys", help="The file of keys (default audit.key_file).")]
@@ -107,8 +108,8 @@ def show(
         print_json([row | {"content": _parsed(row["content"])} for row in listed])
         return
     for row in listed:
-        row |= {"mac": row["mac"][:12], "content": row["content"][:_CONTENT_SHOWN], "key": row["key_id"]}
-    print_rows(listed, ("ordinal", "kind", "event_id", "key", "mac", "content"), "", Console())
+        said = f"{row['ordinal']} {row['kind']} {row['event_id']}, key {row['key_id']}, mac {row['mac'][:_MAC_SHOWN]}"
+        typer.echo(f"{said}\n    {row['content'][:_CONTENT_SHOWN]}")
 
 
 @app.command(name="new-key")

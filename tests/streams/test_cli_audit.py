@@ -101,7 +101,9 @@ def test_what_cannot_be_verified_ends_with_2_and_one_sentence(audit: tuple[str, 
 def test_show_prints_rows_and_as_json_what_was_signed(audit: tuple[str, Path]) -> None:
     shown = ask(audit, "show", "--stream", "orders", "--from", "2", "--to", "3")
     assert shown.exit_code == 0, shown.output
-    assert [line.split()[:2] for line in shown.stdout.splitlines()[1:]] == [["2", "OrderEvent"], ["3", "OrderEvent"]]
+    lines = shown.stdout.splitlines()
+    assert [line.split()[:2] for line in lines[::2]] == [["2", "OrderEvent"], ["3", "OrderEvent"]]
+    assert all(line.startswith('    {"key":') for line in lines[1::2])
     rows = json.loads(ask(audit, "show", "--stream", "orders", "--from", "5", "--json").stdout)
     assert [row["ordinal"] for row in rows] == [5]
     assert rows[0]["content"]["event_id"] == f"{5:032x}"

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from infra.postgres.migrate import migrate
 from infra.postgres.projections import Projections
+from schemas.dead_letters import BadRecord
 from schemas.decisions import Decision
 from schemas.opinions import Vote
 from schemas.orders import Fill
@@ -25,7 +26,7 @@ from streams.engine.dead_letter import ERRORS
 from streams.engine.handler import HandlerShard
 from streams.engine.lane import lane_of
 from streams.engine.letter_desk import LetterDesk
-from streams.engine.ports import EngineSettings, RawRecord, WorkerFailed
+from streams.engine.ports import EngineSettings, RawRecord, StageHosting, StageKind, WorkerFailed
 from streams.engine.sending import Sender
 from streams.sinks import dead_letter_row
 
@@ -165,6 +166,24 @@ def test_a_record_that_breaks_one_topic_is_laid_to_no_other(database: str) -> No
     first, second = asyncio.run(scenario())
     assert isinstance(first, psycopg.errors.UndefinedTable)
     assert second == []
+
+
+def test_what_is_no_records_fault_is_laid_to_none() -> None:
+    batches: list[int] = []
+
+    async def tampered(records: Sequence[RawRecord]) -> Sequence[tuple[RawRecord, BadRecord]]:
+        batches.append(len(records))
+        raise WorkerFailed("The audit was changed.")
+
+    async def scenario() -> None:
+        hosting = StageHosting(name="sinks", topics=(), kind=StageKind.HANDLER, handle=tampered)
+        shard = HandlerShard(hosting, lane_of(ACCOUNT_EVENT.name, 0), 0, Sender(SimpleNamespace(producer=MemoryLog())))
+        await shard.offer(_records(ACCOUNT_EVENT, b"a", b"b", b"c", b"d"))
+        await shard.run()
+
+    with pytest.raises(WorkerFailed, match=r"^The audit was changed\.$"):
+        asyncio.run(scenario())
+    assert batches == [4], "it is not halved in search of a record"
 
 
 def test_what_cannot_be_taken_of_the_sinks_is_one_sentence(database: str) -> None:
