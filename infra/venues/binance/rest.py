@@ -32,6 +32,7 @@ from schemas.values import NS_PER_MS
 TROUBLE: Final = (aiohttp.ClientError, TimeoutError, OSError)
 NO_SUCH_ORDER: Final = -2013
 ARCHIVED: Final = -2026
+NO_ANSWER: Final = "no answer"
 DUPLICATE: Final = "Duplicate order sent."
 _TIME_OUT_OF_WINDOW: Final = -1021
 _TOO_MANY_ORDERS: Final = -1015
@@ -170,7 +171,7 @@ class BinanceRest:
                 return self._judge(response.status, response.headers, body)
         except TROUBLE as error:
             # Only the kind of failure: a message may quote the address, and the address the signature.
-            return Answer(Outcome.UNKNOWN, why=f"no answer: {type(error).__name__}")
+            return Answer(Outcome.UNKNOWN, why=f"{NO_ANSWER}: {type(error).__name__}")
 
     def _judge(self, status: int, headers: Mapping[str, str], body: bytes) -> Answer:
         venue_ns = self._clock.venue_ns(self._now())

@@ -1,15 +1,15 @@
 """What must be known of the venue before an order may leave, and stay known: its clock, its rules, its limits."""
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final, TypeVar
 
 from infra.settings_venues import BinanceSettings
 from infra.venues.binance.budget import Budget
 from infra.venues.binance.clock import VenueClock
 from infra.venues.binance.filters import FiltersUnusable, SymbolRules, check_definition, rules_of
 from infra.venues.binance.orders import symbol_of
-from infra.venues.binance.rest import BinanceRest
+from infra.venues.binance.rest import NO_ANSWER, BinanceRest
 from infra.venues.simulated import VenueUnreachable
 from schemas.market import InstrumentDefined
 
@@ -17,6 +17,8 @@ _LOOKS: Final = 3
 _RULES_EVERY: Final = 20
 _STEP_S: Final = 0.2
 _DOUBTED_S: Final = 1.0
+_TRIES: Final = 3
+_Found = TypeVar("_Found")
 
 
 class Upkeep:
@@ -53,7 +55,7 @@ class Upkeep:
                 check_definition(self.rules[symbol], instrument)
             except FiltersUnusable as error:
                 raise VenueUnreachable(str(error)) from None
-        account, why = await self._rest.account()
+        account, why = await _patiently(self._rest.account)
         if account is None:
             raise VenueUnreachable(f"Binance does not take our key: {why or 'its answer cannot be read'}.")
         if not account.canTrade:
@@ -81,7 +83,8 @@ class Upkeep:
 
     async def _read_rules(self) -> str | None:
         """Read limits and rules; return why they could not be."""
-        info, why = await self._rest.exchange_info(sorted(self._instruments))
+        symbols = sorted(self._instruments)
+        info, why = await _patiently(lambda: self._rest.exchange_info(symbols))
         if info is None:
             return why or "the answer cannot be read"
         try:
@@ -93,3 +96,14 @@ class Upkeep:
             settings = self._settings
             self._rest.budget = Budget(info.rateLimits, float(settings.weight_share), float(settings.cancel_reserve))
         return None
+
+
+async def _patiently(ask: Callable[[], Awaitable[tuple[_Found | None, str]]]) -> tuple[_Found | None, str]:
+    """Ask again, some times, when there was no answer at all; return the last answer, or why there is none."""
+    found, why = await ask()
+    for _ in range(_TRIES - 1):
+        if found is not None or not why.startswith(NO_ANSWER):
+            break
+        await asyncio.sleep(_STEP_S)
+        found, why = await ask()
+    return found, why

@@ -69,7 +69,7 @@ async def _first(reports: AsyncIterator[VenueReport], *kinds: ReportKind) -> Ven
         (Script(skew_ms=5_000), "Binance cannot be traded on: the clocks are up to"),
         (Script(can_trade=False), "The Binance account of our key may not trade"),
         (Script(changed_filters={"PRICE_FILTER": {"minPrice": "0", "maxPrice": "0", "tickSize": "0.3"}}), "tick_size"),
-        (Script(subscriptions=[-2015] * 99), "was not ready within 2 s: the subscription was refused: -2015"),
+        (Script(subscriptions=[-2015] * 99), "was not ready within 0.6 s: the subscription was refused: -2015"),
         (Script(weight_limit=0), "Binance cannot be traded on: the venue's clock is not known"),
     ],
 )
@@ -77,7 +77,7 @@ def test_a_venue_that_is_not_as_it_must_be_is_not_traded_on(script: Script, sent
     async def test() -> None:
         async with running_binance(script) as (_, url):
             with pytest.raises(VenueUnreachable) as refused:
-                await client_for(url).start(2.0)
+                await client_for(url).start(0.6)
             assert sentence in str(refused.value)
             assert KEY not in str(refused.value) and SECRET not in str(refused.value)
 

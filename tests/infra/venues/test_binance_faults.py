@@ -208,7 +208,9 @@ def test_a_clock_that_runs_away_stops_orders_until_it_is_right_again() -> None:
         async with trading() as desk:
             desk.server.script.skew_ms = 2_000
             desk.approve("o1")
+            began = time.monotonic()
             await desk.final("o1")
+            assert time.monotonic() - began < 3.5, "it has waited for its next look at the clock, in 5 s"
             assert desk.status("o1") is OrderStatus.NOT_SENT
             # The refusal has made the adapter look at the clock: it is too far off, and nothing more is sent.
             desk.approve("o2")

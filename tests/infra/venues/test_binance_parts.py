@@ -21,8 +21,17 @@ from infra.venues.binance.credentials import Credentials, read_credentials
 from infra.venues.binance.filters import FiltersUnusable, check_definition, refusal, rules_of
 from infra.venues.binance.orders import KnownOrders, NotSupported, order_type_of, parameters_of, plain
 from infra.venues.binance.profiles import CONFIRMATION, PRODUCTION, TESTNET, addresses_of, is_real
-from infra.venues.binance.reports import KnownOrder, of_event, of_placed
-from infra.venues.binance.wire import Placed, RateLimit, SocketMessage, SymbolFound, UserEvent, decode
+from infra.venues.binance.reports import KnownOrder, of_event, of_placed, of_status
+from infra.venues.binance.wire import (
+    OrderFound,
+    Placed,
+    RateLimit,
+    SocketMessage,
+    SymbolFound,
+    TradeFound,
+    UserEvent,
+    decode,
+)
 from schemas.orders import QueryRequested, ReportKind, SubmitRequested
 from schemas.values import NS_PER_MS, NS_PER_S, Liquidity, OrderType, Side, TimeInForce, units
 
@@ -342,6 +351,31 @@ def test_each_thing_is_told_once_whoever_says_it() -> None:
 )
 def test_every_end_of_an_order_is_told_for_what_it_is(changes: dict[str, str], kind: ReportKind | None) -> None:
     assert [report.kind for report in of_event(_order(), _event(**changes))] == ([] if kind is None else [kind])
+
+
+def _found(status: str, executed: str) -> OrderFound:
+    return OrderFound("ETHBTC", 7, "o1", "1.0", executed, status, "BUY", 1, 2)
+
+
+def _trade(number: int, quantity: str) -> TradeFound:
+    return TradeFound("ETHBTC", number, 7, "0.1", quantity, "0.0001", "ETH", 1499405658657, True, False)
+
+
+@pytest.mark.parametrize("status", ["EXPIRED", "FILLED", "PARTIALLY_FILLED", "CANCELED"])
+def test_a_status_without_all_of_its_fills_says_nothing(status: str) -> None:
+    order = _order()
+    assert of_status(order, _found(status, "0.5"), [_trade(1, "0.4")], NOW, "id") is None
+    assert (order.fills, order.ended, order.filled) == (set(), False, 0)
+    whole = of_status(order, _found(status, "0.5"), [_trade(1, "0.4"), _trade(2, "0.1")], NOW, "id")
+    assert whole is not None and [fill.fill_id for fill in whole.fills] == ["ETHBTC-1", "ETHBTC-2"]
+    assert (whole.filled_quantity, order.ended) == (units("0.5"), status != "PARTIALLY_FILLED")
+
+
+def test_an_answer_that_the_stream_has_overtaken_takes_nothing_back() -> None:
+    order = _order()
+    list(of_event(order, _event(x="TRADE", X="FILLED", l="1", L="0.1", z="1", n="0", N="ETH", t=77)))
+    assert of_status(order, _found("NEW", "0"), [], NOW, "id") is not None
+    assert (order.fills, order.ended, order.filled) == ({77}, True, units("1"))
 
 
 def test_orders_that_are_over_are_forgotten_oldest_first() -> None:
