@@ -18,6 +18,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from infra.settings_audit import AuditSettings
+from infra.settings_costs import CostTables
 from infra.settings_limits import LimitSettings
 from infra.settings_registry import RegistrySettings
 from infra.settings_sections import (
@@ -94,6 +95,7 @@ class Settings(Section):
     strategies: dict[str, StrategySettings] = Field(min_length=1)
     instruments: dict[str, InstrumentSettings] = Field(min_length=1)
     limits: LimitSettings = LimitSettings()
+    costs: CostTables = {}
     _origins: dict[KeyPath, str] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="before")
@@ -124,11 +126,14 @@ class Settings(Section):
             for instrument in strategy.instruments:
                 if instrument != "*":
                     _known(f"strategies.{name}.instruments", instrument, self.instruments)
-        for instrument in self.feed.instruments:
-            _known("feed.instruments", instrument, self.instruments)
-        for scope, names in (("account", self.accounts), ("instrument", self.instruments)):
-            for name in getattr(self.limits, scope):
-                _known(f"limits.{scope}", name, names)
+        for place, named, names in (
+            ("feed.instruments", self.feed.instruments, self.instruments),
+            ("costs", self.costs, self.instruments),
+            ("limits.account", self.limits.account, self.accounts),
+            ("limits.instrument", self.limits.instrument, self.instruments),
+        ):
+            for name in named:
+                _known(place, name, names)
         if (self.feed.kind == "capture") != (self.run.clock == "capture"):
             raise ValueError("run.clock must be 'capture' for feed.kind 'capture', and 'wall' for any other feed")
         for name in self.accounts:

@@ -6,16 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from agents.costs.estimate import CostPrior
-from infra.settings import SettingsError, load_settings
+from infra.settings import load_settings
+from infra.settings_costs import read_costs
 from schemas.values import NS_PER_S
 from streams.composition import Run, compose
+from streams.cost_priors import priors_of
 from streams.demo.plan import DemoPlan
 from streams.sentences import one_sentence
 
@@ -30,14 +30,16 @@ def backtest(
     seed: Annotated[int, typer.Option(min=0)] = 7,
     settings: Annotated[Path | None, typer.Option("--settings")] = None,
     costs: Annotated[
-        Path | None, typer.Option("--costs", help="What trading has cost before: a file of `tca --write`.")
+        Path | None, typer.Option("--costs", help="What trading has cost: a file of `tca --write`.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Run every stage in this process over a feed: trades, net P&L, costs, drawdown."""
     plan = DemoPlan(directory=Path(".run"), settings_file=settings, feed=feed, policy=policy, seed=seed)
     with one_sentence():
-        run = replace(compose(load_settings(settings, plan.overrides())), cost_priors=cost_priors(costs))
+        run = compose(load_settings(settings, plan.overrides()))
+        if costs is not None:
+            run = replace(run, cost_priors=priors_of(read_costs(costs)))
         began = time.perf_counter()
         report = _with_progress(run, seconds)
         elapsed_s = time.perf_counter() - began
@@ -50,18 +52,6 @@ def backtest(
         shown = ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
         table.add_row(name.replace("_", " "), shown or "none")
     Console().print(table)
-
-
-def cost_priors(file: Path | None) -> dict[str, CostPrior]:
-    """Return what a file of ``tca --write`` says. Raises SettingsError."""
-    if file is None:
-        return {}
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=dict[str, CostPrior])
-    except OSError as error:
-        raise SettingsError(f"The costs {file} cannot be read: {error.strerror}.") from error
-    except msgspec.DecodeError as error:
-        raise SettingsError(f"The costs {file} are not what `tradermind tca --write` writes: {error}.") from error
 
 
 def _with_progress(run: Run, seconds: float) -> Any:

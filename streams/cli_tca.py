@@ -8,16 +8,17 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import msgspec
 import typer
 from rich.console import Console
 
 from agents.costs.estimate import HORIZON_NS, CostEstimate
 from infra.postgres.queries_costs import CostsAsked, finished_orders
+from infra.settings_costs import costs_as_toml
 from schemas.values import NS_PER_S
 from streams.cli_record import DsnOption, JsonOption, RunOption, answer, print_json
 from streams.cli_tables import print_rows
-from streams.order_costs import estimates, grouped, measure, priors
+from streams.cost_priors import settings_of
+from streams.order_costs import estimates, grouped, measure
 
 _COLUMNS: Final = "orders measured filled delay drift spread impact fees opportunity total total_bp paid_bp currency"
 _ESTIMATE: Final = "instrument fills excess_bp fee_bp impact_coefficient"
@@ -42,7 +43,7 @@ def tca(
         float, typer.Option("--horizon-s", min=0.1, max=3600, help="How long after a fill the mid is looked at.")
     ] = HORIZON_NS / NS_PER_S,
     write: Annotated[
-        Path | None, typer.Option("--write", help="Write the estimates to a file that a backtest takes as --costs.")
+        Path | None, typer.Option("--write", help="Write the estimates as sections of the settings.")
     ] = None,
     dsn: DsnOption = None,
     run: RunOption = None,
@@ -55,7 +56,7 @@ def tca(
     unmeasured = Counter(item.why_not for item in measured if item.why_not is not None)
     found = estimates(measured)
     if write is not None:
-        write.write_bytes(msgspec.json.format(msgspec.json.encode(priors(found)), indent=1) + b"\n")
+        write.write_text(costs_as_toml(settings_of(found)))
     if as_json:
         told = {"horizon_s": horizon, "rows": rows, "unmeasured": dict(unmeasured)}
         print_json(told | {"estimates": {name: item._asdict() for name, item in found.items()}})

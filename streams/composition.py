@@ -38,6 +38,7 @@ from infra.settings import Settings, SettingsError
 from infra.settings_sections import StrategySettings
 from schemas.market import InstrumentDefined
 from schemas.values import NS_PER_MS, NS_PER_S, OrderType, units
+from streams.cost_priors import priors_of
 
 SIMULATED_VENUE: Final = "SIM"
 EXTERNAL_VENUE: Final = "EXT"
@@ -48,7 +49,7 @@ EXTERNAL_VENUE: Final = "EXT"
 class Run:
     """A run as its stages see it: the settings and its instruments, of which ``fed`` have a feed of ours.
 
-    ``cost_priors``: what the decider believes of costs before the first fill, from a former run (a backtest's file).
+    ``cost_priors``: what the decider believes of costs before the first fill.
     """
 
     settings: Settings
@@ -79,7 +80,8 @@ def compose(settings: Settings) -> Run:
     external = {name: item for name, item in known.items() if item.venue == EXTERNAL_VENUE}
     if not instruments:
         raise SettingsError("feed: none of the instruments that the feed has is left.")
-    run = Run(settings, dict(sorted((instruments | external).items())), capture, frozenset(instruments))
+    every = dict(sorted((instruments | external).items()))
+    run = Run(settings, every, capture, frozenset(instruments), priors_of(settings.costs))
     for name in STAGES:
         try:
             build_stage(run, name)

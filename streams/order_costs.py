@@ -1,11 +1,11 @@
 """Rows of the record as measured orders, grouped; and the estimates that they lead to."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from agents.costs.estimate import HALF_LIFE_FILLS, PRIOR_FILLS, CostEstimate, CostPrior, FillCost, fitted
+from agents.costs.estimate import CostEstimate, CostPrior, FillCost, fitted
 from agents.costs.shortfall import PARTS, MeasuredFill, MeasuredOrder, Shortfall, shortfall, total_of
 from infra.postgres.queries import Row, json_ready
 from schemas.values import Side, units
@@ -82,19 +82,6 @@ def estimates(measured: Iterable[Measured]) -> dict[str, CostEstimate]:
         if item.cost is not None and item.fills:
             by_instrument.setdefault(item.row["instrument"], []).append(item)
     return {name: _fitted(items) for name, items in sorted(by_instrument.items())}
-
-
-def priors(found: Mapping[str, CostEstimate]) -> dict[str, CostPrior]:
-    """Return what a later run may begin with: worth as many fills as it was learnt from, within the half-life."""
-    return {
-        name: CostPrior(
-            excess=item.excess,
-            fee=item.fee,
-            impact_coefficient=item.impact_coefficient,
-            fills=min(PRIOR_FILLS + item.fills, HALF_LIFE_FILLS),
-        )
-        for name, item in found.items()
-    }
 
 
 def _fitted(items: Sequence[Measured]) -> CostEstimate:

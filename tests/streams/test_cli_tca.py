@@ -14,16 +14,19 @@ from money_events import ONE, PERP, SPOT, T0, approved, decision, fill, instrume
 from typer import Typer
 from typer.testing import CliRunner, Result
 
-from agents.costs.estimate import CostPrior
 from agents.costs.shortfall import PARTS
 from infra.postgres.migrate import migrate
 from infra.postgres.projections import Projections
+from infra.settings import SettingsError, load_settings
+from infra.settings_costs import read_costs
 from schemas.event import Event
 from schemas.orders import ExecType, OrderStatus
 from schemas.values import NS_PER_MS, NS_PER_S, Side
-from streams.cli_backtest import cost_priors as read_costs
 from streams.cli_tca import tca
+from streams.composition import compose
+from streams.cost_priors import priors_of
 
+ROOT = Path(__file__).resolve().parents[2]
 RUNNER = CliRunner()
 APP = Typer()
 APP.command()(tca)
@@ -146,18 +149,33 @@ def test_instruments_and_strategies_are_sums_and_can_be_chosen(record: str) -> N
     assert "impact coefficient" in shown
 
 
-def test_the_estimates_are_those_of_the_decider_and_a_backtest_reads_them(record: str, tmp_path: Path) -> None:
-    file = tmp_path / "costs.json"
+def test_the_estimates_are_those_of_the_decider_and_settings_take_them(record: str, tmp_path: Path) -> None:
+    file = tmp_path / "costs.toml"
     told = _told(record, "--write", str(file))
     estimate = told["estimates"][PERP]
     # One fill: slip 9 basis points, of which 1 was quoted; twenty fills' worth of belief in 0.
     assert estimate["excess"] == pytest.approx(0.0008 / 21)
     assert estimate["fee"] == pytest.approx((20 * 0.0004 + 0.00015) / 21)
     assert estimate["impact_coefficient"] > 0
-    priors = read_costs(file)
-    assert priors[PERP] == CostPrior(
-        excess=estimate["excess"], fee=estimate["fee"], impact_coefficient=estimate["impact_coefficient"], fills=21.0
-    )
+    believed = priors_of(read_costs(file))[PERP]
+    assert believed.fills == 21.0
+    for name in ("excess", "fee", "impact_coefficient"):
+        assert getattr(believed, name) == pytest.approx(estimate[name], abs=1e-12)
+    whole = tmp_path / "settings.toml"
+    whole.write_text((ROOT / "tradermind.toml").read_text() + file.read_text())
+    assert compose(load_settings(whole)).cost_priors[PERP] == believed
+
+
+def test_a_costs_file_that_is_not_one_is_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "costs.toml"
+    for content, told in (("fills = 1", "costs"), ('[costs."SIM:BTCUSD"]\nfee = 1\nfills = 2', "fee"), ("[", "TOML")):
+        file.write_text(content)
+        with pytest.raises(SettingsError, match=told):
+            read_costs(file)
+    unknown = tmp_path / "settings.toml"
+    unknown.write_text((ROOT / "tradermind.toml").read_text() + '[costs."SIM:NONE"]\nfee = 0.0001\nfills = 2\n')
+    with pytest.raises(SettingsError, match="SIM:NONE"):
+        load_settings(unknown)
 
 
 def test_a_record_without_orders_ends_with_1_and_no_record_with_2(database: str) -> None:
