@@ -93,6 +93,7 @@ class Sink:
         dsn: str,
         codec: Codec,
         influx: InfluxWriter | None = None,
+        *,
         patience_s: float = 60.0,
         audit: AuditChain | None = None,
         stages: Collection[str] | None = None,
