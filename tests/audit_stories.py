@@ -9,10 +9,10 @@ import psycopg
 from every_event import example
 from psycopg.rows import dict_row
 
-from infra.audit_keys import AuditKeys
-from infra.postgres.audit_anchors import Anchor, AnchorFile
+from infra.audit_keys import ANCHORS_NAME, KEYS_NAME, AuditKeys, load_keys
+from infra.postgres.audit_anchors import Anchor, AnchorFile, read_anchors
 from infra.postgres.audit_chain import AuditChain
-from infra.postgres.audit_record import ORDERS, START, AuditRow, Entry, Head, sealed_head, signed_row
+from infra.postgres.audit_record import ORDERS, START, STREAMS, AuditRow, Entry, Head, sealed_head, signed_row
 from infra.postgres.audit_verify import StreamReport, Verifier, read_rows
 from infra.postgres.projections import Projections
 from schemas.event import Event
@@ -42,10 +42,31 @@ def write(dsn: str, *batches: Sequence[Event], keys: AuditKeys = KEYS, anchors: 
     return asyncio.run(run())
 
 
-def verified(dsn: str, stream: str = ORDERS, keys: AuditKeys = KEYS, anchors: Sequence[Anchor] = ()) -> StreamReport:
-    """Return what the verifier says of a stream."""
+def verified(
+    dsn: str, stream: str = ORDERS, keys: AuditKeys = KEYS, anchors: Sequence[Anchor] = (), first: int = 1
+) -> StreamReport:
+    """Return what the verifier says of a stream from a row on."""
     with psycopg.connect(dsn, autocommit=True, row_factory=dict_row) as connection:
-        return Verifier(connection, keys, anchors).verify(stream)
+        return Verifier(connection, keys, anchors).verify(stream, first)
+
+
+def assert_it_holds_the_record(dsn: str, run: Path) -> None:
+    """The audit of a run is sound by its keys and anchors, and has exactly the events that the tables have."""
+    keys, anchors = load_keys(run / KEYS_NAME), read_anchors(run / ANCHORS_NAME)
+    reports = [verified(dsn, stream, keys, anchors) for stream in STREAMS]
+    assert [report.finding for report in reports] == [None] * len(STREAMS)
+    assert sum(report.anchors for report in reports) > 0
+    with psycopg.connect(dsn) as connection:
+        unequal = connection.execute(
+            "SELECT coalesce(a.event_id, r.event_id) FROM ("
+            "   SELECT event_id::text FROM audit_rows WHERE kind NOT IN ('commands', 'dead_letter_actions',"
+            "       'topic_rescales', 'restores')) AS a FULL JOIN ("
+            "   SELECT event_id::text FROM order_events UNION ALL SELECT event_id FROM fills"
+            "   UNION ALL SELECT event_id FROM order_verdicts UNION ALL SELECT event_id FROM decisions"
+            "   UNION ALL SELECT event_id FROM command_events UNION ALL SELECT event_id FROM model_releases) AS r"
+            " USING (event_id) WHERE a.event_id IS NULL OR r.event_id IS NULL LIMIT 5"
+        ).fetchall()
+    assert unequal == []
 
 
 def anchor_file(folder: Path, *, rows: int = 1, interval_s: float = 3600.0) -> AnchorFile:

@@ -63,7 +63,7 @@ class Verifier:
         """
         began_s = time.monotonic()
         of_stream = [anchor for anchor in self._anchors if anchor.head.stream == stream]
-        anchors = {anchor.head.ordinal: anchor for anchor in of_stream if anchor.head.ordinal >= first}
+        anchors = {anchor.head.ordinal: anchor for anchor in of_stream if anchor.head.ordinal >= first - 1}
         with self._connection.transaction():
             self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             walk = _Walk(self, stream, anchors, self._head(stream))
@@ -118,6 +118,8 @@ class _Walk:
         """Return the first thing that is wrong, or None."""
         for before in self._verifier.rows(self._stream, first - 1, first - 1):
             self.mac = before.mac
+            if (wrong := self._unanchored(before)) is not None:
+                return wrong
         self.last = first - 1
         for row in self._verifier.rows(self._stream, first if first > 1 else -_MOST):
             self.rows += 1
@@ -142,13 +144,17 @@ class _Walk:
             return self._found(
                 Tampering.RECHAINED, row, f"row {row.ordinal} follows another row than the one before it"
             )
+        return self._unanchored(row)
+
+    def _unanchored(self, row: AuditRow) -> Finding | None:
         anchor = self._anchors.get(row.ordinal)
-        if anchor is not None:
-            self.met += 1
-            if anchor.head.mac != row.mac:
-                sentence = f"row {row.ordinal} is not the one that was anchored (line {anchor.line})"
-                return self._found(Tampering.RECHAINED, row, sentence)
-        return None
+        if anchor is None:
+            return None
+        self.met += 1
+        if anchor.head.mac == row.mac:
+            return None
+        sentence = f"row {row.ordinal} is not the one that was anchored (line {anchor.line})"
+        return self._found(Tampering.RECHAINED, row, sentence)
 
     def _wrong_end(self) -> Finding | None:
         beyond = max(self._anchors, default=0)

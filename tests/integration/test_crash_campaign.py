@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from audit_stories import assert_it_holds_the_record
 from campaign import Platform
 from captures import USDM_20240808
 
@@ -114,6 +115,7 @@ def test_every_worker_is_killed_in_turn_and_all_at_once(platform: StartPlatform)
     _assert_one_order_and_one_outcome_per_intent(run)
     _assert_books_equal_the_exchange(run)
     _assert_tables_equal_topics(run)
+    assert_it_holds_the_record(run.dsn, run.directory)
 
 
 @pytest.mark.kafka

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from audit_stories import assert_it_holds_the_record
 from captures import USDM_20240808
 
 from infra.servers.kafka_real import KafkaMissing, kafka_libraries
@@ -75,11 +76,12 @@ def _reconciled(run: Path, *, code: int) -> dict[str, Any]:
 
 
 def _reconciles_and_names_a_changed_row(run: Path, fills: int) -> None:
-    """The exchange's own record and our books differ in nothing, until somebody changes a row."""
+    """The exchange's own record and our books differ in nothing, until somebody changes a row; the audit is sound."""
     clean = _reconciled(run, code=0)
     assert (clean["difference"], clean["compared"]["fills"]) == (0, fills)
     server = start_postgres(run)
     try:
+        assert_it_holds_the_record(server.dsn, run)
         with psycopg.connect(server.dsn) as connection:
             changed = (
                 "UPDATE fills SET quantity = quantity + 0.00000001 WHERE fill_id = (SELECT min(fill_id) FROM fills)"

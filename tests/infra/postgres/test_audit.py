@@ -29,6 +29,7 @@ from infra.postgres.restores import Restore, claim_restore, finish_restore
 from schemas.codec import Codec
 from schemas.control import ControlAction
 from schemas.dead_letters import LetterAction
+from schemas.event import Event
 from schemas.opinions import Vote
 from schemas.schema_table import SchemaTable
 from schemas.topics import ACCOUNT_EVENT
@@ -276,3 +277,34 @@ def test_what_is_past_its_retention_is_counted_by_table_and_stream(records: str)
     assert (later["votes"].rows, later["votes"].oldest_ns) == (1, T0)
     assert (later["commands"].rows, later["audit orders"].rows, later["order_events"].rows) == (1, 2, 2)
     assert later["commands"].oldest_ns is not None and abs(later["commands"].oldest_ns - now_ns) < 60 * 10**9
+
+
+def test_a_sink_that_lost_its_session_in_the_middle_chains_everything_once(records: str, tmp_path: Path) -> None:
+    codec = Codec(SchemaTable.committed())
+    events = order_events(40)
+
+    def record(event: Event, offset: int) -> SimpleNamespace:
+        value = codec.encode(ACCOUNT_EVENT.name, event)
+        return SimpleNamespace(
+            topic=ACCOUNT_EVENT.name, partition=0, offset=offset, key=b"", headers=(), timestamp_ms=0, value=value
+        )
+
+    async def work() -> None:
+        sink = Sink(records, codec, audit=AuditChain(KEYS, anchor_file(tmp_path)))
+        for first in range(0, 40, 4):
+            handling = asyncio.ensure_future(
+                sink.handle([record(event, first + place) for place, event in enumerate(events[first : first + 4])])
+            )
+            await asyncio.sleep(0.055)
+            with psycopg.connect(records, autocommit=True) as connection:
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE application_name = 'tradermind sinks' AND datname = current_database()"
+                )
+            await handling
+        await sink.close()
+
+    asyncio.run(work())
+    report = verified(records, anchors=read_anchors(tmp_path / "audit.anchors"))
+    assert (report.rows, report.finding) == (40, None)
+    assert [row.event_id for row in stored(records)] == [event.event_id for event in events]

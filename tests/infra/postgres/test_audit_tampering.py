@@ -86,7 +86,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 @given(case=cases())
-@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_six_kinds_of_tampering_are_each_found_with_their_row(unguarded: str, case: Case) -> None:
     rows, head, kind, ordinal = case
     assert found(unguarded, rows, head) == (kind, ordinal)
@@ -114,3 +114,19 @@ def test_a_head_with_a_strangers_seal_is_found(unguarded: str) -> None:
 def test_two_edited_rows_side_by_side_are_edited_and_not_chained_anew(unguarded: str) -> None:
     assert found(unguarded, edited(edited(ROWS, 5, "content"), 6, "content"), HEAD) == (Tampering.EDITED, 5)
     assert found(unguarded, edited(edited(ROWS, 11, "content"), 12, "kind"), HEAD) == (Tampering.EDITED, 11)
+
+
+def test_from_a_row_on_the_rest_is_verified_and_the_row_before_must_be_the_one_that_was_anchored(
+    unguarded: str,
+) -> None:
+    changed = edited(ROWS, 3, "content")
+    replace_stream(unguarded, changed, HEAD)
+    anchor = Anchor(sealed_head(KEYS, ORDERS, 7, ROWS[6].mac), 1)
+    assert verified(unguarded, anchors=[anchor], first=8).finding is None
+    assert verified(unguarded, anchors=[anchor], first=8).rows == COUNT - 7
+    other = Anchor(sealed_head(KEYS, ORDERS, 7, ROWS[5].mac), 1)
+    finding = verified(unguarded, anchors=[other], first=8).finding
+    assert finding is not None and (finding.kind, finding.ordinal) == (Tampering.RECHAINED, 7)
+    replace_stream(unguarded, edited(ROWS, 9, "kind"), HEAD)
+    finding = verified(unguarded, first=8).finding
+    assert finding is not None and (finding.kind, finding.ordinal) == (Tampering.EDITED, 9)
