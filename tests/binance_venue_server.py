@@ -26,7 +26,8 @@ from infra.venues.binance.client import BinanceVenue
 from infra.venues.binance.credentials import Credentials
 from infra.venues.binance.profiles import addresses_of
 from infra.venues.wire import CancelBody, SubmitBody
-from schemas.market import InstrumentDefined
+from schemas.event import Event
+from schemas.market import BookSnapshot, DepthUpdate, InstrumentDefined, Trade
 from schemas.orders import CancelRequested, OrderStatus, ReportKind, SubmitRequested, VenueFill, VenueReport
 from schemas.values import NS_PER_MS, Liquidity, OrderType, Side, TimeInForce, to_decimal, units
 from streams.exchange_core import ExchangeConfig, ExchangeCore
@@ -120,6 +121,7 @@ class BinanceVenueServer:
         self._paused_until_ns = 0
         self._by_core: dict[str, Listed] = {}
         self._sockets: dict[web.WebSocketResponse, web.Request] = {}
+        self._readers: dict[web.WebSocketResponse, list[str]] = {}
         config = ExchangeConfig(
             mode="full",
             instruments=tuple(SIM_INSTRUMENTS.values()),
@@ -148,6 +150,8 @@ class BinanceVenueServer:
         for method, path, answer, kind, weight in routes:
             app.router.add_route(method, path, self._handler(answer, kind, weight))
         app.router.add_get("/ws-api/v3", self._socket)
+        app.router.add_get("/stream", self._market)
+        app.router.add_get("/api/v3/depth", self._depth)
         return app
 
     async def run(self) -> None:
@@ -333,7 +337,7 @@ class BinanceVenueServer:
             raise _Refused(-1121, "Invalid symbol.")
         now_ns, core_id = time.time_ns(), f"{client_id}#{len(self.orders)}"
         self.core.submit(SubmitBody(_request(params, core_id, instrument, now_ns), 1, now_ns))
-        reports, _ = self.core.advance(now_ns)
+        reports = await self._step(now_ns)
         order = self.core.venue.state.orders[core_id]
         if order.status is OrderStatus.REJECTED:
             await self._tell(reports)
@@ -383,7 +387,7 @@ class BinanceVenueServer:
         times = {"event_time_ns": now_ns, "available_at_ns": now_ns}
         request = CancelRequested(key="binance", order_id=listed.core_id, instrument=listed.instrument.key, **times)
         self.core.cancel(CancelBody(request, 1, now_ns))
-        reports, _ = self.core.advance(now_ns)
+        reports = await self._step(now_ns)
         await self._tell(reports)
         return {
             "symbol": listed.instrument.symbol,
@@ -444,7 +448,33 @@ class BinanceVenueServer:
         return [_trade(*pair) for pair in trades[: -1 if fault == "behind" else most]]
 
     async def _advance(self) -> None:
-        await self._tell(self.core.advance(time.time_ns())[0])
+        await self._tell(await self._step(time.time_ns()))
+
+    async def _step(self, now_ns: int) -> list[tuple[int, VenueReport]]:
+        """Let the market go on to ``now_ns`` and tell its readers; return the reports on our orders."""
+        reports, events = self.core.advance(now_ns)
+        for event in events:
+            stream = _stream_of(event)
+            for socket, wanted in tuple(self._readers.items()):
+                if stream is not None and stream["stream"] in wanted:
+                    with suppress(ConnectionError):
+                        await socket.send_json(stream)
+        return reports
+
+    async def _market(self, request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        self._readers[socket] = request.query["streams"].split("/")
+        async for _ in socket:
+            pass
+        self._readers.pop(socket, None)
+        return socket
+
+    async def _depth(self, request: web.Request) -> web.StreamResponse:
+        book = self.core.snapshot(self._instruments[request.query["symbol"]].key)
+        assert book is not None
+        bids, asks = _sides(book)
+        return web.json_response({"lastUpdateId": book.update_id, "bids": bids, "asks": asks})
 
     async def _tell(self, reports: list[tuple[int, VenueReport]]) -> None:
         for _, report in reports:
@@ -531,6 +561,27 @@ class BinanceVenueServer:
         signature = params.pop("signature")
         self._check_signature("&".join(f"{name}={params[name]}" for name in sorted(params)), signature)
         self._check_time(int(params["timestamp"]), int(params.get("recvWindow", 5000)))
+
+
+def _sides(book: BookSnapshot | DepthUpdate) -> list[list[tuple[str, str]]]:
+    sides = (book.bid_prices, book.bid_quantities), (book.ask_prices, book.ask_quantities)
+    return [[(_text(price), _text(size)) for price, size in zip(*side, strict=True)] for side in sides]
+
+
+def _stream_of(event: Event) -> dict[str, Any] | None:
+    """Return a market event of the simulated exchange as a message of a combined stream; None for what has none."""
+    symbol = event.key.partition(":")[2]
+    time_ms = event.event_time_ns // NS_PER_MS
+    if isinstance(event, DepthUpdate):
+        bids, asks = _sides(event)
+        ids = {"U": event.first_update_id, "u": event.last_update_id}
+        data = {"e": "depthUpdate", "E": time_ms, "s": symbol, **ids, "b": bids, "a": asks}
+        return {"stream": f"{symbol.lower()}@depth@100ms", "data": data}
+    if isinstance(event, Trade):
+        told = {"t": int(event.trade_id.rpartition("-")[2]), "p": _text(event.price), "q": _text(event.quantity or 0)}
+        data = {"e": "trade", "E": time_ms, "T": time_ms, "s": symbol, **told, "m": event.aggressor is Side.SELL}
+        return {"stream": f"{symbol.lower()}@trade", "data": data}
+    return None
 
 
 def _limit(kind: str, interval: str, number: int, limit: int) -> dict[str, Any]:
