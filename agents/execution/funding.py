@@ -1,4 +1,4 @@
-"""Funding as the venue charges it: its word on the account's sum, shared among the strategies, booked at a grid mark.
+"""Funding as the venue charges it: its word on the account's sum, shared among the strategies and booked.
 
 A venue charges an account for its net position in a contract; we split that by the strategies' own positions, so that
 one that is long pays one that is short. A report tells the sum since the beginning, and what is due is its difference
@@ -49,7 +49,7 @@ def shares(due: Decimal, quantities: list[int]) -> list[Decimal]:
 
 
 def charge_funding(turn: Turn, mark: MarketMark, trader: tuple[str, str]) -> tuple[Decimal, tuple[Posting, ...]]:
-    """Book what is due of one (account, strategy) at a grid mark; without a mid it waits for the next."""
+    """Book what is due of one (account, strategy), valued at a grid mark; without a mid it waits for the next."""
     name, strategy = trader
     account: AccountState | None = turn.state.get(f"account/{name}")
     position = account.positions.get(f"{strategy}|{mark.key}") if account is not None else None

@@ -3,7 +3,6 @@
 from typing import Final
 
 from agents.execution.fills import book_fill, say_fill
-from agents.execution.funding import take_funding
 from agents.execution.orders import (
     EXEC_OF_REPORT,
     EXEC_OF_STATUS,
@@ -13,6 +12,7 @@ from agents.execution.orders import (
 )
 from agents.execution.state import FinishedBucket
 from agents.execution.turn import Turn
+from agents.execution.valuation import take_charge
 from schemas.dead_letters import BadRecord, DeadLetterReason
 from schemas.decisions import DenyReason
 from schemas.orders import ExecType, OrderStatus, ReportKind, VenueFill, VenueReport
@@ -27,7 +27,7 @@ _GONE: Final = frozenset({OrderStatus.REJECTED, OrderStatus.NOT_SENT, OrderStatu
 def take_report(turn: Turn, report: VenueReport) -> None:
     """Apply one report. Raises BadRecord for an order that is not, or no longer, known, and for what is incomplete."""
     if report.kind is ReportKind.FUNDING:
-        take_funding(turn, report)
+        take_charge(turn, report)
         return
     order = turn.order(report.order_id)
     if order is None:

@@ -105,10 +105,11 @@ class AccountState(msgspec.Struct):
 
 
 class InstrumentState(msgspec.Struct):
-    """The newest mark of an instrument, and its newest known mid."""
+    """The newest mark of an instrument, its newest known mid, and the newest mark on the grid that had one."""
 
     mark: MarketMark | None = None
     mid: int | None = None
+    valued: MarketMark | None = None
 
 
 class DeskState(msgspec.Struct):

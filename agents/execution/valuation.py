@@ -1,14 +1,15 @@
 """What an account is worth at a mark, with the funding that the venue has charged by then."""
 
+from collections.abc import Iterable
 from decimal import Decimal
 
-from agents.execution.funding import charge_funding
+from agents.execution.funding import charge_funding, take_funding
 from agents.execution.ledger import CASH, WIDE, is_margined
 from agents.execution.positions import PositionState, unrealised_pnl
 from agents.execution.turn import Turn
 from schemas.market import InstrumentDefined
 from schemas.opinions import MarketMark
-from schemas.orders import AccountMark, Posting
+from schemas.orders import AccountMark, Posting, VenueReport
 from schemas.values import NS_PER_S, ZERO, money
 
 DAY_NS = 86_400 * NS_PER_S
@@ -20,13 +21,35 @@ def take_mark(turn: Turn, mark: MarketMark) -> None:
     known.mark = mark
     if mark.mid is not None:
         known.mid = mark.mid
+        if mark.on_grid:
+            known.valued = mark
     turn.state[f"instrument/{mark.key}"] = known
     if not mark.on_grid:
         return
-    charged = [
-        (account, strategy, *charge_funding(turn, mark, (account, strategy)))
-        for account, strategy in turn.config.traders.get(mark.key, ())
+    _value(turn, mark, turn.config.traders.get(mark.key, ()))
+
+
+def take_charge(turn: Turn, report: VenueReport) -> None:
+    """Book the funding that a venue reports, on the newest grid mark: its AccountMark is told once more, with it.
+
+    Before the first such mark it waits for it. Raises BadRecord for a report that is not usable.
+    """
+    take_funding(turn, report)
+    valued = turn.instrument(report.instrument).valued
+    if valued is None:
+        return
+    account = turn.account(report.key)
+    traders = [
+        (name, strategy)
+        for name, strategy in turn.config.traders.get(report.instrument, ())
+        if name == report.key and turn.position(account, strategy, report.instrument).funding_due
     ]
+    _value(turn, valued, traders)
+
+
+def _value(turn: Turn, mark: MarketMark, traders: Iterable[tuple[str, str]]) -> None:
+    """Answer a grid mark for each of these traders, with the funding that is due."""
+    charged = [(account, strategy, *charge_funding(turn, mark, (account, strategy))) for account, strategy in traders]
     for name in dict.fromkeys(account for account, *_ in charged):
         _revalue(turn, name, mark)
     for account, strategy, paid, postings in charged:

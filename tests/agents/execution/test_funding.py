@@ -21,9 +21,10 @@ def _held(**quantities: int) -> Desk:
     return desk
 
 
-def _charged(desk: Desk, total: str, after_ms: int = 1_000, **changes: object) -> None:
+def _charged(desk: Desk, total: str, after_ms: int = 1_000, **changes: object) -> dict[str, AccountMark]:
     desk.beat(after_ms)
-    assert desk.report("", ReportKind.FUNDING, funding_total=Decimal(total), **changes) == []
+    outputs = desk.report("", ReportKind.FUNDING, funding_total=Decimal(total), **changes)
+    return {event.strategy: event for event in outputs if isinstance(event, AccountMark)}
 
 
 def _marked(desk: Desk, mid: int | None = 100 * ONE) -> dict[str, AccountMark]:
@@ -31,38 +32,46 @@ def _marked(desk: Desk, mid: int | None = 100 * ONE) -> dict[str, AccountMark]:
     return {event.strategy: event for event in desk.mark(PERP, mid) if isinstance(event, AccountMark)}
 
 
-def test_what_the_venue_charged_is_booked_at_the_next_mark_that_has_a_mid_and_lowers_equity() -> None:
+def test_what_the_venue_charged_is_booked_at_once_on_the_newest_valuation_and_lowers_equity() -> None:
     desk = _held(alpha=10)
-    before = _marked(desk)["alpha"].equity
-    _charged(desk, "0.2")
+    before = _marked(desk)["alpha"]
+    (charged,) = _charged(desk, "0.2").values()
+    assert (charged.strategy, charged.funding) == ("alpha", Decimal("0.2"))
+    assert (charged.mark_id, charged.grid_time_ns, charged.mid) == (before.mark_id, before.grid_time_ns, before.mid)
+    assert charged.postings
+    assert not any(imbalance(charged.postings).values())
+    assert charged.equity == before.equity - Decimal("0.2")
+    after = _marked(desk)["alpha"]
+    assert (after.funding, after.equity) == (0, charged.equity)
+
+
+def test_before_the_first_valuation_it_waits_for_one_that_has_a_mid() -> None:
+    desk = _held(alpha=10)
+    assert _charged(desk, "0.2") == {}
     assert _marked(desk, None)["alpha"].funding == 0
     marks = _marked(desk)
     assert (marks["alpha"].funding, marks["beta"].funding) == (Decimal("0.2"), 0)
-    assert marks["alpha"].postings
     assert not any(imbalance(marks["alpha"].postings).values())
-    assert marks["alpha"].equity == before - Decimal("0.2")
     assert _marked(desk)["alpha"].funding == 0
 
 
 def test_a_report_that_is_late_doubled_or_missed_changes_no_sum() -> None:
     desk = _held(alpha=10)
+    _marked(desk)
     now_ns = desk.now_ns
-    _charged(desk, "0.2", event_time_ns=now_ns + 60)
-    _charged(desk, "0.2", event_time_ns=now_ns + 60)
-    _charged(desk, "0.1", event_time_ns=now_ns + 30)
-    assert _marked(desk)["alpha"].funding == Decimal("0.2")
+    assert _charged(desk, "0.2", event_time_ns=now_ns + 60)["alpha"].funding == Decimal("0.2")
+    assert _charged(desk, "0.2", event_time_ns=now_ns + 60) == {}
+    assert _charged(desk, "0.1", event_time_ns=now_ns + 30) == {}
     # The one at +120 never came; the next tells of both.
-    _charged(desk, "0.7", event_time_ns=now_ns + 180)
-    assert _marked(desk)["alpha"].funding == Decimal("0.5")
-    _charged(desk, "-0.3", event_time_ns=now_ns + 240)
-    assert _marked(desk)["alpha"].funding == Decimal(-1)
+    assert _charged(desk, "0.7", event_time_ns=now_ns + 180)["alpha"].funding == Decimal("0.5")
+    assert _charged(desk, "-0.3", event_time_ns=now_ns + 240)["alpha"].funding == Decimal(-1)
     assert desk.account.positions[f"alpha|{PERP}"].funding == Decimal("-0.3")
 
 
 def test_strategies_on_one_account_share_by_what_they_hold() -> None:
     desk = _held(alpha=6, beta=3)
-    _charged(desk, "0.9")
-    marks = _marked(desk)
+    _marked(desk)
+    marks = _charged(desk, "0.9")
     assert (marks["alpha"].funding, marks["beta"].funding) == (Decimal("0.6"), Decimal("0.3"))
 
 

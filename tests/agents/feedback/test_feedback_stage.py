@@ -272,6 +272,18 @@ def test_funding_lowers_the_reward() -> None:
     assert experience.reward == Decimal(-3)
 
 
+def test_funding_that_is_told_after_its_valuation_lowers_the_next_reward_and_is_not_counted_twice() -> None:
+    bench = Bench()
+    bench.give(
+        *(item for number in (1, 2, 3) for item in (tally(number, at(number)), decision(0.0, number, at(number))))
+    )
+    bench.give(account_mark(at(1), position=ONE))
+    (first,) = bench.give(account_mark(at(2), position=ONE))
+    assert bench.give(account_mark(at(2), position=ONE, funding=Decimal(3), event_id="told again")) == []
+    (second,) = bench.give(account_mark(at(3), mid=104 * ONE, position=ONE))
+    assert (first.reward, second.reward) == (Decimal(0), Decimal(1))
+
+
 def test_advice_earns_no_reward_and_a_decision_without_a_tally_is_given_up() -> None:
     bench = Bench()
     advice = decision(0.5, 9, at(0), outcome=DecisionOutcome.ADVICE)
