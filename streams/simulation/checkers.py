@@ -13,7 +13,8 @@ from streams.simulation.database import ShardRows
 from streams.simulation.money import money_violations
 from streams.simulation.obedience import kill_violations, obedience_violations
 from streams.simulation.plan import PARTITIONS
-from streams.simulation.truth import ShardTruth, TakenLanes
+from streams.simulation.taken import TakenLanes
+from streams.simulation.truth import ShardTruth
 from streams.simulation.violations import Violation, shortened
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from schemas.orders import AccountMark, ExecType, Fill, OrderEvent, OrderStatus
 from schemas.topics import ACCOUNT_EVENT, ORDER_APPROVED
 from schemas.values import ZERO, notional
 from streams.composition import Run, limit_sets
-from streams.simulation.truth import TakenLanes
+from streams.simulation.taken import TakenLanes
 from streams.simulation.venue import LyingVenue
 from streams.simulation.violations import Violation, shortened
 

@@ -7,7 +7,7 @@ from schemas.control import ControlAction, ControlCommand, ScopeKind
 from schemas.orders import SubmitRequested
 from schemas.topics import CONTROL
 from schemas.values import Level
-from streams.simulation.truth import TakenLanes
+from streams.simulation.taken import TakenLanes
 from streams.simulation.violations import Violation, shortened
 
 _EVERYWHERE: Final = "*"
