@@ -1,4 +1,4 @@
-"""The simulated log as a reader takes it: decoded, and what came twice dropped, without the engine's own bookkeeping."""
+"""The simulated log as a reader takes it: decoded, what came twice dropped, without the engine's own bookkeeping."""
 
 from collections.abc import Iterator
 from typing import Final
