@@ -3,6 +3,7 @@
 import os
 import resource
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -88,7 +89,9 @@ def _fill(world: World) -> Path:
     ballast = world.disk / "ballast"
     with ballast.open("wb") as file:
         while (free := os.statvfs(world.disk)).f_bavail:
-            os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END) + free.f_bavail * free.f_frsize)
+            # Whoever lives there writes on meanwhile: what was free a moment ago may be taken.
+            with suppress(OSError):
+                os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END) + free.f_bavail * free.f_frsize)
     return ballast
 
 
