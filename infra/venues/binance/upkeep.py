@@ -47,7 +47,7 @@ class Upkeep:
             raise VenueUnreachable(f"Binance cannot be traded on: {reason}.")
         reason = await self._read_rules()
         if reason is not None:
-            raise VenueUnreachable(f"Binance's rules could not be read: {reason}.")
+            raise VenueUnreachable(f"Binance's rules could not be read: {reason.rstrip('.')}.")
         for symbol, instrument in self._instruments.items():
             if symbol not in self.rules:
                 raise VenueUnreachable(f"{instrument.key} is not traded on Binance spot.")
@@ -57,7 +57,7 @@ class Upkeep:
                 raise VenueUnreachable(str(error)) from None
         account, why = await _patiently(self._rest.account)
         if account is None:
-            raise VenueUnreachable(f"Binance does not take our key: {why or 'its answer cannot be read'}.")
+            raise VenueUnreachable(f"Binance does not take our key: {why.rstrip('.') or 'its answer cannot be read'}.")
         if not account.canTrade:
             raise VenueUnreachable("The Binance account of our key may not trade.")
 
