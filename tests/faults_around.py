@@ -144,7 +144,7 @@ AROUND = (
     Fault(fill_the_databases_disk, Place.SMALL_DATABASE),
     Fault(fill_the_brokers_disk, Place.SMALL_BROKER, may_end=BROKER_AWAY),
     # A send that fails for want of memory is a send that failed.
-    Fault(give_no_more_memory, may_end=("MemoryError", BROKER_AWAY[0])),
+    Fault(give_no_more_memory, may_end=("MemoryError", "rd_calloc: Assertion", BROKER_AWAY[0])),
     # A jump ahead while one starts is a time-out to a client that waits by the wall clock: it is started again.
     Fault(set_the_clock, Place.OWN_CLOCK, may_end=("No Kafka broker answers",)),
 )
