@@ -56,8 +56,9 @@ class Budget:
         """Return why a request of this weight may not be made now, or None. Nothing may be made during a pause."""
         if now_ns < self.paused_until_ns:
             return f"the venue has asked for a pause of another {(self.paused_until_ns - now_ns) / NS_PER_S:.1f} s"
-        part = self._share * (1.0 if cancel else 1.0 - self._reserve)
         for window in self._windows:
+            # Cancels are no orders: of that limit there is nothing to keep for them.
+            part = self._share * (1.0 if cancel or window.kind == ORDERS else 1.0 - self._reserve)
             more = self._more(window, weight, order=order)
             if more and self._used(window, now_ns) + more > window.limit * part:
                 return f"{window.used} of {window.limit} {window.kind} per {window.length_ns // NS_PER_S} s are used"

@@ -260,6 +260,15 @@ def test_requests_stop_below_the_limit_and_cancels_have_a_part_of_their_own() ->
     assert budget.refusal(NOW + 60 * NS_PER_S, 1) is None, "the next minute has its own"
 
 
+def test_the_limit_on_orders_keeps_nothing_for_cancels_which_are_none() -> None:
+    budget = Budget(LIMITS, share=0.8, reserve=0.9)
+    for _ in range(8):
+        assert budget.refusal(NOW, 0, order=True) is None
+        budget.spend(NOW, 0, order=True)
+    assert budget.refusal(NOW, 0, order=True) == "8 of 10 ORDERS per 10 s are used"
+    assert budget.refusal(NOW, 1, cancel=True) is None
+
+
 def test_the_venues_own_count_stands_in_place_of_ours() -> None:
     budget = Budget(LIMITS, share=1.0, reserve=0.0)
     budget.read({"X-MBX-USED-WEIGHT-1M": "100", "x-mbx-order-count-10s": "3", "X-MBX-USED-WEIGHT": "7"}, NOW)
