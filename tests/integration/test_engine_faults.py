@@ -64,6 +64,7 @@ def assert_one_sentence(text: str) -> None:
     assert len([line for line in text.splitlines() if line.strip()]) == 1, text
 
 
+@pytest.mark.slow
 def test_no_broker_ends_with_2_and_one_sentence(tmp_path: Path) -> None:
     run = ToyRun(f"127.0.0.1:{free_port()}", "dbname=none", tmp_path, {})
     child = run.start("experts")

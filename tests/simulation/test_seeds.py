@@ -37,7 +37,7 @@ def test_a_seed_that_once_failed_does_so_no_more(seed: int, events: int) -> None
     assert not outcome.violations, f"{outcome.command}\n{outcome.violations[0]}"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=45)
 def test_two_hundred_seeds_keep_every_promise(capsys: pytest.CaptureFixture[str]) -> None:
     total = campaign(range(1, SEEDS + 1))
     assert not total.failed, "\n".join(f"{one.command}\n{one.violations[0]}" for one in total.failed)

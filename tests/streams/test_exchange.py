@@ -325,6 +325,7 @@ def test_nobody_there_is_a_time_out_and_never_a_rejection(tmp_path: Path) -> Non
         _run(scenario)
 
 
+@pytest.mark.slow
 def test_the_market_data_opens_with_a_book_and_goes_on_without_a_gap(tmp_path: Path) -> None:
     async def collect(feed: SimulatedFeed, count: int) -> list[Event]:
         found: list[Event] = []

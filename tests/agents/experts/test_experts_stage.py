@@ -124,6 +124,7 @@ def through_a_checkpoint(stage: Experts, state: ShardState) -> ShardState:
     return restored
 
 
+@pytest.mark.slow
 def test_a_capture_gives_the_same_bytes_through_checkpoints() -> None:
     events = trusted_events(USDM_20240808)[:30_000]
     stage = capture_stage(events)

@@ -254,6 +254,7 @@ def test_a_connection_that_is_no_longer_good_is_left(change: dict[str, Any], fau
     assert len(_streamed(taken)) >= 50
 
 
+@pytest.mark.slow
 def test_pings_are_answered_so_that_a_quiet_connection_stays() -> None:
     def enough(server: BinanceServer, taken: list[FeedRecord]) -> bool:
         return server.exhausted and len(taken) >= 402

@@ -123,6 +123,7 @@ def test_the_run_is_never_further_ahead_than_the_lead() -> None:
     assert 0 < asked < 500
 
 
+@pytest.mark.slow
 def test_a_silence_longer_than_the_lead_does_not_hold_the_run_for_ever() -> None:
     leads, _ = asyncio.run(asyncio.wait_for(_held_run([0, 50, 200, 30_000, 30_050, 500_000], 0.005), timeout=20))
     assert len(leads) == 5

@@ -71,6 +71,7 @@ def test_a_commit_to_a_silent_server_is_written_once_over_a_new_session(database
     wire.stop()
 
 
+@pytest.mark.slow
 def test_a_kept_session_that_falls_silent_is_replaced_and_an_idle_one_is_not(database: str, wire: Wire) -> None:
     async def ask() -> tuple[object, bool]:
         session = KeptSession(through(database, wire), answer_s=0.5)

@@ -109,6 +109,7 @@ def _with(server: Server, test: Callable[[SimulatedExchangeClient], Awaitable[No
     asyncio.run(run())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", [_fails, _sleeps])
 def test_whatever_is_no_success_is_a_time_out(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:
     async def test(client: SimulatedExchangeClient) -> None:

@@ -130,6 +130,7 @@ def _bad() -> RawRecord:
     return RawRecord(DECISION.name, 0, 0, b"toy", b"garbage", (), 5)
 
 
+@pytest.mark.slow
 def test_a_take_is_there_before_the_first_record_and_what_was_held_is_stepped_from_the_record(database: str) -> None:
     migrate(database)
     _ordered(database, LetterAction.TAKE, stage="feedback", topic=DECISION.name, partition=0, first=3, last=3)
@@ -168,6 +169,7 @@ def _statuses(dsn: str) -> list[str]:
     return [str(status) for (status,) in rows]
 
 
+@pytest.mark.slow
 def test_what_is_left_behind_ends_too_and_so_does_what_was_stepped_before_a_worker_was_killed(database: str) -> None:
     """What the audit lacks, since its worker ended in between, the next one adds; and it adds nothing twice."""
     migrate(database)
@@ -238,6 +240,7 @@ def test_what_a_sink_has_not_written_yet_is_waited_for(database: str) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_without_a_database_nothing_begins(database: str) -> None:
     migrate(database)
 

@@ -80,6 +80,7 @@ def by_lane(records: list[Outgoing]) -> dict[tuple[str, int], list[Outgoing]]:
     return lanes
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(1, 40), st.sampled_from(["send", "checkpoint", "crash"])), max_size=20))
 def test_a_one_topic_shard_repeats_itself_to_the_byte_after_any_crash(lives: list[tuple[int, str]]) -> None:
     count = 120
