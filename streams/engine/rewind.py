@@ -152,8 +152,7 @@ class RewindCheck:
         }
         # Kafka first, then the database: see above. What a former holder sends after that is not looked at.
         committed = committed_offsets(engine.bootstrap, self._group, inputs, engine.security) if inputs else {}
-        # Only Kafka's own topics have ids: the embedded broker is made afresh with its database, and keeps nothing.
-        ids = {} if engine.embedded else topic_ids(engine.bootstrap, {topic for topic, _ in inputs}, engine.security)
+        ids = topic_ids(engine.bootstrap, {topic for topic, _ in inputs}, engine.security)
         ranges = watermarks(engine.bootstrap, {*inputs, *outputs}, engine.security)
         with psycopg.connect(engine.dsn, connect_timeout=5, autocommit=True) as connection:
             standings = read_standings(connection, sorted({shard.hosting.name for shard in shards}))

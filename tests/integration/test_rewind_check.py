@@ -49,7 +49,7 @@ class Scene:
     def engine(self) -> EngineSettings:
         """What a worker would be told."""
         facts: dict[str, Any] = {"settings_hash": "toy", "code_version": "1", "codec": CODEC}
-        return EngineSettings(bootstrap=self.bootstrap, dsn=self.dsn, instrument_partitions=2, embedded=True, **facts)
+        return EngineSettings(bootstrap=self.bootstrap, dsn=self.dsn, instrument_partitions=2, **facts)
 
     def checkpoint(self, progress: Progress | None) -> None:
         """Put the decider's checkpoint where it shall be, or nowhere."""
