@@ -60,7 +60,7 @@ test-integration: setup-dev ## the platform on the embedded servers and on real 
 	@$(BIN)/python -m pytest -q -m "(embedded or kafka) and not campaign"
 	@echo "not run here: the campaigns (kill every worker of the platform; a foreign expert over 500 ballots): make test-campaign"
 
-test-campaign: setup-dev ## kill every worker in turn on real Kafka; a foreign expert over 500 ballots
+test-campaign: setup-dev ## kill every worker in turn on real Kafka; restore a backup; a foreign expert over 500 ballots
 	@$(BIN)/python -m pytest -q -m "campaign"
 
 test-faults: setup-dev ## every fault against three stages at work on real Kafka and Postgres: a table (RUNS=n)

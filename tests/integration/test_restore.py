@@ -102,6 +102,7 @@ def _decisions(run: ToyRun) -> Counter[int]:
 
 @pytest.mark.kafka
 @pytest.mark.slow
+@pytest.mark.campaign
 def test_a_database_that_was_set_back_stops_every_stage_until_it_is_restored(
     run: ToyRun, postgres_server: EmbeddedPostgres
 ) -> None:
