@@ -14,12 +14,14 @@ SEED ?= 7
 # How often each fault of the campaign happens.
 RUNS ?= 1
 DEMO_FLAGS ?=
+# Processes of one part of the suite.
+JOBS ?= 2
 BENCH_FLAGS ?=
 
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo setup setup-dev test test-fast test-coverage test-slow test-integration test-campaign test-faults test-crash-points check format bench bench-orders bench-recovery bench-stream bench-sustained schemas lock clean
+.PHONY: help demo setup setup-dev test test-beside test-fast test-coverage test-slow test-integration test-campaign test-faults test-crash-points check format bench bench-orders bench-recovery bench-stream bench-sustained schemas lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -45,16 +47,22 @@ setup-dev: $(VENV)/.dev ## install what its tests need, too
 demo: setup ## run the whole platform: DURATION= BROKER=kafka|host:port FEED=path SPEED=n|max POLICY=probe
 	@$(BIN)/tradermind demo $(if $(DURATION),--duration $(DURATION)) --broker $(BROKER) --feed $(FEED) --speed $(SPEED) --policy $(POLICY) --seed $(SEED) $(DEMO_FLAGS)
 
-test: setup-dev test-fast test-coverage test-slow test-integration ## run the whole suite
+# The integration tests mostly wait for servers, so what needs none runs beside them.
+test: setup-dev test-fast ## run the whole suite
+	@$(MAKE) --no-print-directory -j 2 JOBS=1 test-beside test-integration
+
+test-beside: setup-dev
+	@$(MAKE) --no-print-directory test-coverage
+	@$(MAKE) --no-print-directory test-slow
 
 test-fast: setup-dev ## unit, contract, property, simulation and architecture tests
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not embedded and not kafka and not slow and not campaign"
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not embedded and not kafka and not slow and not campaign"
 
 test-coverage: setup-dev ## the tests of schemas and agents once more, counting the lines that they reach
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow" tests/schemas tests/agents tests/contracts tests/simulation --cov --cov-report=term:skip-covered --cov-fail-under=90
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not slow" tests/schemas tests/agents tests/contracts tests/simulation --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 test-slow: setup-dev ## what takes longer without a broker: hundreds of seeds, whole captures, regimes of the market
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "slow and not embedded and not kafka and not campaign"
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "slow and not embedded and not kafka and not campaign"
 
 test-integration: setup-dev ## the platform on the embedded servers and on real Kafka (java, mvn)
 	@$(BIN)/python -m pytest -q -m "(embedded or kafka) and not campaign"
