@@ -8,8 +8,8 @@ import json
 import logging
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from agents.sim.engine import VenueOrder
 from agents.sim.venue_state import VenueAccount
 from infra.audit_keys import development_overrides
 from infra.kafka import log_ends
+from infra.kafka_remake import delete_topics
 from infra.kafka_topics import mend_topics
 from infra.postgres.commands import Command, insert_command
 from infra.postgres.migrate import migrate
@@ -35,6 +36,21 @@ from streams.topic_specs import topic_specs
 
 SETTINGS = Path(__file__).resolve().parents[1] / "tradermind.toml"
 LOG = logging.getLogger("campaign")
+PROBE: dict[str, Any] = {"policy": "probe", "horizon_s": 1, "parameters": {"every": 2, "size": 0.5}}
+SIMULATED: dict[str, Any] = {
+    "run.seed": 11,
+    "feed.kind": "simulated",
+    "grid.step_ms": 200,
+    "grid.horizons_s": [1],
+    "strategies.committee": {**PROBE, "risk_budget": "0.01"},
+    # Resting orders: some are filled while nobody of ours is alive to hear of it, or remembers them.
+    "strategies.pulse": {**PROBE, "risk_budget": "0.02", "time_in_force": "GTC"},
+    # What is proved here must not hang on how busy the machine is.
+    "staleness": {"mark_ms": 30_000, "market_ms": 30_000, "decision_ms": 30_000},
+    # Funding is charged at marks, of which the exchange has its own.
+    "instruments": {"SIM:BTCUSD": {"funding_rate": 0}},
+}
+"""A simulated market in which two probes trade all the time."""
 _POLL_S = 0.1
 _STOP_S = 60.0
 
@@ -166,3 +182,16 @@ class Platform:
     def cancel_everything(self) -> None:
         """Order, as a person would, that all open orders be cancelled."""
         insert_command(self.dsn, Command("campaign", "the end of the campaign", ControlAction.CANCEL))
+
+
+@contextmanager
+def platform_on_fresh_topics(
+    directory: Path, bootstrap: str, dsn: str, changes: Mapping[str, Any]
+) -> Iterator[Platform]:
+    """Give a run on a broker that other tests use, too: its topics are made afresh, and taken away at the end."""
+    topics = [spec.name for spec in topic_specs(load_settings(SETTINGS, {}))]
+    delete_topics(bootstrap, topics)
+    made = Platform(directory, bootstrap, dsn, changes)
+    yield made
+    made.close()
+    delete_topics(bootstrap, topics)

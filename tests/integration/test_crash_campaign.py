@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 import pytest
 from audit_stories import assert_it_holds_the_record
-from campaign import Platform
+from campaign import PROBE, SIMULATED, Platform
 from captures import USDM_20240808
 
 from infra.postgres.projection_list import PROJECTIONS
@@ -42,21 +42,6 @@ CODEC = Codec(SchemaTable.committed())
 EXACT = Decimal("1e-9")
 """Average prices are kept to 18 places: sums of them may differ by less than this."""
 
-_PROBE: dict[str, Any] = {"policy": "probe", "horizon_s": 1, "parameters": {"every": 2, "size": 0.5}}
-SIMULATED: dict[str, Any] = {
-    "run.seed": 11,
-    "feed.kind": "simulated",
-    "grid.step_ms": 200,
-    "grid.horizons_s": [1],
-    "strategies.committee": {**_PROBE, "risk_budget": "0.01"},
-    # Resting orders: some are filled while nobody of ours is alive to hear of it.
-    "strategies.pulse": {**_PROBE, "risk_budget": "0.02", "time_in_force": "GTC"},
-    # What is proved here must not hang on how busy the machine is.
-    "staleness": {"mark_ms": 30_000, "market_ms": 30_000, "decision_ms": 30_000},
-    # Funding is charged at marks, of which the exchange has its own.
-    "instruments": {"SIM:BTCUSD": {"funding_rate": 0}},
-}
-
 CAPTURED_LINES = 12_000
 CAPTURED: dict[str, Any] = {
     "run.clock": "capture",
@@ -64,7 +49,7 @@ CAPTURED: dict[str, Any] = {
     "feed.speed": "max",
     "grid.step_ms": 500,
     "grid.horizons_s": [1],
-    "strategies.committee": _PROBE,
+    "strategies.committee": PROBE,
 }
 
 StartPlatform = Callable[[Mapping[str, Any]], Platform]

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from campaign import SETTINGS, Platform
+from campaign import Platform, platform_on_fresh_topics
 from confluent_kafka import Producer
 from money_events import ONE, approved
 
 from infra.kafka import client_settings
-from infra.kafka_remake import delete_topics
 from infra.postgres.commands import Command, insert_command
 from infra.servers import RealKafka
-from infra.settings import load_settings
 from schemas.codec import Codec
 from schemas.control import ControlAction
 from schemas.event import derive_id
@@ -26,7 +24,6 @@ from schemas.schema_table import SchemaTable
 from schemas.topics import ORDER_APPROVED
 from schemas.values import NS_PER_S, Level, TimeInForce
 from streams.launch import WORKERS
-from streams.topic_specs import topic_specs
 
 CODEC = Codec(SchemaTable.committed())
 INSTRUMENT = "SIM:BTCUSD"
@@ -45,12 +42,8 @@ CHANGES: dict[str, Any] = {
 @pytest.fixture
 def platform(tmp_path: Path, real_kafka: RealKafka, database: str) -> Iterator[Platform]:
     """The exchange and the topics of a run; its workers are started by the test."""
-    topics = [spec.name for spec in topic_specs(load_settings(SETTINGS, {}))]
-    delete_topics(real_kafka.bootstrap, topics)
-    made = Platform(tmp_path / "run", real_kafka.bootstrap, database, CHANGES)
-    yield made
-    made.close()
-    delete_topics(real_kafka.bootstrap, topics)
+    with platform_on_fresh_topics(tmp_path / "run", real_kafka.bootstrap, database, CHANGES) as made:
+        yield made
 
 
 def _live(run: Platform) -> list[str]:

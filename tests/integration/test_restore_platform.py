@@ -6,42 +6,21 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 from backups import Backup
-from campaign import SETTINGS, Platform
+from campaign import SETTINGS, SIMULATED, Platform, platform_on_fresh_topics
 from engine_runs import ROOT
 
-from infra.kafka_remake import delete_topics
 from infra.servers import EmbeddedPostgres, RealKafka
-from infra.settings import load_settings
-from streams.topic_specs import topic_specs
-
-_PROBE: dict[str, Any] = {"policy": "probe", "horizon_s": 1, "parameters": {"every": 2, "size": 0.5}}
-CHANGES: dict[str, Any] = {
-    "run.seed": 11,
-    "feed.kind": "simulated",
-    "grid.step_ms": 200,
-    "grid.horizons_s": [1],
-    "strategies.committee": {**_PROBE, "risk_budget": "0.01"},
-    # Resting orders: some are filled while nobody of ours is alive to hear of it, or remembers them.
-    "strategies.pulse": {**_PROBE, "risk_budget": "0.02", "time_in_force": "GTC"},
-    "staleness": {"mark_ms": 30_000, "market_ms": 30_000, "decision_ms": 30_000},
-    "instruments": {"SIM:BTCUSD": {"funding_rate": 0}},
-}
 
 
 @pytest.fixture
 def platform(tmp_path: Path, real_kafka: RealKafka, database: str) -> Iterator[Platform]:
     """The exchange and the topics of a run; its workers are started by the test."""
-    topics = [spec.name for spec in topic_specs(load_settings(SETTINGS, {}))]
-    delete_topics(real_kafka.bootstrap, topics)
-    made = Platform(tmp_path / "run", real_kafka.bootstrap, database, CHANGES)
-    yield made
-    made.close()
-    delete_topics(real_kafka.bootstrap, topics)
+    with platform_on_fresh_topics(tmp_path / "run", real_kafka.bootstrap, database, SIMULATED) as made:
+        yield made
 
 
 @pytest.mark.kafka
