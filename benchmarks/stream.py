@@ -107,7 +107,7 @@ class Votes:
         while len(self.times_ms) < due:
             now = time.monotonic()
             if not self.times_ms and (now - began > _START_S or not alive()):
-                raise ServerFailed("A contestant wrote nothing.")
+                raise ServerFailed("it wrote nothing")
             if self.times_ms and (now - heard > _SILENCE_S or now - began > _SLOW_S):
                 return
             for message in self._consumer.consume(1000, timeout=0.2):
@@ -137,6 +137,9 @@ def run(bootstrap: str, topic: str, workers: Sequence[ChildProcess], records: in
     try:
         votes.gather(due, lambda: all(worker.alive() for worker in workers), lambda: starting_s.append(used_s()))
         working_s = used_s() - starting_s[0]
+    except ServerFailed as error:
+        name, said = workers[0].name, workers[0].last_lines(8)
+        raise ServerFailed(f"Contestant {name}: {error}; exit code {workers[0].exit_code()}; its log: {said}") from None
     finally:
         votes.close()
         for worker in workers:
