@@ -131,6 +131,7 @@ class Settings(Section):
             ("costs", self.costs, self.instruments),
             ("limits.account", self.limits.account, self.accounts),
             ("limits.instrument", self.limits.instrument, self.instruments),
+            ("limits.strategy", self.limits.strategy, {"*": None, **self.strategies}),
         ):
             for name in named:
                 _known(place, name, names)

@@ -197,7 +197,6 @@ def budget(run: Run, strategy: StrategySettings) -> Decimal:
 def limit_sets(run: Run) -> dict[str, LimitSet]:
     """Return each account's hard limits. Raises ValueError for an unknown key or an impossible value."""
     settings = run.settings
-    caps = settings.limits.instrument
     sets: dict[str, LimitSet] = {}
     for name, account in settings.accounts.items():
         permissions = {
@@ -210,10 +209,7 @@ def limit_sets(run: Run) -> dict[str, LimitSet]:
             "capital": account.capital,
             "conversion_rates": dict(account.conversion_rates),
             "permissions": permissions,
-            "order_quantity_max": {key: cap.order_quantity_max for key, cap in caps.items() if cap.order_quantity_max},
-            "position_value_max_of": {
-                key: cap.position_value_max for key, cap in caps.items() if cap.position_value_max
-            },
+            **settings.limits.further(),
         }
         staleness = settings.staleness
         values |= {"reference_age_max_ms": staleness.mark_ms, "data_age_max_ms": staleness.market_ms}

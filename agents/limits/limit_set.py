@@ -8,6 +8,7 @@ from decimal import Context, Decimal
 from typing import Any, Final, Self
 
 ANY_INSTRUMENT: Final = "*"
+ANY_STRATEGY: Final = "*"
 _UNTRAPPED: Final = Context(prec=40, traps=[])
 """Reads a text that is no number as NaN, which is then refused by name."""
 
@@ -20,7 +21,11 @@ class LimitSet:
     cannot be traded. ``price_collar``: how far a price may lie from the mid, on either side. ``leverage_max``:
     gross exposure over equity. ``drawdown_max``: fall of equity from its peak. ``permissions``: strategy ->
     instruments (``*`` = all); what is not listed is denied. ``order_quantity_max`` and
-    ``position_value_max_of`` are further caps by instrument.
+    ``position_value_max_of`` are further caps by instrument. ``restricted``: instruments that nobody may trade.
+    ``price_move_max``: how far the mid may have moved within ``price_move_window_ms``, as a fraction of the higher end.
+    ``executions_max``: orders of one strategy within ``execution_window_ms``; ``rejects_max``: rejects of one in a row.
+    ``clock_drift_max_ms``: how far a mark may be ahead of our own clock. ``strategy_loss_max`` (of a day) and
+    ``strategy_exposure_max`` (gross) are the strategies' own thresholds; ``*`` is for those that are not named.
     """
 
     currency: str
@@ -42,6 +47,15 @@ class LimitSet:
     duplicate_window_ms: int = 500
     reference_age_max_ms: int = 2_000
     data_age_max_ms: int = 5_000
+    restricted: tuple[str, ...] = ()
+    price_move_max: Decimal = Decimal("0.1")
+    price_move_window_ms: int = 60_000
+    executions_max: int = 1_000
+    execution_window_ms: int = 60_000
+    rejects_max: int = 20
+    clock_drift_max_ms: int = 1_000
+    strategy_loss_max: Mapping[str, Decimal] = field(default_factory=dict)
+    strategy_exposure_max: Mapping[str, Decimal] = field(default_factory=dict)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, object]) -> Self:
@@ -67,9 +81,23 @@ class LimitSet:
         return Decimal(1) if currency == self.currency else self.conversion_rates.get(currency)
 
     def permits(self, strategy: str, instrument: str) -> bool:
-        """Return whether ``strategy`` may trade ``instrument``; what is not listed may not."""
+        """Return whether ``strategy`` may trade ``instrument``: what is not listed, or is restricted, it may not."""
+        if instrument in self.restricted:
+            return False
         allowed = self.permissions.get(strategy, ())
         return instrument in allowed or ANY_INSTRUMENT in allowed
+
+    def loss_threshold(self, strategy: str) -> Decimal:
+        """Return the loss of a day that a strategy may make: never more than the account's."""
+        return min(_of(self.strategy_loss_max, strategy, self.daily_loss_max), self.daily_loss_max)
+
+    def exposure_threshold(self, strategy: str) -> Decimal:
+        """Return the gross exposure that a strategy may have: never more than the account's."""
+        return min(_of(self.strategy_exposure_max, strategy, self.gross_exposure_max), self.gross_exposure_max)
+
+
+def _of(thresholds: Mapping[str, Decimal], strategy: str, otherwise: Decimal) -> Decimal:
+    return thresholds.get(strategy, thresholds.get(ANY_STRATEGY, otherwise))
 
 
 def _plain(value: Any) -> Any:
@@ -121,6 +149,12 @@ def _by_name(name: str, value: object) -> dict[str, Decimal]:
     return {key: _above_zero(f"{name}.{key}", item) for key, item in _table(name, value).items()}
 
 
+def _names(name: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"The limit {name!r} must be a list of instruments, not {value!r}.")
+    return tuple(sorted(_text(name, item) for item in value))
+
+
 def _permissions(name: str, value: object) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for strategy, instruments in _table(name, value).items():
@@ -150,4 +184,13 @@ _PARSERS: Final[dict[str, Callable[[str, object], Any]]] = {
     "duplicate_window_ms": _count,
     "reference_age_max_ms": _count,
     "data_age_max_ms": _count,
+    "restricted": _names,
+    "price_move_max": _fraction,
+    "price_move_window_ms": _count,
+    "executions_max": _count,
+    "execution_window_ms": _count,
+    "rejects_max": _count,
+    "clock_drift_max_ms": _count,
+    "strategy_loss_max": _by_name,
+    "strategy_exposure_max": _by_name,
 }

@@ -31,6 +31,13 @@ from agents.limits.limit_set import LimitSet
         ({"permissions": {"alpha": "SIM:BTCUSD"}}, "'permissions.alpha' must be a list"),
         ({"permissions": {"alpha": [1]}}, "non-empty text"),
         ({"conversion_rates": {"USDT": 0}}, "'conversion_rates.USDT' must be above 0"),
+        ({"restricted": "SIM:BTCUSD"}, "'restricted' must be a list"),
+        ({"price_move_max": 1}, "between 0 and 1"),
+        ({"executions_max": 0}, "whole number"),
+        ({"rejects_max": "3"}, "whole number"),
+        ({"clock_drift_max_ms": -1}, "whole number"),
+        ({"strategy_loss_max": {"alpha": 0}}, "'strategy_loss_max.alpha' must be above 0"),
+        ({"strategy_exposure_max": 5}, "must be a table"),
     ],
 )
 def test_what_is_no_limit_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
@@ -62,6 +69,20 @@ def test_what_is_not_listed_is_not_permitted() -> None:
     assert found.permits("any", "X:Y")
     assert not found.permits("alpha", "X:Y")
     assert not found.permits("other", "A:B")
+
+
+def test_what_is_restricted_is_permitted_to_nobody() -> None:
+    found = limits(permissions={"alpha": ["A:B"], "any": ["*"]}, restricted=["A:B"])
+    assert not found.permits("alpha", "A:B")
+    assert not found.permits("any", "A:B")
+    assert found.permits("any", "X:Y")
+
+
+def test_a_strategys_thresholds_never_exceed_its_accounts() -> None:
+    found = limits(strategy_loss_max={"alpha": 100, "*": 200}, strategy_exposure_max={"alpha": 999_999})
+    assert (found.loss_threshold("alpha"), found.loss_threshold("beta")) == (100, 200)
+    assert found.exposure_threshold("alpha") == found.gross_exposure_max
+    assert limits().loss_threshold("alpha") == limits().daily_loss_max
 
 
 def test_a_currency_without_a_rate_has_none() -> None:
