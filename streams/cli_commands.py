@@ -6,8 +6,9 @@ until the platform has heard it, and says so: a kill that nobody heard must not 
 
 import getpass
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import psycopg
 import typer
@@ -27,26 +28,43 @@ WaitOption = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wai
 AccountOption = Annotated[str | None, typer.Option("--account", help="Only this account.")]
 StrategyOption = Annotated[str | None, typer.Option("--strategy", help="Only this strategy.")]
 InstrumentOption = Annotated[str | None, typer.Option("--instrument", help="Only this instrument (VENUE:SYMBOL).")]
+ScopeOption = Annotated[
+    ScopeKind | None, typer.Option("--scope", help="How far it reaches, with --target.", case_sensitive=False)
+]
+TargetOption = Annotated[str | None, typer.Option("--target", help="The account, strategy or instrument of --scope.")]
 
 
 @app.command()
 def kill(
     *,
     reason: ReasonOption,
+    scope: ScopeOption = None,
+    target: TargetOption = None,
     account: AccountOption = None,
     strategy: StrategyOption = None,
     instrument: InstrumentOption = None,
+    flatten: Annotated[bool, typer.Option("--flatten", help="Close positions, too.")] = False,
     author: AuthorOption = None,
     wait: WaitOption = 5.0,
     dsn: DsnOption = None,
     run: RunOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Halt trading at once, everywhere or at one scope; it stays halted until `risk ACTIVE`."""
+    """Halt trading at once, everywhere or at one scope, and cancel; it stays so until `risk ACTIVE`.
+
+    With --flatten the level is REDUCING, under which nothing leaves but what closes, and positions are closed.
+    """
     with one_sentence():
-        scope, target = _scope(account, strategy, instrument)
-        command = Command(_author(author), reason, ControlAction.SET_LEVEL, scope, target, Level.HALTED)
-        _order(command, _database(dsn, run), wait, as_json)
+        kind, name = _named_scope(scope, target, _scope(account, strategy, instrument))
+        who, database = _author(author), _database(dsn, run)
+        if not flatten:
+            _order(Command(who, reason, ControlAction.SET_LEVEL, kind, name, Level.HALTED), database, wait, as_json)
+            return
+        commands = (
+            Command(who, reason, ControlAction.SET_LEVEL, kind, name, Level.REDUCING),
+            Command(who, reason, ControlAction.FLATTEN, kind, name),
+        )
+        _order_all(commands, database, wait, as_json)
 
 
 @app.command()
@@ -128,6 +146,19 @@ def _scope(account: str | None, strategy: str | None, instrument: str | None) ->
     return named[0] if named else (ScopeKind.GLOBAL, ALL)
 
 
+def _named_scope(
+    scope: ScopeKind | None, target: str | None, otherwise: tuple[ScopeKind, str]
+) -> tuple[ScopeKind, str]:
+    """Return what --scope and --target say, or ``otherwise`` where they say nothing."""
+    if scope is None and target is None:
+        return otherwise
+    if otherwise[0] is not ScopeKind.GLOBAL:
+        raise NotInRecord("Name one scope at most: by --scope and --target, or by the option of its kind.")
+    if scope is None or (scope is ScopeKind.GLOBAL) is not (target in (None, ALL)):
+        raise NotInRecord("--scope account, strategy or instrument needs a --target; --scope global has none.")
+    return scope, target or ALL
+
+
 def _author(author: str | None) -> str:
     return author if author is not None else getpass.getuser()
 
@@ -149,20 +180,47 @@ def _refuse_unknown_order(dsn: str, order_id: str) -> None:
 
 
 def _order(command: Command, dsn: str, wait_s: float, as_json: bool) -> None:
+    (told,) = _stored_and_heard((command,), dsn, wait_s)
+    if as_json:
+        print_json(told)
+    _say((command,), (told,), wait_s, quiet=as_json)
+
+
+def _order_all(commands: Sequence[Command], dsn: str, wait_s: float, as_json: bool) -> None:
+    told = _stored_and_heard(commands, dsn, wait_s)
+    if as_json:
+        print_json(told)
+    _say(commands, told, wait_s, quiet=as_json)
+
+
+def _stored_and_heard(commands: Sequence[Command], dsn: str, wait_s: float) -> list[dict[str, Any]]:
+    """Store commands, all before any is waited for: none may hang on whether another was heard."""
     try:
-        command_id = insert_command(dsn, command)
+        ids = [insert_command(dsn, command) for command in commands]
     except ValueError as error:
         raise NotInRecord(str(error)) from error
-    heard = _await_hearing(dsn, command_id, wait_s)
-    if as_json:
-        print_json({"command_id": command_id, "action": command.action, "target": command.target, "heard": heard})
-    elif heard:
-        typer.echo(f"{_said(command)} (command {command_id}): heard.")
-    if not heard and wait_s > 0:
-        raise RecordUnreachable(
-            f"{_said(command)} (command {command_id}) is stored, but no control worker has passed it on within"
-            f" {wait_s:g} s."
-        )
+    deadline = time.monotonic() + wait_s
+    return [
+        {
+            "command_id": command_id,
+            "action": command.action,
+            "target": command.target,
+            "heard": _await_hearing(dsn, command_id, deadline - time.monotonic()),
+        }
+        for command, command_id in zip(commands, ids, strict=True)
+    ]
+
+
+def _say(commands: Sequence[Command], told: Sequence[dict[str, Any]], wait_s: float, *, quiet: bool) -> None:
+    """Say which commands were heard. Raises RecordUnreachable for one that was not, unless nobody waited."""
+    for command, answer in zip(commands, told, strict=True):
+        if answer["heard"] and not quiet:
+            typer.echo(f"{_said(command)} (command {answer['command_id']}): heard.")
+        if not answer["heard"] and wait_s > 0:
+            raise RecordUnreachable(
+                f"{_said(command)} (command {answer['command_id']}) is stored, but no control worker has passed it on"
+                f" within {wait_s:g} s."
+            )
 
 
 def _said(command: Command) -> str:

@@ -79,6 +79,10 @@ def platform(dsn: str) -> Iterator[None]:
     [
         (["kill"], ("SET_LEVEL", "GLOBAL", "*", "HALTED")),
         (["kill", "--account", "main"], ("SET_LEVEL", "ACCOUNT", "main", "HALTED")),
+        (["kill", "--scope", "global"], ("SET_LEVEL", "GLOBAL", "*", "HALTED")),
+        (["kill", "--scope", "account", "--target", "main"], ("SET_LEVEL", "ACCOUNT", "main", "HALTED")),
+        (["kill", "--scope", "strategy", "--target", "alpha"], ("SET_LEVEL", "STRATEGY", "alpha", "HALTED")),
+        (["kill", "--scope", "instrument", "--target", "A:B"], ("SET_LEVEL", "INSTRUMENT", "A:B", "HALTED")),
         (["risk", "reducing", "--strategy", "alpha"], ("SET_LEVEL", "STRATEGY", "alpha", "REDUCING")),
         (["flatten", "--instrument", "SIM:BTCUSD"], ("FLATTEN", "INSTRUMENT", "SIM:BTCUSD", None)),
         (["cancel", "open-1"], ("CANCEL", "GLOBAL", "open-1", None)),
@@ -95,6 +99,23 @@ def test_each_command_is_stored_with_author_and_reason_and_heard(
     (event,) = stored(record)
     assert (event.action, event.scope, event.target, event.level) == expected
     assert (event.author, event.reason) == ("ann", "drill")
+
+
+def test_a_kill_that_flattens_lets_only_what_closes_leave_and_closes(record: str) -> None:
+    with platform(record):
+        result = order(record, "kill", "--scope", "account", "--target", "main", "--flatten", "--reason", "drill")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("heard.") == 2
+    first, second = stored(record)
+    assert (first.action, first.scope, first.target, first.level) == ("SET_LEVEL", "ACCOUNT", "main", "REDUCING")
+    assert (second.action, second.scope, second.target, second.level) == ("FLATTEN", "ACCOUNT", "main", None)
+
+
+def test_a_kill_that_flattens_is_stored_whole_though_nobody_hears_it(record: str) -> None:
+    result = order(record, "kill", "--flatten", "--reason", "drill", "--wait", "0.2", "--json")
+    assert result.exit_code == 2
+    assert [told["heard"] for told in json.loads(result.stdout)] == [False, False]
+    assert [command.action for command in stored(record)] == ["SET_LEVEL", "FLATTEN"]
 
 
 def test_a_command_that_nobody_hears_is_stored_but_does_not_look_as_if_it_worked(record: str) -> None:
@@ -122,6 +143,10 @@ def test_a_script_may_choose_not_to_wait(record: str) -> None:
         (["cancel", "--reason", "r"], "Name one order, or say --all."),
         (["cancel", "open-1", "--all", "--reason", "r"], "Name one order, or say --all."),
         (["kill", "--account", "a", "--strategy", "b", "--reason", "r"], "Name one scope at most"),
+        (["kill", "--scope", "account", "--reason", "r"], "needs a --target"),
+        (["kill", "--scope", "global", "--target", "main", "--reason", "r"], "needs a --target"),
+        (["kill", "--target", "main", "--reason", "r"], "needs a --target"),
+        (["kill", "--scope", "account", "--target", "a", "--account", "a", "--reason", "r"], "Name one scope at most"),
         (["kill", "--reason", " "], "A command needs an author and a reason."),
     ],
 )
