@@ -5,7 +5,7 @@ import enum
 import msgspec
 
 from schemas.event import Event
-from schemas.values import OrderType, Side, TimeInForce
+from schemas.values import Leg, OrderType, Side, TimeInForce
 
 
 class DecisionOutcome(enum.StrEnum):
@@ -88,6 +88,12 @@ class DenyReason(enum.StrEnum):
     INVALID_NUMBER = "INVALID_NUMBER"
     UNKNOWN_ORDER_OPEN = "UNKNOWN_ORDER_OPEN"
     NOT_SENT_IN_TIME = "NOT_SENT_IN_TIME"
+    PRICE_MOVE = "PRICE_MOVE"
+    EXEC_THROTTLE = "EXEC_THROTTLE"
+    REJECT_STREAK = "REJECT_STREAK"
+    CLOCK_DRIFT = "CLOCK_DRIFT"
+    RISK_THRESHOLD = "RISK_THRESHOLD"
+    NOT_AMENDABLE = "NOT_AMENDABLE"
 
 
 class CheckResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -103,7 +109,12 @@ class OrderApproved(Event, frozen=True, kw_only=True, gc=False):
     """An order that risk has sized and approved. ``key`` is the account; quantities in units of 1e-8.
 
     ``order_id`` is our client order id, fixed here. ``cancels`` are orders of ours to cancel before it is sent.
-    With quantity 0 only the cancels are carried out. ``limit_price`` is the protection price of a MARKET order.
+    With quantity 0 only the cancels are carried out. ``limit_price`` is the protection price of a MARKET or STOP order,
+    the worst that is reckoned with. An order that protects a position names its ``leg`` and, as ``parent_order_id``,
+    the newest order that made the position; ``decision_id`` is that order's.
+
+    With ``amends`` it is no new order: it gives the working order of that id a new price and a new quantity (the whole
+    order's, what is filled included), and ``order_id`` names the change.
     """
 
     order_id: str
@@ -123,6 +134,10 @@ class OrderApproved(Event, frozen=True, kw_only=True, gc=False):
     checks: tuple[CheckResult, ...]
     expires_at_ns: int
     decided_at_ns: int
+    stop_price: int | None = None
+    parent_order_id: str | None = None
+    leg: Leg | None = None
+    amends: str | None = None
 
 
 class OrderDenied(Event, frozen=True, kw_only=True, gc=False):
@@ -139,3 +154,6 @@ class OrderDenied(Event, frozen=True, kw_only=True, gc=False):
     reasons: tuple[DenyReason, ...]
     limits_version: str
     checks: tuple[CheckResult, ...]
+    stop_price: int | None = None
+    parent_order_id: str | None = None
+    leg: Leg | None = None

@@ -10,7 +10,7 @@ import msgspec
 
 from schemas.decisions import DenyReason
 from schemas.event import Event
-from schemas.values import Liquidity, OrderType, Side, TimeInForce
+from schemas.values import Leg, Liquidity, OrderType, Side, TimeInForce
 
 
 class OrderStatus(enum.StrEnum):
@@ -20,6 +20,7 @@ class OrderStatus(enum.StrEnum):
     NEW = "NEW"
     PARTIALLY_FILLED = "PARTIALLY_FILLED"
     PENDING_CANCEL = "PENDING_CANCEL"
+    PENDING_REPLACE = "PENDING_REPLACE"
     UNKNOWN = "UNKNOWN"
     FILLED = "FILLED"
     CANCELED = "CANCELED"
@@ -30,28 +31,38 @@ class OrderStatus(enum.StrEnum):
 
 
 class ExecType(enum.StrEnum):
-    """What happened to an order."""
+    """What happened to an order. TRIGGERED: the last price has reached its stop price."""
 
     PENDING_NEW = "PENDING_NEW"
     NEW = "NEW"
+    TRIGGERED = "TRIGGERED"
     TRADE = "TRADE"
     PENDING_CANCEL = "PENDING_CANCEL"
     CANCELED = "CANCELED"
     CANCEL_REJECTED = "CANCEL_REJECTED"
+    PENDING_REPLACE = "PENDING_REPLACE"
+    REPLACED = "REPLACED"
+    REPLACE_REJECTED = "REPLACE_REJECTED"
     REJECTED = "REJECTED"
     EXPIRED = "EXPIRED"
     DENIED = "DENIED"
     TIMED_OUT = "TIMED_OUT"
     NOT_FOUND = "NOT_FOUND"
     STATUS = "STATUS"
+    TRADE_CANCEL = "TRADE_CANCEL"
+    TRADE_CORRECT = "TRADE_CORRECT"
 
 
 class OrderEvent(Event, frozen=True, kw_only=True, gc=False):
     """One change of one order. ``key`` is the account.
 
     ``position_after`` is the signed position of (account, strategy, instrument) and ``working_after`` the signed
-    quantity still working there (buys less sells) after this event. ``average_price`` is in units of 1e-8, null
-    without a fill. ``final`` says that no further outcome of the order can come, save a late fill.
+    quantity still working there (buys less sells, without orders that only protect) after this event.
+    ``average_price`` is in units of 1e-8, null without a fill. ``final`` says that no further outcome of the order can
+    come, save a late fill.
+
+    ``amend_id`` is the id of the approval whose amend it is about; while that is under way ``pending_quantity`` and
+    ``pending_price`` are the terms that the order may have by now.
     """
 
     order_id: str
@@ -76,6 +87,12 @@ class OrderEvent(Event, frozen=True, kw_only=True, gc=False):
     position_after: int
     working_after: int
     decided_at_ns: int
+    stop_price: int | None = None
+    parent_order_id: str | None = None
+    leg: Leg | None = None
+    amend_id: str | None = None
+    pending_quantity: int | None = None
+    pending_price: int | None = None
 
 
 class Posting(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -89,7 +106,10 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Fill(Event, frozen=True, kw_only=True, gc=False):
     """One execution. ``key`` is the account; ``fill_id`` is the venue's execution id, unique per venue.
 
-    ``slippage`` is money lost against the mid of the decision (negative when gained).
+    ``slippage`` is money lost against the mid of the decision, of a stop against its stop price (negative when gained).
+
+    ``reverses`` is set when the venue took an execution back (a bust): it names that ``fill_id``, whose quantity and
+    price stand here with the other side, its fee with the other sign, and whose effect on the books is undone by it.
     """
 
     fill_id: str
@@ -109,6 +129,8 @@ class Fill(Event, frozen=True, kw_only=True, gc=False):
     realised_pnl: Decimal
     position_after: int
     postings: tuple[Posting, ...]
+    leg: Leg | None = None
+    reverses: str | None = None
 
 
 class Position(Event, frozen=True, kw_only=True, gc=False):
@@ -130,6 +152,7 @@ class AccountMark(Event, frozen=True, kw_only=True, gc=False):
     One is emitted per (account, strategy) that trades the instrument. ``position``, ``unrealised_pnl``,
     ``realised_pnl`` and ``fees`` are those of (account, strategy, instrument); ``equity``, ``equity_peak`` and
     ``day_pnl`` are the account's. ``mark_id`` is the MarketMark's event id. ``postings`` hold funding, if any fell due.
+    ``strategy_day_pnl`` is the strategy's part of the day's, over all its instruments.
     """
 
     account: str
@@ -149,6 +172,7 @@ class AccountMark(Event, frozen=True, kw_only=True, gc=False):
     day_pnl: Decimal
     currency: str
     postings: tuple[Posting, ...] = ()
+    strategy_day_pnl: Decimal | None = None
 
 
 class Claimed(Event, frozen=True, kw_only=True, gc=False):
@@ -160,7 +184,8 @@ class Claimed(Event, frozen=True, kw_only=True, gc=False):
 class SubmitRequested(Event, frozen=True, kw_only=True, gc=False):
     """Ask the venue to take an order. Performed once, by the process that committed it; never re-sent.
 
-    It has no topic. ``not_after_ns``: at the socket an older request is not sent.
+    It has no topic. ``not_after_ns``: at the socket an older request is not sent. ``stop_price`` is set for STOP and
+    STOP_LIMIT alone.
     """
 
     order_id: str
@@ -171,6 +196,7 @@ class SubmitRequested(Event, frozen=True, kw_only=True, gc=False):
     limit_price: int | None
     quantity: int
     not_after_ns: int
+    stop_price: int | None = None
 
 
 class CancelRequested(Event, frozen=True, kw_only=True, gc=False):
@@ -178,6 +204,25 @@ class CancelRequested(Event, frozen=True, kw_only=True, gc=False):
 
     order_id: str
     instrument: str
+
+
+class AmendRequested(Event, frozen=True, kw_only=True, gc=False):
+    """Ask the venue to give a working order a new price and a new quantity. Performed once; never re-sent.
+
+    It has no topic. ``amend_id`` names the intent, ``quantity`` is the whole order's, what is filled included, and
+    ``former_quantity`` and ``former_price`` are its terms so far. ``not_after_ns``: at the socket an older request is
+    not sent.
+    """
+
+    order_id: str
+    amend_id: str
+    instrument: str
+    side: Side
+    limit_price: int
+    quantity: int
+    former_price: int | None
+    former_quantity: int
+    not_after_ns: int
 
 
 class QueryRequested(Event, frozen=True, kw_only=True, gc=False):
@@ -192,10 +237,15 @@ class ReportKind(enum.StrEnum):
     """What the venue, or the lack of its answer, says about an order; FUNDING is about a position."""
 
     ACCEPTED = "ACCEPTED"
+    TRIGGERED = "TRIGGERED"
     REJECTED = "REJECTED"
     TRADE = "TRADE"
     CANCELED = "CANCELED"
     CANCEL_REJECTED = "CANCEL_REJECTED"
+    REPLACED = "REPLACED"
+    REPLACE_REJECTED = "REPLACE_REJECTED"
+    TRADE_CANCEL = "TRADE_CANCEL"
+    TRADE_CORRECT = "TRADE_CORRECT"
     EXPIRED = "EXPIRED"
     STATUS = "STATUS"
     NOT_FOUND = "NOT_FOUND"
@@ -205,7 +255,7 @@ class ReportKind(enum.StrEnum):
 
 
 class VenueFill(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One execution as the venue lists it in an order's status."""
+    """One execution as the venue lists it in an order's status; ``busted``: the venue has taken it back."""
 
     fill_id: str
     price: int
@@ -214,13 +264,19 @@ class VenueFill(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     fee_currency: str
     liquidity: Liquidity
     event_time_ns: int
+    busted: bool = False
 
 
 class VenueReport(Event, frozen=True, kw_only=True, gc=False):
     """A venue's word on one order of ours, or its absence. It enters execution as a journaled input.
 
     For TRADE ``last_price``, ``last_quantity``, ``fee`` and ``fill_id`` are set. For STATUS ``filled_quantity``,
-    ``status`` and ``fills`` (the TRADE reports known to the venue) are set.
+    ``status`` and ``fills`` (the TRADE reports known to the venue) are set, and ``triggered`` if its stop price has
+    been reached.
+
+    REPLACED, REPLACE_REJECTED: ``amend_id`` names the request if the venue tells it; ``quantity`` and ``limit_price``
+    are the order's terms as the venue has them, which STATUS and the end of an order may tell, too. TRADE_CANCEL takes
+    the execution ``refers_to`` back; TRADE_CORRECT replaces it by the one that it describes as TRADE does.
 
     FUNDING is about no order: ``order_id`` is empty, ``key`` the account, ``event_time_ns`` when it was charged, and
     ``funding_total`` what the account has paid on the instrument in all (negative: received), so that a report that
@@ -242,3 +298,8 @@ class VenueReport(Event, frozen=True, kw_only=True, gc=False):
     reason: str | None = None
     fills: tuple[VenueFill, ...] = ()
     funding_total: Decimal | None = None
+    amend_id: str | None = None
+    quantity: int | None = None
+    limit_price: int | None = None
+    refers_to: str | None = None
+    triggered: bool = False

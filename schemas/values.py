@@ -30,10 +30,22 @@ class Side(enum.StrEnum):
 
 
 class OrderType(enum.StrEnum):
-    """How an order names its price."""
+    """How an order names its price, and whether it waits for another.
+
+    STOP and STOP_LIMIT wait at the venue until the last price reaches ``stop_price`` (a buy: from below, a sell: from
+    above); then they become a MARKET or a LIMIT order. The last price is the newest trade's; where no trade has been
+    seen, the mid.
+    """
 
     MARKET = "MARKET"
     LIMIT = "LIMIT"
+    STOP = "STOP"
+    STOP_LIMIT = "STOP_LIMIT"
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for its stop price."""
+        return self is OrderType.STOP or self is OrderType.STOP_LIMIT
 
 
 class TimeInForce(enum.StrEnum):
@@ -43,6 +55,17 @@ class TimeInForce(enum.StrEnum):
     IOC = "IOC"
     FOK = "FOK"
     POST_ONLY = "POST_ONLY"
+
+
+class Leg(enum.StrEnum):
+    """What an order is for that protects a position; an order that answers a target is none of these.
+
+    OVERFILL takes back what the others have traded beyond the position.
+    """
+
+    STOP_LOSS = "STOP_LOSS"
+    TAKE_PROFIT = "TAKE_PROFIT"
+    OVERFILL = "OVERFILL"
 
 
 class Liquidity(enum.StrEnum):
