@@ -93,6 +93,7 @@ class OrderEvent(Event, frozen=True, kw_only=True, gc=False):
     amend_id: str | None = None
     pending_quantity: int | None = None
     pending_price: int | None = None
+    client_order_id: str | None = None
 
 
 class Posting(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -186,6 +187,10 @@ class SubmitRequested(Event, frozen=True, kw_only=True, gc=False):
 
     It has no topic. ``not_after_ns``: at the socket an older request is not sent. ``stop_price`` is set for STOP and
     STOP_LIMIT alone.
+
+    ``client_order_id`` is the id that the venue is to know it by, here and in the requests below; empty: ``order_id``.
+    ``commands_through`` is the number of the newest command of people that had been carried out when it was decided: at
+    the socket it yields to a halt that came after.
     """
 
     order_id: str
@@ -197,6 +202,9 @@ class SubmitRequested(Event, frozen=True, kw_only=True, gc=False):
     quantity: int
     not_after_ns: int
     stop_price: int | None = None
+    client_order_id: str = ""
+    strategy: str = ""
+    commands_through: int = 0
 
 
 class CancelRequested(Event, frozen=True, kw_only=True, gc=False):
@@ -204,6 +212,7 @@ class CancelRequested(Event, frozen=True, kw_only=True, gc=False):
 
     order_id: str
     instrument: str
+    client_order_id: str = ""
 
 
 class AmendRequested(Event, frozen=True, kw_only=True, gc=False):
@@ -223,14 +232,21 @@ class AmendRequested(Event, frozen=True, kw_only=True, gc=False):
     former_price: int | None
     former_quantity: int
     not_after_ns: int
+    client_order_id: str = ""
 
 
 class QueryRequested(Event, frozen=True, kw_only=True, gc=False):
-    """Ask the venue what became of an order. It has no topic; ``attempt`` counts from 1."""
+    """Ask the venue what became of an order. It has no topic; ``attempt`` counts from 1.
+
+    An empty ``client_order_id``: nobody remembers what it was sent as, and the venue is searched for it by our order
+    id. ``epoch`` is the claim of whoever asks.
+    """
 
     order_id: str
     instrument: str
     attempt: int
+    client_order_id: str = ""
+    epoch: int = 0
 
 
 class ReportKind(enum.StrEnum):
@@ -278,6 +294,8 @@ class VenueReport(Event, frozen=True, kw_only=True, gc=False):
     are the order's terms as the venue has them, which STATUS and the end of an order may tell, too. TRADE_CANCEL takes
     the execution ``refers_to`` back; TRADE_CORRECT replaces it by the one that it describes as TRADE does.
 
+    ``deny_reason``: why our own sender kept a request back (NOT_SENT).
+
     FUNDING is about no order: ``order_id`` is empty, ``key`` the account, ``event_time_ns`` when it was charged, and
     ``funding_total`` what the account has paid on the instrument in all (negative: received), so that a report that
     was missed, or comes twice, changes nothing.
@@ -303,3 +321,4 @@ class VenueReport(Event, frozen=True, kw_only=True, gc=False):
     limit_price: int | None = None
     refers_to: str | None = None
     triggered: bool = False
+    deny_reason: DenyReason | None = None
