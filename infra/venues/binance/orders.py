@@ -8,7 +8,7 @@ from infra.venues.binance.reports import KnownOrder
 from schemas.orders import CancelRequested, QueryRequested, SubmitRequested
 from schemas.values import OrderType, TimeInForce, to_decimal
 
-_CLIENT_ID: Final = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
+CLIENT_ID: Final = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
 _ENDED_KEPT: Final = 10_000
 
 
@@ -34,7 +34,7 @@ def order_type_of(request: SubmitRequested) -> str:
 
 def parameters_of(request: SubmitRequested) -> dict[str, str]:
     """Return the parameters of POST /api/v3/order, but for time and signature. Raises NotSupported."""
-    if not _CLIENT_ID.fullmatch(request.order_id):
+    if not CLIENT_ID.fullmatch(request.order_id):
         raise NotSupported(f"{request.order_id[:40]!r} cannot be an order's id at this venue")
     kind = order_type_of(request)
     params = {
