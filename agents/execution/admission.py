@@ -51,6 +51,7 @@ def take_approval(turn: Turn, approval: OrderApproved) -> None:
             limit_price=order.limit_price,
             quantity=order.quantity,
             not_after_ns=order.not_after_ns,
+            stop_price=order.stop_price,
         )
     )
 
@@ -87,6 +88,9 @@ def _intent(turn: Turn, approval: OrderApproved) -> OrderState:
         created_at_ns=turn.at_ns,
         not_after_ns=min(approval.expires_at_ns, turn.at_ns + turn.config.submit_limit_ns),
         timer_ns=turn.at_ns + turn.config.ack_timeout_ns,
+        stop_price=approval.stop_price,
+        parent_order_id=approval.parent_order_id,
+        leg=approval.leg,
     )
 
 

@@ -51,7 +51,8 @@ def book_fill(turn: Turn, order: OrderState, fill: VenueFill) -> Booked:
 def say_fill(turn: Turn, order: OrderState, fill: VenueFill, booked: Booked) -> None:
     """Emit the Fill and the Position after it."""
     instrument = turn.terms(order)
-    moved = fill.price - order.decision_mid
+    # What a stop costs is counted from where it was to act; how far the market went before was its purpose.
+    moved = fill.price - (order.decision_mid if order.stop_price is None else order.stop_price)
     turn.outputs.append(
         Fill(
             key=order.account,
@@ -74,6 +75,7 @@ def say_fill(turn: Turn, order: OrderState, fill: VenueFill, booked: Booked) -> 
             realised_pnl=booked.realised_pnl,
             position_after=booked.position.quantity,
             postings=booked.postings,
+            leg=order.leg,
         )
     )
     turn.say_position(order, booked.position, instrument.multiplier)

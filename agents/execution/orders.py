@@ -12,13 +12,14 @@ from typing import Final
 import msgspec
 
 from schemas.orders import ExecType, OrderStatus, ReportKind
-from schemas.values import ZERO, OrderType, Side, TimeInForce
+from schemas.values import ZERO, Leg, OrderType, Side, TimeInForce
 
 _S = OrderStatus
 _X = ExecType
 
 TRANSITIONS: Final[dict[OrderStatus, dict[ExecType, OrderStatus]]] = {
     _S.PENDING_NEW: {
+        _X.TRIGGERED: _S.NEW,
         _X.NEW: _S.NEW,
         _X.TRADE: _S.PARTIALLY_FILLED,
         _X.CANCELED: _S.CANCELED,
@@ -29,6 +30,7 @@ TRANSITIONS: Final[dict[OrderStatus, dict[ExecType, OrderStatus]]] = {
         _X.STATUS: _S.PENDING_NEW,
     },
     _S.NEW: {
+        _X.TRIGGERED: _S.NEW,
         _X.NEW: _S.NEW,
         _X.TRADE: _S.PARTIALLY_FILLED,
         _X.PENDING_CANCEL: _S.PENDING_CANCEL,
@@ -39,6 +41,7 @@ TRANSITIONS: Final[dict[OrderStatus, dict[ExecType, OrderStatus]]] = {
         _X.STATUS: _S.NEW,
     },
     _S.PARTIALLY_FILLED: {
+        _X.TRIGGERED: _S.PARTIALLY_FILLED,
         _X.NEW: _S.PARTIALLY_FILLED,
         _X.TRADE: _S.PARTIALLY_FILLED,
         _X.PENDING_CANCEL: _S.PENDING_CANCEL,
@@ -49,6 +52,7 @@ TRANSITIONS: Final[dict[OrderStatus, dict[ExecType, OrderStatus]]] = {
         _X.STATUS: _S.PARTIALLY_FILLED,
     },
     _S.PENDING_CANCEL: {
+        _X.TRIGGERED: _S.PENDING_CANCEL,
         _X.NEW: _S.PENDING_CANCEL,
         _X.TRADE: _S.PENDING_CANCEL,
         _X.CANCELED: _S.CANCELED,
@@ -58,6 +62,7 @@ TRANSITIONS: Final[dict[OrderStatus, dict[ExecType, OrderStatus]]] = {
         _X.STATUS: _S.PENDING_CANCEL,
     },
     _S.UNKNOWN: {
+        _X.TRIGGERED: _S.NEW,
         _X.NEW: _S.NEW,
         _X.TRADE: _S.PARTIALLY_FILLED,
         _X.CANCELED: _S.CANCELED,
@@ -69,6 +74,7 @@ TRANSITIONS: Final[dict[OrderStatus, dict[ExecType, OrderStatus]]] = {
         _X.STATUS: _S.UNKNOWN,
     },
     _S.FILLED: {
+        _X.TRIGGERED: _S.FILLED,
         _X.NEW: _S.FILLED,
         _X.TRADE: _S.FILLED,
         _X.CANCEL_REJECTED: _S.FILLED,
@@ -76,6 +82,7 @@ TRANSITIONS: Final[dict[OrderStatus, dict[ExecType, OrderStatus]]] = {
         _X.STATUS: _S.FILLED,
     },
     _S.CANCELED: {
+        _X.TRIGGERED: _S.CANCELED,
         _X.NEW: _S.CANCELED,
         _X.TRADE: _S.CANCELED,
         _X.CANCELED: _S.CANCELED,
@@ -84,6 +91,7 @@ TRANSITIONS: Final[dict[OrderStatus, dict[ExecType, OrderStatus]]] = {
         _X.STATUS: _S.CANCELED,
     },
     _S.EXPIRED: {
+        _X.TRIGGERED: _S.EXPIRED,
         _X.NEW: _S.EXPIRED,
         _X.TRADE: _S.EXPIRED,
         _X.EXPIRED: _S.EXPIRED,
@@ -115,6 +123,7 @@ LIVE: Final = frozenset(_S) - TERMINAL
 
 EXEC_OF_REPORT: Final[dict[ReportKind, ExecType]] = {
     ReportKind.ACCEPTED: _X.NEW,
+    ReportKind.TRIGGERED: _X.TRIGGERED,
     ReportKind.REJECTED: _X.REJECTED,
     ReportKind.TRADE: _X.TRADE,
     ReportKind.CANCELED: _X.CANCELED,
@@ -141,7 +150,8 @@ class OrderState(msgspec.Struct, kw_only=True):
     """One order of ours as execution knows it. Quantities and prices in units of 1e-8, times in ns.
 
     ``filled_notional`` is the sum of price x quantity, exact and without the multiplier. ``timer_ns`` is when the
-    order wants attention (0: never), ``attempts`` how often the venue was asked since it last answered.
+    order wants attention (0: never), ``attempts`` how often the venue was asked since it last answered. ``triggered``:
+    its stop price has been reached.
     """
 
     order_id: str
@@ -168,6 +178,10 @@ class OrderState(msgspec.Struct, kw_only=True):
     attempts: int = 0
     anomalies: int = 0
     finished_at_ns: int = 0
+    stop_price: int | None = None
+    triggered: bool = False
+    parent_order_id: str | None = None
+    leg: Leg | None = None
 
     @property
     def final(self) -> bool:

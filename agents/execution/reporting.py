@@ -36,6 +36,8 @@ def take_report(turn: Turn, report: VenueReport) -> None:
     if report.venue_order_id is not None and order.venue_order_id is None:
         order.venue_order_id = report.venue_order_id
         turn.save_order(order)
+    if report.triggered or report.kind is ReportKind.TRIGGERED:
+        _take_trigger(turn, order, report)
     for fill in fills:
         _take_fill(turn, order, fill)
     if report.kind is ReportKind.STATUS:
@@ -131,6 +133,20 @@ def finish(turn: Turn, order: OrderState) -> None:
         desk.newest_bucket = index
         desk.oldest_bucket = desk.oldest_bucket or index
         turn.touch_desk()
+
+
+def _take_trigger(turn: Turn, order: OrderState, report: VenueReport) -> None:
+    """Note that a stop waits no more, and say so once; whoever says it has the order."""
+    if order.triggered or not order.order_type.waits:
+        return
+    order.triggered = True
+    turn.save_order(order)
+    after = next_status(order, ExecType.TRIGGERED)
+    if after is None:
+        return
+    if after is not order.status:
+        _move(turn, order, after)
+    turn.say_order(order, ExecType.TRIGGERED, report.reason)
 
 
 def _take_fill(turn: Turn, order: OrderState, fill: VenueFill) -> None:

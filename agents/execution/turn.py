@@ -77,11 +77,11 @@ class Turn:
         return account.positions.setdefault(f"{strategy}|{instrument}", PositionState())
 
     def working(self, account: AccountState, strategy: str, instrument: str) -> int:
-        """Return the signed quantity still working, buys less sells."""
+        """Return the signed quantity still working, buys less sells, without what only protects the position."""
         total = 0
         for order_id in account.open_orders:
             order: OrderState = self.state[f"order/{order_id}"]
-            if order.instrument == instrument and order.strategy == strategy:
+            if order.instrument == instrument and order.strategy == strategy and order.leg is None:
                 total += order.side.sign * order.leaves_quantity
         return total
 
@@ -118,6 +118,9 @@ class Turn:
                 position_after=position.quantity if position is not None else 0,
                 working_after=self.working(account, order.strategy, order.instrument),
                 decided_at_ns=order.decided_at_ns,
+                stop_price=order.stop_price,
+                parent_order_id=order.parent_order_id,
+                leg=order.leg,
             )
         )
 
