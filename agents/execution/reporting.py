@@ -36,8 +36,7 @@ def take_report(turn: Turn, report: VenueReport) -> None:
     if report.venue_order_id is not None and order.venue_order_id is None:
         order.venue_order_id = report.venue_order_id
         turn.save_order(order)
-    if report.triggered or report.kind is ReportKind.TRIGGERED:
-        _take_trigger(turn, order, report)
+    _take_trigger(turn, order, report)
     for fill in fills:
         _take_fill(turn, order, fill)
     if report.kind is ReportKind.STATUS:
@@ -137,7 +136,8 @@ def finish(turn: Turn, order: OrderState) -> None:
 
 def _take_trigger(turn: Turn, order: OrderState, report: VenueReport) -> None:
     """Note that a stop waits no more, and say so once; whoever says it has the order."""
-    if order.triggered or not order.order_type.waits:
+    told = report.triggered or report.kind is ReportKind.TRIGGERED
+    if not told or order.triggered or not order.order_type.waits:
         return
     order.triggered = True
     turn.save_order(order)
