@@ -8,9 +8,16 @@ import msgspec
 from schemas.event import Event, Heartbeat
 from schemas.orders import AmendRequested, CancelRequested, QueryRequested, SubmitRequested
 from schemas.partition import partition_of
+from schemas.reconciliation import BooksRequested
 from schemas.topics import EXPERT_VOTE, FEATURE_SNAPSHOT, MARKET_EVENT, ROUTES, Spread, Topic
 
-PERFORMED: tuple[type[msgspec.Struct], ...] = (SubmitRequested, CancelRequested, AmendRequested, QueryRequested)
+PERFORMED: tuple[type[msgspec.Struct], ...] = (
+    SubmitRequested,
+    CancelRequested,
+    AmendRequested,
+    QueryRequested,
+    BooksRequested,
+)
 """Outputs without a topic: the shell carries them out after the commit."""
 
 _HEARTBEAT_TOPICS = {"feature.snapshot": FEATURE_SNAPSHOT, "expert.vote": EXPERT_VOTE}

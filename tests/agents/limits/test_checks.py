@@ -68,7 +68,7 @@ def test_a_plain_order_passes_every_check_in_a_fixed_order() -> None:
 
 def test_every_reason_that_the_gate_can_give_is_checked() -> None:
     results = check_order(approved(), view(), limits(), T0)
-    assert {item.reason for item in results} == set(DenyReason) - {R.NOT_SENT_IN_TIME}
+    assert {item.reason for item in results} == set(DenyReason) - {R.NOT_SENT_IN_TIME, R.RECONCILING}
 
 
 def _mark_aged(available_ns: int = 0, newest_ns: int = 0, **changes: Any) -> ExposureView:
@@ -363,7 +363,7 @@ def test_all_that_is_wrong_is_reported_at_once() -> None:
         instruments={PERP: instrument(quantity_max=ONE)},
     )
     passing = {R.INSTRUMENT_UNKNOWN, R.INVALID_NUMBER, R.REF_PRICE_STALE, R.ORDER_QTY_MIN, R.NOTIONAL_MIN}
-    passing |= {R.SHORT_NOT_ALLOWED, R.NOT_SENT_IN_TIME}
+    passing |= {R.SHORT_NOT_ALLOWED, R.NOT_SENT_IN_TIME, R.RECONCILING}
     assert reasons(bad, crowded) == set(DenyReason) - passing
 
 
