@@ -103,7 +103,7 @@ class Worker:
             self._hooks.fetch_wait_ms, self._hooks.fetch_bytes_min = _PATIENT_WAIT_MS, _PATIENT_BYTES
         revoked: Any = app.on_partitions_revoked
         revoked.connect(self._hand_over)
-        app.transport = ChunkTransport([app.conf.broker[0]], app)
+        app.transport = ChunkTransport(app.conf.broker, app)
         # A worker that reads no topic has nothing to subscribe to, and Faust would crash on trying.
         app.producer_only = not any(hosting.topics for hosting in self.hostings.values())
         for hosting in self.hostings.values():
@@ -275,7 +275,10 @@ class Worker:
 
 def _end_process(failed: "asyncio.Future[WorkerFailed]") -> None:
     failure = failed.result()
-    sys.stderr.write(f"{failure}\n")
-    sys.stderr.flush()
-    # Nothing is flushed and nothing acknowledged: what was not checkpointed happens again.
-    os._exit(failure.exit_code)
+    try:
+        sys.stderr.write(f"{failure}\n")
+        sys.stderr.flush()
+    finally:
+        # Nothing is flushed and nothing acknowledged: what was not checkpointed happens again. The disk that takes
+        # what we say may be full, and whoever cannot say why it ends must end all the same.
+        os._exit(failure.exit_code)
