@@ -1,4 +1,4 @@
-"""Apache Kafka 4.1 (KRaft, one node), fetched by Maven and run with plain java on loopback ports."""
+"""Apache Kafka 4.1 (KRaft), fetched by Maven and run with plain java on loopback ports: one node of it, or several."""
 
 import base64
 import shutil
@@ -12,7 +12,7 @@ from typing import Final
 
 from infra.kafka import BrokerUnreachable, cluster_id
 from infra.servers.fetching import DEPENDENCY_PLUGIN, cache_directory, fetch_once, run_maven
-from infra.servers.ports import free_port, port_is_open
+from infra.servers.ports import LOOPBACK, free_port, port_is_open
 from infra.servers.process import ChildProcess, Launch, ServerFailed, run_to_end, start_process, wait_until_ready
 
 VERSION: Final = "4.1.1"
@@ -93,20 +93,37 @@ def start_kafka(directory: Path, more_properties: str = "", format_arguments: Se
     ``more_properties`` follow its own and win; ``{port}`` and ``{controller}`` in them are its plain-text ports.
     ``format_arguments`` go to Kafka's storage tool, which makes the first users.
     """
-    directory = directory.resolve()
-    libraries = kafka_libraries()
-    port = free_port()
-    controller = free_port()
-    shutil.rmtree(directory / "data", ignore_errors=True)
-    directory.mkdir(parents=True, exist_ok=True)
-    properties = directory / "server.properties"
-    template = _PROPERTIES + more_properties
-    properties.write_text(template.format(port=port, controller=controller, data=directory / "data"))
-    format_storage = ("kafka.tools.StorageTool", "format", "-t", _uuid(), "-c", str(properties), *format_arguments)
-    quick = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")
-    command = ["java", *quick, "-cp", f"{libraries}/*", *format_storage]
-    _run_java(Launch("The formatting of Kafka's storage", command, directory / "kafka.log"))
-    return RealKafka(f"127.0.0.1:{port}", directory, _run(directory, port), port)
+    node = KafkaNode(directory.resolve(), free_port(), free_port())
+    node.make(cluster_uuid(), more_properties, format_arguments)
+    child = node.launch()
+    wait_until_answers(child, node.port)
+    return RealKafka(f"{LOOPBACK}:{node.port}", node.directory, child, node.port)
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaNode:
+    """The place and the two plain-text ports of a node, before it runs."""
+
+    directory: Path
+    port: int
+    controller: int
+
+    def make(self, cluster: str, more_properties: str, format_arguments: Sequence[str] = ()) -> None:
+        """Make its files afresh, for the cluster of this id. Raises KafkaMissing or ServerFailed."""
+        data = self.directory / "data"
+        shutil.rmtree(data, ignore_errors=True)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        properties = self.directory / "server.properties"
+        template = _PROPERTIES + more_properties
+        properties.write_text(template.format(port=self.port, controller=self.controller, data=data))
+        tool = ("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties), *format_arguments)
+        quick = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")
+        command = ["java", *quick, "-cp", f"{kafka_libraries()}/*", *tool]
+        _run_java(Launch("The formatting of Kafka's storage", command, self.directory / "kafka.log"))
+
+    def launch(self) -> ChildProcess:
+        """Start its process, which takes a while to answer."""
+        return _launch(self.directory)
 
 
 def _run_java(launch: Launch) -> None:
@@ -121,7 +138,7 @@ def _run_java(launch: Launch) -> None:
         raise
 
 
-def _uuid() -> str:
+def cluster_uuid() -> str:
     """Return a fresh cluster id in Kafka's form: 22 characters of URL-safe base64.
 
     One id in 64 would begin with a dash, which Kafka's own command line takes for an option: the letter k stands first.
@@ -130,11 +147,20 @@ def _uuid() -> str:
 
 
 def _run(directory: Path, port: int) -> ChildProcess:
+    child = _launch(directory)
+    wait_until_answers(child, port)
+    return child
+
+
+def _launch(directory: Path) -> ChildProcess:
     main = ("kafka.Kafka", str(directory / "server.properties"))
     command = ["java", *_JAVA, _LOGGING, "-cp", f"{kafka_libraries()}/*", *main]
-    child = start_process(Launch("Kafka", command, directory / "kafka.log", death_signal=signal.SIGKILL))
+    return start_process(Launch("Kafka", command, directory / "kafka.log", death_signal=signal.SIGKILL))
+
+
+def wait_until_answers(child: ChildProcess, port: int) -> None:
+    """Return when a broker serves. Raises ServerFailed, and kills it, when it ends or is too slow."""
     wait_until_ready(child, lambda: _answers(port), _START_S)
-    return child
 
 
 def _answers(port: int) -> bool:
@@ -142,7 +168,7 @@ def _answers(port: int) -> bool:
     if not port_is_open(port):
         return False
     try:
-        return bool(cluster_id(f"127.0.0.1:{port}", timeout_s=2))
+        return bool(cluster_id(f"{LOOPBACK}:{port}", timeout_s=2))
     except BrokerUnreachable:
         return False
 

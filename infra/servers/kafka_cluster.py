@@ -1,0 +1,132 @@
+"""Several Kafka brokers that hold copies of each other's logs: what one broker alone cannot show is a change of leader.
+
+Each node is broker and controller at once, as small as they come; of three, one may be away.
+"""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from confluent_kafka import ElectionType, KafkaException, TopicPartition  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient
+
+from infra.kafka import BrokerUnreachable, Slot, client_settings
+from infra.servers.kafka_real import KafkaNode, RealKafka, cluster_uuid, kafka_libraries, wait_until_answers
+from infra.servers.ports import LOOPBACK, free_port
+from infra.servers.process import ServerFailed
+
+_ANSWER_S: Final = 5.0
+_SETTLE_S: Final = 60.0
+_POLL_S: Final = 0.1
+# The leader of a partition stays where it is until somebody moves it, so that whoever moves it knows what he did.
+_PROPERTIES: Final = """
+node.id={node}
+controller.quorum.voters={voters}
+offsets.topic.replication.factor={count}
+transaction.state.log.replication.factor={count}
+transaction.state.log.min.isr={least}
+auto.leader.rebalance.enable=false
+"""
+
+
+@dataclass(slots=True)
+class KafkaCluster:
+    """Running brokers, by their number, which counts from 1. ``bootstrap`` names all of them."""
+
+    nodes: dict[int, RealKafka]
+
+    @property
+    def bootstrap(self) -> str:
+        """The addresses of all brokers, comma-separated."""
+        return ",".join(node.bootstrap for node in self.nodes.values())
+
+    def leader(self, slot: Slot) -> int:
+        """Return the number of the broker that leads a topic partition; -1 when none does."""
+        return int(self._partition(slot).leader)
+
+    def wait_for_leader(self, slot: Slot, other_than: int) -> float:
+        """Wait until another broker than this leads a partition; return the seconds. Raises ServerFailed."""
+        return _until(f"another leader of {slot}", lambda: self.leader(slot) not in (-1, other_than))
+
+    def wait_until_in_sync(self) -> float:
+        """Wait until every replica of every partition follows its leader; return the seconds. Raises ServerFailed."""
+        return _until("replicas in sync", self._in_sync)
+
+    def elect_preferred(self) -> int:
+        """Let each partition be led by the first of its replicas again; return how many changed their leader."""
+        admin = AdminClient(client_settings(self.bootstrap))  # Its answers die with it.
+        asked = [
+            TopicPartition(name, number)
+            for name, topic in self._topics().items()
+            for number, partition in topic.partitions.items()
+            if partition.leader != partition.replicas[0]
+        ]
+        if not asked:
+            return 0
+        answers: dict[TopicPartition, KafkaException | None] = admin.elect_leaders(
+            ElectionType.PREFERRED, asked, request_timeout=30
+        ).result(40)
+        return sum(refusal is None for refusal in answers.values())
+
+    def stop(self) -> None:
+        """Shut all down: they are killed, since the last of them would wait for a quorum that is gone."""
+        for node in self.nodes.values():
+            node.kill()
+
+    def _in_sync(self) -> bool:
+        return all(
+            len(partition.isrs) == len(partition.replicas)
+            for topic in self._topics().values()
+            for partition in topic.partitions.values()
+        )
+
+    def _partition(self, slot: Slot) -> Any:
+        return self._topics()[slot[0]].partitions[slot[1]]
+
+    def _topics(self) -> Any:
+        try:
+            return AdminClient(client_settings(self.bootstrap)).list_topics(timeout=_ANSWER_S).topics
+        except KafkaException as error:
+            raise BrokerUnreachable(f"No Kafka broker answers at {self.bootstrap} ({error.args[0].str()}).") from error
+
+
+def start_kafka_cluster(directory: Path, count: int = 3) -> KafkaCluster:
+    """Start brokers, made afresh, below ``directory``. Raises KafkaMissing or ServerFailed."""
+    kafka_libraries()
+    places = {
+        number: KafkaNode(directory.resolve() / f"node{number}", free_port(), free_port())
+        for number in range(1, count + 1)
+    }
+    voters = ",".join(f"{number}@{LOOPBACK}:{place.controller}" for number, place in places.items())
+    cluster = cluster_uuid()
+
+    def make(number: int) -> None:
+        facts = {"node": number, "voters": voters, "count": count, "least": max(1, count - 1)}
+        places[number].make(cluster, _PROPERTIES.format(**facts))
+
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(make, places))
+    nodes = {
+        number: RealKafka(f"{LOOPBACK}:{place.port}", place.directory, place.launch(), place.port)
+        for number, place in places.items()
+    }
+    started = KafkaCluster(nodes)
+    try:
+        for node in nodes.values():
+            wait_until_answers(node.process, node.port)
+    except ServerFailed:
+        started.stop()
+        raise
+    return started
+
+
+def _until(what: str, holds: Callable[[], bool]) -> float:
+    began = time.monotonic()
+    while not holds():
+        if time.monotonic() - began > _SETTLE_S:
+            raise ServerFailed(f"There were no {what} within {_SETTLE_S:g} s.")
+        time.sleep(_POLL_S)
+    return time.monotonic() - began
