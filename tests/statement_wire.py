@@ -2,21 +2,19 @@
 
 It stands between a worker and the server and reads the protocol's frames, so that the worker runs as it is: nothing of
 it knows that it is going to die. *Before*: the server never hears of the statement. *After*: the server has carried it
-out and said so, and the worker never hears the answer.
+out and said so, and the worker never hears the answer. Instead of the process, the connection may end there, too:
+then the worker lives, and has to find out whether its commit was carried out.
 """
 
 import asyncio
-import contextlib
 import enum
 import os
 import signal
 import struct
-import threading
-from concurrent.futures import Future
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from infra.servers import free_port
-from infra.servers.ports import LOOPBACK
+from wire import Line, Wire
 
 _HEAD = struct.Struct("!cI")
 _LENGTH = struct.Struct("!I")
@@ -24,6 +22,8 @@ _STATEMENT_ENDS = (b"Q", b"S")
 """A simple query, or the end of an extended one."""
 _GO = (*_STATEMENT_ENDS, b"H", b"X", b"p")
 _READY = b"Z"
+_SHARD = b"application_name\0tradermind "
+"""How the session of a shard begins to say whose it is; its name has a slash."""
 
 
 class Side(enum.Enum):
@@ -33,88 +33,78 @@ class Side(enum.Enum):
     AFTER = "after it was carried out, before its answer is used"
 
 
-@dataclass(slots=True, eq=False)
-class _Line:
-    """One connection; ``last`` is set when the answer to what was just sent is one that nobody hears."""
+@dataclass
+class StatementWire(Wire):
+    """A wire that knows Postgres's frames. Clients must not ask for TLS (sslmode=disable).
 
-    near: asyncio.StreamWriter
-    far: asyncio.StreamWriter
-    last: bool = False
+    ``lose`` is asked about each statement that a shard's session has had carried out: where it says so, the
+    connection is cut instead of the answer; ``lost`` counts those.
+    """
 
-
-@dataclass(slots=True)
-class StatementWire:
-    """A proxy on a loopback port of its own, in a thread of its own. Clients must not ask for TLS (sslmode=disable)."""
-
-    target_port: int
-    port: int = field(default_factory=free_port)
     statements: int = 0
+    lose: Callable[[], bool] | None = None
+    lost: int = 0
     _at: int = 0
     _side: Side = Side.BEFORE
     _pid: int = 0
     _fell: bool = False
-    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
-
-    def start(self) -> "StatementWire":
-        """Listen; return itself."""
-        listening: Future[None] = Future()
-        threading.Thread(target=self._serve, args=(listening,), name="statement wire", daemon=True).start()
-        listening.result(10)
-        return self
-
-    def stop(self) -> None:
-        """Take no more."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+    _shards: set[Line] = field(default_factory=set)
+    _last: Line | None = None
+    """Where the answer to what was just sent is one that nobody hears."""
 
     def arm(self, at: int, side: Side) -> None:
         """Count anew; the sender of the ``at``-th statement (0: of none) is to die on this side of it."""
         self.statements, self._at, self._side, self._pid, self._fell = 0, at, side, 0, False
+        self._last = None
 
     def watch(self, pid: int) -> None:
         """Name the process whose statements are counted: the only one that comes this way."""
         self._pid = pid
 
-    def _serve(self, listening: "Future[None]") -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(asyncio.start_server(self._connect, LOOPBACK, self.port))
-        listening.set_result(None)
-        self._loop.run_forever()
+    async def _ask(self, line: Line, reader: asyncio.StreamReader) -> None:
+        head = await reader.readexactly(_LENGTH.size)
+        greeting = head + await reader.readexactly(_LENGTH.unpack(head)[0] - _LENGTH.size)
+        name = greeting.partition(_SHARD)[2].partition(b"\0")[0]
+        if b"/" in name:
+            self._shards.add(line)
+        await self._pass_on(line, line.far, greeting)
+        whole = b""
+        while True:
+            kind, frame = await _frame(reader)
+            whole += frame
+            if kind in _STATEMENT_ENDS and self._is_last(line):
+                break
+            if kind in _GO:
+                await self._pass_on(line, line.far, whole)
+                whole = b""
 
-    async def _connect(self, reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
-        answers, far = await asyncio.open_connection(LOOPBACK, self.target_port)
-        line = _Line(near, far)
-        await asyncio.gather(self._ask(line, reader), self._answer(line, answers))
-
-    async def _ask(self, line: _Line, reader: asyncio.StreamReader) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, OSError):  # Either end may go at any time.
-            head = await reader.readexactly(_LENGTH.size)
-            line.far.write(head + await reader.readexactly(_LENGTH.unpack(head)[0] - _LENGTH.size))
-            whole = b""
-            while True:
-                kind, frame = await _frame(reader)
-                whole += frame
-                if kind in _STATEMENT_ENDS and self._is_last(line):
+    async def _answer(self, line: Line, reader: asyncio.StreamReader) -> None:
+        held, greeted = b"", False
+        while True:
+            kind, frame = await _frame(reader)
+            ready = kind == _READY
+            if line is self._last:
+                if ready:
+                    self._end()
                     break
-                if kind in _GO:
-                    line.far.write(whole)
-                    await line.far.drain()
-                    whole = b""
-        line.far.close()
+                continue
+            held += frame
+            if ready and greeted and self._loses(line):
+                break
+            if ready or not (greeted and line in self._shards and self.lose is not None):
+                await self._pass_on(line, line.near, held)
+                held = b""
+            greeted |= ready
 
-    async def _answer(self, line: _Line, answers: asyncio.StreamReader) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
-            while True:
-                kind, frame = await _frame(answers)
-                if line.last:
-                    if kind == _READY:
-                        self._end()
-                        break
-                else:
-                    line.near.write(frame)
-                    await line.near.drain()
-        line.near.close()
+    def _loses(self, line: Line) -> bool:
+        """Whether the answer that is complete now is one that is lost, and its connection with it."""
+        if line not in self._shards or self.lose is None or not self.lose():
+            return False
+        self.lost += 1
+        self._abort(line)
+        return True
 
-    def _is_last(self, line: _Line) -> bool:
+    def _is_last(self, line: Line) -> bool:
         """Count a statement; return whether its sender has ended before it."""
         if self._fell:
             return True
@@ -122,7 +112,7 @@ class StatementWire:
         if self.statements != self._at:
             return False
         if self._side is Side.AFTER:
-            line.last = True
+            self._last = line
             return False
         self._end()
         return True

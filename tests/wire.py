@@ -1,43 +1,54 @@
-"""A network between workers and a server that can fail: a TCP proxy that cuts, goes silent, or is slow.
+"""A network between workers and a server that can fail: a TCP proxy that cuts, tears, goes silent, or is slow.
 
 A cut is what a firewall does that forgets its table (both ends learn of it); silence is a machine that lost its power
-or a cable that was pulled (the near end never learns of it, and its words are taken and lost).
+or a cable that was pulled (the near end never learns of it, and its words are taken and lost); a tear ends a
+connection in order, but in the middle of what was being said.
 """
 
 import asyncio
 import contextlib
+import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Self
 
 from infra.servers import free_port
 from infra.servers.ports import LOOPBACK
 
 _READ_BYTES = 256 * 1024
+_TLS_HEAD = struct.Struct("!BHH")
+"""Of a TLS record: its kind, the version, and how many bytes follow."""
 
 
 @dataclass(slots=True, eq=False)
-class _Line:
-    """One connection: the client's side and the server's."""
+class Line:
+    """One connection: the client's side and the server's. One that is ``doomed`` is torn as soon as either speaks."""
 
     near: asyncio.StreamWriter
     far: asyncio.StreamWriter
     dead: bool = False
+    doomed: bool = False
 
 
-@dataclass(slots=True)
+@dataclass
 class Wire:
-    """A proxy on a loopback port of its own, in a thread of its own. ``delay_s`` is added to each way."""
+    """A proxy on a loopback port of its own, in a thread of its own. ``delay_s`` is added to each way.
+
+    ``torn`` counts connections that were torn. While it is ``tearing``, every new one is torn at its first words.
+    """
 
     target_port: int
     port: int = field(default_factory=free_port)
     delay_s: float = 0.0
+    tearing: bool = False
+    torn: int = 0
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
-    _lines: set[_Line] = field(default_factory=set)
+    _lines: set[Line] = field(default_factory=set)
     _refusing: bool = False
 
-    def start(self) -> "Wire":
+    def start(self) -> Self:
         """Listen; return itself."""
         listening: Future[None] = Future()
         threading.Thread(target=self._serve, args=(listening,), name="wire", daemon=True).start()
@@ -57,6 +68,10 @@ class Wire:
         """Let every connection fall silent: the server is told that it ended, the client never. New ones go through."""
         return self._do(self._silence)
 
+    def tear(self) -> int:
+        """Doom every connection: of the next words on each only half is passed on, then it ends. Return how many."""
+        return self._do(self._doom)
+
     def refuse(self) -> int:
         """Reset every connection, and every new one, until ``accept``."""
         self._refusing = True
@@ -73,16 +88,25 @@ class Wire:
 
     def _cut(self) -> int:
         for line in (lines := list(self._lines)):
-            line.dead = True
-            line.near.transport.abort()
-            line.far.transport.abort()
+            self._abort(line)
         return len(lines)
+
+    def _abort(self, line: Line) -> None:
+        line.dead = True
+        line.near.transport.abort()
+        line.far.transport.abort()
 
     def _silence(self) -> int:
         living = [line for line in self._lines if not line.dead]
         for line in living:
             line.dead = True
             line.far.transport.abort()
+        return len(living)
+
+    def _doom(self) -> int:
+        living = [line for line in self._lines if not line.dead]
+        for line in living:
+            line.doomed = True
         return len(living)
 
     def _serve(self, listening: "Future[None]") -> None:
@@ -100,18 +124,53 @@ class Wire:
         except OSError:
             near.transport.abort()
             return
-        line = _Line(near, far)
+        line = Line(near, far, doomed=self.tearing)
         self._lines.add(line)
-        await asyncio.gather(self._pump(line, reader, far), self._pump(line, answers, near))
+        await asyncio.gather(
+            self._to_the_end(line, self._ask(line, reader), far),
+            self._to_the_end(line, self._answer(line, answers), near),
+        )
         self._lines.discard(line)
 
-    async def _pump(self, line: _Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):  # Either end may be gone at any time; the other is told below.
-            while data := await reader.read(_READ_BYTES):
-                if self.delay_s:
-                    await asyncio.sleep(self.delay_s)
-                if not line.dead:
-                    writer.write(data)
-                    await writer.drain()
+    async def _to_the_end(self, line: Line, passing: Awaitable[None], other: asyncio.StreamWriter) -> None:
+        """Pass on what one side says until it ends; then the other side is told."""
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):  # Either end may be gone at any time.
+            await passing
         if not line.dead:
-            writer.close()
+            other.close()
+
+    async def _ask(self, line: Line, reader: asyncio.StreamReader) -> None:
+        """Pass on what the client says."""
+        while words := await self._next(reader):
+            await self._pass_on(line, line.far, words)
+
+    async def _answer(self, line: Line, reader: asyncio.StreamReader) -> None:
+        """Pass on what the server says."""
+        while words := await self._next(reader):
+            await self._pass_on(line, line.near, words)
+
+    async def _next(self, reader: asyncio.StreamReader) -> bytes:
+        """Return what came next; nothing at the end."""
+        return await reader.read(_READ_BYTES)
+
+    async def _pass_on(self, line: Line, writer: asyncio.StreamWriter, words: bytes) -> None:
+        if self.delay_s:
+            await asyncio.sleep(self.delay_s)
+        if line.dead:
+            return
+        if line.doomed:
+            line.dead, self.torn = True, self.torn + 1
+            writer.write(words[: len(words) // 2])
+            line.near.close()
+            line.far.close()
+            return
+        writer.write(words)
+        await writer.drain()
+
+
+class TlsWire(Wire):
+    """A wire that knows where TLS records begin and end, so that a tear is in the middle of one."""
+
+    async def _next(self, reader: asyncio.StreamReader) -> bytes:
+        head = await reader.readexactly(_TLS_HEAD.size)
+        return head + await reader.readexactly(_TLS_HEAD.unpack(head)[2])

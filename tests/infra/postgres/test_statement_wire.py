@@ -44,3 +44,21 @@ def test_the_sender_of_the_nth_statement_ends_on_the_side_that_was_asked_for(
     assert code == -9
     assert answers == [str(number) for number in range(1, at)], "no answer to the one it ended at"
     assert rows == list(range(1, at + (side is Side.AFTER)))
+
+
+def test_a_lost_answer_is_one_to_what_was_carried_out_and_to_shards_alone(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CREATE TABLE written (number int)")
+        wire = StatementWire(int(conninfo_to_dict(database)["port"])).start()
+        near = make_conninfo(database, port=wire.port, sslmode="disable", gssencmode="disable")
+        wire.lose = lambda: True
+        with psycopg.connect(near, autocommit=True, application_name="tradermind sinks") as other:
+            other.execute("INSERT INTO written VALUES (1)")
+        shard = psycopg.connect(near, autocommit=True, application_name="tradermind decider/0")
+        with pytest.raises(psycopg.OperationalError):
+            shard.execute("INSERT INTO written VALUES (2)")
+        wire.lose = None
+        with psycopg.connect(near, autocommit=True, application_name="tradermind decider/0") as again:
+            assert again.execute("SELECT number FROM written ORDER BY number").fetchall() == [(1,), (2,)]
+        assert wire.lost == 1
+        wire.stop()
