@@ -2,6 +2,8 @@
 
 import enum
 
+import msgspec
+
 from schemas.event import Event
 from schemas.values import Level
 
@@ -12,6 +14,7 @@ class ControlAction(enum.StrEnum):
     SET_LEVEL = "SET_LEVEL"
     FLATTEN = "FLATTEN"
     CANCEL = "CANCEL"
+    SET_LIMITS = "SET_LIMITS"
 
 
 class ScopeKind(enum.StrEnum):
@@ -23,12 +26,24 @@ class ScopeKind(enum.StrEnum):
     INSTRUMENT = "INSTRUMENT"
 
 
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    """One person's word for a change: an Ed25519 signature over its canonical bytes, in 128 hex digits."""
+
+    person: str
+    signature: str
+
+
 class ControlCommand(Event, frozen=True, kw_only=True, gc=False):
     """A command with its author and reason. ``key`` is the command id.
 
     SET_LEVEL sets ``level`` at the scope and latches it. FLATTEN closes the scope's positions and cancels its
     orders. CANCEL cancels the order ``target``, or, with scope GLOBAL and target ``*``, all open orders.
     ``ordinal`` rises in the order in which commands were given; 0 for one that was given no number.
+
+    ``change`` is the canonical text of what is to change (``schemas.changes``), with the ``approvals`` that it has;
+    SET_LIMITS always has one, and SET_LEVEL when it loosens. Nothing that loosens is believed because it is said here:
+    execution follows the rows, holds the signatures against its own allow-list, and says what came of it. ``refusal`` is
+    why the control worker would not pass it on as good.
     """
 
     command_id: str
@@ -39,3 +54,6 @@ class ControlCommand(Event, frozen=True, kw_only=True, gc=False):
     target: str
     level: Level | None = None
     ordinal: int = 0
+    change: str = ""
+    approvals: tuple[Approval, ...] = ()
+    refusal: str | None = None

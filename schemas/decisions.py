@@ -95,6 +95,8 @@ class DenyReason(enum.StrEnum):
     CLOCK_DRIFT = "CLOCK_DRIFT"
     RISK_THRESHOLD = "RISK_THRESHOLD"
     NOT_AMENDABLE = "NOT_AMENDABLE"
+    CANARY_CAP = "CANARY_CAP"
+    OVERRIDE_EXPIRED = "OVERRIDE_EXPIRED"
 
 
 class CheckResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from schemas.changes import ControlOutcome
 from schemas.control import ControlCommand
 from schemas.decisions import Decision, OrderApproved, OrderDenied
 from schemas.event import Heartbeat
@@ -115,10 +116,10 @@ ORDER_APPROVED = _internal(
 ORDER_DENIED = _internal("order.denied", (OrderDenied,), _ONE, ("risk", ""), "Orders refused.", money=True)
 ACCOUNT_EVENT = _internal(
     "account.event",
-    (OrderEvent, Fill, Position, AccountMark),
+    (OrderEvent, Fill, Position, AccountMark, ControlOutcome),
     _ONE,
     ("execution", "decider risk feedback"),
-    "Orders, fills, positions and valuations, in one order.",
+    "Orders, fills, positions and valuations, and the limits in force, in one order.",
     money=True,
 )
 FEEDBACK_TRADE = _internal("feedback.trade", (TradeFeedback,), _ONE, ("feedback", ""), "Closed slices of positions.")
