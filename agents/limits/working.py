@@ -1,0 +1,78 @@
+"""An order that can still fill, as the limits see it: made of an approval, or of what execution says of the order."""
+
+import msgspec
+
+from schemas.decisions import OrderApproved
+from schemas.orders import ExecType, OrderEvent, OrderStatus
+from schemas.values import Leg, OrderType, Side, TimeInForce
+
+_RESTING = (TimeInForce.GTC, TimeInForce.POST_ONLY)
+
+
+class WorkingOrder(msgspec.Struct, kw_only=True):
+    """An order that can still fill: ``leaves`` of it, in units of 1e-8. ``rests`` says that it may lie in a book.
+
+    ``stop_price`` is set as long as it waits for it: until then it lies in no book. ``leg``: it protects the position
+    that ``parent_order_id`` made, and answers no target.
+    """
+
+    order_id: str
+    strategy: str
+    instrument: str
+    side: Side
+    leaves: int
+    limit_price: int | None
+    rests: bool
+    unknown: bool = False
+    seen: bool = False
+    cancelling: bool = False
+    stop_price: int | None = None
+    leg: Leg | None = None
+    parent_order_id: str | None = None
+
+
+def working_of_approval(order: OrderApproved) -> WorkingOrder:
+    """Return an order as it works from its approval on."""
+    return WorkingOrder(
+        order_id=order.order_id,
+        strategy=order.strategy,
+        instrument=order.instrument,
+        side=order.side,
+        leaves=order.quantity,
+        limit_price=order.limit_price,
+        rests=may_rest(order.order_type, order.time_in_force),
+        stop_price=order.stop_price,
+        leg=order.leg,
+        parent_order_id=order.parent_order_id,
+    )
+
+
+def working_of_event(event: OrderEvent, known: WorkingOrder | None) -> WorkingOrder:
+    """Return an order as execution says that it works; ``known`` is what was known of it before."""
+    waiting = event.stop_price
+    acted = event.exec_type is ExecType.TRIGGERED or event.filled_quantity > 0
+    if acted or (known is not None and known.seen and known.stop_price is None):
+        waiting = None
+    return WorkingOrder(
+        order_id=event.order_id,
+        strategy=event.strategy,
+        instrument=event.instrument,
+        side=event.side,
+        leaves=max(0, event.quantity - event.filled_quantity),
+        limit_price=event.limit_price,
+        rests=may_rest(event.order_type, event.time_in_force),
+        unknown=event.status is OrderStatus.UNKNOWN,
+        seen=True,
+        cancelling=event.status is OrderStatus.PENDING_CANCEL or (known is not None and known.cancelling),
+        stop_price=waiting,
+        leg=event.leg,
+        parent_order_id=event.parent_order_id,
+    )
+
+
+def may_rest(order_type: OrderType, time_in_force: TimeInForce) -> bool:
+    """Return whether an order may wait at the venue, in a book or for its stop price, until it is cancelled.
+
+    A market order takes what there is and is over, whatever its time in force says.
+    """
+    return order_type is not OrderType.MARKET and time_in_force in _RESTING
