@@ -4,7 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from agents.execution.admission import adopt_approval, take_approval, take_command
+from agents.execution.conduct import watch
 from agents.execution.exposure import exposures, holdings
+from agents.execution.reconciliation import take_books, take_outcome
+from agents.execution.reconciliation_state import STATE_KEY, ReconciliationState
 from agents.execution.reporting import take_report
 from agents.execution.state import STATE_TYPES, ExecutionConfig
 from agents.execution.timers import take_claim, take_time
@@ -17,6 +20,7 @@ from schemas.decisions import OrderApproved
 from schemas.event import Event, Heartbeat
 from schemas.opinions import MarketMark
 from schemas.orders import Claimed, VenueReport
+from schemas.reconciliation import VenueBooks
 
 NAME: Final = "execution"
 
@@ -34,11 +38,11 @@ class Execution:
         self._config = config
 
     def state_type(self, key: str) -> type:
-        """Return the type kept under a key: account/A, order/ID, instrument/I, finished/MINUTE or desk."""
+        """Return the type kept under a key: account/A, order/ID, instrument/I, finished/MINUTE, or one of a kind."""
         return STATE_TYPES[key.partition("/")[0]]
 
     def step(self, state: ShardState, event: Event) -> tuple[ShardState, Sequence[Event]]:
-        """Take an approval, a mark, a command, a report, a claim or a Heartbeat."""
+        """Take an approval, a mark, a command, a report, a venue's books, a claim or a Heartbeat."""
         turn = Turn(self._config, state, event)
         if isinstance(event, MarketMark):
             take_time(turn, event)
@@ -49,12 +53,16 @@ class Execution:
             take_approval(turn, event)
         elif isinstance(event, VenueReport):
             take_report(turn, event)
+            take_outcome(turn, event.order_id)
+        elif isinstance(event, VenueBooks):
+            take_books(turn, event)
         elif isinstance(event, ControlCommand):
             take_command(turn, event)
         elif isinstance(event, Claimed):
             take_claim(turn, event)
         else:
             raise AssertionError(f"execution does not read {type(event).__name__}")
+        watch(turn)
         return state, turn.outputs
 
     def adopt(self, state: ShardState, approvals: Iterable[OrderApproved]) -> list[str]:
@@ -65,6 +73,11 @@ class Execution:
         return [
             approval.order_id for approval in approvals if adopt_approval(Turn(self._config, state, approval), approval)
         ]
+
+    def reconciliation(self, state: ShardState) -> ReconciliationState | None:
+        """Return how far the comparison with the venues is that the last claim began; None before any claim."""
+        found: ReconciliationState | None = state.get(STATE_KEY)
+        return found
 
     def exposures(self, state: ShardState) -> Mapping[str, AccountExposure]:
         """Return what each account holds and works, for whoever must not believe anything else."""

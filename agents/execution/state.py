@@ -8,7 +8,10 @@ import msgspec
 
 from agents.execution.orders import OrderState
 from agents.execution.positions import PositionState
+from agents.execution.reconciliation_state import STATE_KEY, OrphanPolicy, ReconciliationState
+from agents.limits.conduct import Conduct
 from agents.limits.limit_set import LimitSet
+from agents.limits.windows import PriceRange
 from schemas.market import InstrumentDefined
 from schemas.opinions import MarketMark
 from schemas.values import NS_PER_MS, NS_PER_S, ZERO, Level
@@ -46,6 +49,7 @@ class ExecutionConfig:
     ``submit_limit_ns`` is how old a request may be at the socket, ``ack_timeout_ns`` how long an answer may take,
     ``receive_window_ns`` for how long after that limit the venue might still take the request, ``query_backoff_ns``
     the pauses between questions (the last one repeats), ``retention_ns`` how long a finished order stays known.
+    ``orphan_orders``: what is done with an order of ours that works at a venue and is not in the books.
     """
 
     instruments: Mapping[str, InstrumentDefined]
@@ -57,7 +61,10 @@ class ExecutionConfig:
     receive_window_ns: int = 5 * NS_PER_S
     query_backoff_ns: tuple[int, ...] = (500 * NS_PER_MS, NS_PER_S, 2 * NS_PER_S, 5 * NS_PER_S)
     retention_ns: int = 600 * NS_PER_S
+    orphan_orders: OrphanPolicy = OrphanPolicy.CANCEL
     traders: Mapping[str, tuple[tuple[str, str], ...]] = field(init=False)
+    move_window_ms: int = field(init=False)
+    clock_drift_max_ns: int = field(init=False)
 
     def __post_init__(self) -> None:
         traders: dict[str, list[tuple[str, str]]] = {}
@@ -71,6 +78,10 @@ class ExecutionConfig:
             for name in terms.instruments:
                 _refuse_unbookable(strategy, self.instruments.get(name), name, account)
                 traders.setdefault(name, []).append((terms.account, strategy))
+        widest = max((item.price_move_window_ms for item in self.limits.values()), default=0)
+        drift_ms = max((item.clock_drift_max_ms for item in self.limits.values()), default=0)
+        object.__setattr__(self, "move_window_ms", widest)
+        object.__setattr__(self, "clock_drift_max_ns", drift_ms * NS_PER_MS)
         object.__setattr__(self, "traders", {name: tuple(pairs) for name, pairs in traders.items()})
 
 
@@ -88,7 +99,8 @@ class AccountState(msgspec.Struct):
 
     ``messages_ns`` are the times of the newest messages to the venue, ``contents_ns`` when each order content was
     last approved: the limits look at both. ``funding_as_of_ns``: when, by instrument, the funding was charged that the
-    newest report of it told of.
+    newest report of it told of. ``strategy_pnl``: what each strategy has gained since the start, as of its newest
+    valuation, and ``strategy_day_start`` what it had when the day began.
     """
 
     currency: str
@@ -102,26 +114,33 @@ class AccountState(msgspec.Struct):
     day: int = 0
     day_start_equity: Decimal = ZERO
     funding_as_of_ns: dict[str, int] = {}
+    conduct: Conduct = msgspec.field(default_factory=Conduct)
+    strategy_pnl: dict[str, Decimal] = {}
+    strategy_day_start: dict[str, Decimal] = {}
 
 
 class InstrumentState(msgspec.Struct):
-    """The newest mark of an instrument, its newest known mid, and the newest mark on the grid that had one."""
+    """The newest mark of an instrument, its newest known mid, the newest grid mark that had one, and its mids of late."""
 
     mark: MarketMark | None = None
     mid: int | None = None
     valued: MarketMark | None = None
+    mids: PriceRange = msgspec.field(default_factory=PriceRange)
 
 
 class DeskState(msgspec.Struct):
     """What the whole shard shares: now, the claim's epoch, the next timer, and the levels in force by scope.
 
-    ``commands_through``: the number of the newest command of people that was carried out.
+    ``commands_through``: the number of the newest command of people that was carried out. ``causes``: why a level is in
+    force that no person has set. ``clock_ns``: the newest reading of our own clock, 0 where a capture's clock rules.
     """
 
     now_ns: int = 0
     epoch: int = 0
     next_timer_ns: int = 0
+    clock_ns: int = 0
     levels: dict[str, Level] = {}
+    causes: dict[str, str] = {}
     commands_through: int = 0
     oldest_bucket: int = 0
     newest_bucket: int = 0
@@ -139,4 +158,5 @@ STATE_TYPES: dict[str, type] = {
     "instrument": InstrumentState,
     "desk": DeskState,
     "finished": FinishedBucket,
+    STATE_KEY: ReconciliationState,
 }

@@ -1,33 +1,38 @@
 """Silence is information: answers that do not come turn orders UNKNOWN, and unknown orders are asked about."""
 
+from typing import Final
+
+from agents.execution.moves import BUCKET_NS, change, settle
+from agents.execution.open_orders import open_orders
 from agents.execution.orders import OrderState
-from agents.execution.reporting import BUCKET_NS, change, settle
+from agents.execution.reconciliation import ask_again, begin
 from agents.execution.state import FinishedBucket
 from agents.execution.turn import Turn
-from schemas.event import Event
+from schemas.event import Event, Heartbeat
 from schemas.orders import Claimed, ExecType, OrderStatus
+
+_UNANSWERED_BOOKS: Final = 3
+_WALL: Final = "wall"
 
 
 def take_time(turn: Turn, event: Event) -> None:
     """Move *now* on and do what has fallen due. Time never runs backwards here."""
     desk = turn.desk
-    if event.available_at_ns > desk.now_ns:
-        desk.now_ns = event.available_at_ns
+    if isinstance(event, Heartbeat) and event.clock == _WALL:
+        desk.clock_ns = event.available_at_ns
         turn.touch_desk()
+    at_ns = event.available_at_ns
+    if desk.clock_ns:
+        # Whoever made a mark may have a clock that runs ahead: it moves ours by no more than is allowed.
+        at_ns = min(at_ns, desk.clock_ns + turn.config.clock_drift_max_ns)
+    if at_ns > desk.now_ns:
+        desk.now_ns = at_ns
+        turn.touch_desk()
+        ask_again(turn)
     if desk.next_timer_ns and desk.next_timer_ns <= desk.now_ns:
         _ring(turn)
     if desk.oldest_bucket and (desk.oldest_bucket + 1) * BUCKET_NS + turn.config.retention_ns < desk.now_ns:
         _forget(turn)
-
-
-def open_orders(turn: Turn) -> list[OrderState]:
-    """Return the orders that are not final, by account and in the order in which they were made."""
-    return [
-        turn.state[f"order/{order_id}"]
-        for name in sorted(turn.config.accounts)
-        if f"account/{name}" in turn.state
-        for order_id in turn.state[f"account/{name}"].open_orders
-    ]
 
 
 def _ring(turn: Turn) -> None:
@@ -66,12 +71,16 @@ def _forget(turn: Turn) -> None:
 
 
 def take_claim(turn: Turn, claim: Claimed) -> None:
-    """A new holder does not know what the last one sent: intents without an answer are UNKNOWN, all open ones asked."""
+    """A new holder does not know what the last one sent: intents without an answer are UNKNOWN, and the venues asked.
+
+    They tell everything at once. An order of which they have not told for a while is asked about by its name.
+    """
     turn.desk.epoch = claim.epoch
     turn.touch_desk()
     for order in open_orders(turn):
         if order.status is OrderStatus.PENDING_NEW:
             change(turn, order, ExecType.TIMED_OUT, f"claimed by epoch {claim.epoch}")
-            settle(turn, order)
-        else:
-            turn.ask(order)
+        order.attempts = max(order.attempts, 1)
+        order.timer_ns = turn.at_ns + sum(turn.config.query_backoff_ns[:_UNANSWERED_BOOKS])
+        turn.save_order(order)
+    begin(turn, claim.epoch)
