@@ -2,6 +2,7 @@
 
 from agents.execution.exposure import view_for
 from agents.execution.orders import OrderState
+from agents.execution.reconciliation import withheld
 from agents.execution.reporting import cancel, finish
 from agents.execution.turn import Turn
 from agents.limits.checks import check_order, failed
@@ -96,8 +97,10 @@ def _intent(turn: Turn, approval: OrderApproved) -> OrderState:
 
 def _refusals(turn: Turn, approval: OrderApproved) -> tuple[DenyReason, ...]:
     """Return every reason why the order must not leave: the same limits that risk checked, on our own state."""
-    results = check_order(approval, view_for(turn, approval), turn.config.limits[approval.account], turn.at_ns)
-    reasons = failed(results)
+    view = view_for(turn, approval)
+    reasons = failed(check_order(approval, view, turn.config.limits[approval.account], turn.at_ns))
+    if withheld(turn, approval, view):
+        reasons = (DenyReason.RECONCILING, *reasons)
     terms = turn.config.strategies.get(approval.strategy)
     known = terms is not None and terms.account == approval.account and approval.instrument in terms.instruments
     if not known and DenyReason.NOT_PERMITTED not in reasons:
