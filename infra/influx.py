@@ -5,12 +5,13 @@ its own turns events into points and writes them; while the server is away the q
 events make way and are counted.
 """
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Protocol, TextIO
+from typing import Any, Final, Protocol
 
 from influxdb_client.client.influxdb_client import InfluxDBClient
 from influxdb_client.client.write_api import SYNCHRONOUS
@@ -21,6 +22,7 @@ from urllib3.exceptions import HTTPError
 from infra.influx_points import lines_of
 from schemas.event import Event
 
+LOG: Final = logging.getLogger("tradermind.metrics")
 BATCH_EVENTS: Final = 2_000
 FILE_BYTES_MAX: Final = 64 * 1024 * 1024
 _REFUSED: Final = frozenset({400, 413, 422})
@@ -71,12 +73,16 @@ class InfluxServer:
 
 
 class LineFiles:
-    """Files ``<measurement>-NNN.lp`` below a folder. A process only ever writes to files that it has made itself."""
+    """Files ``<measurement>-NNN.lp`` below a folder. A process only ever writes to files that it has made itself.
+
+    Lines are written all or not at all: where the disk is full in the middle of them, the files end where they did
+    before, since a torn line would spoil the one that is written after it.
+    """
 
     def __init__(self, directory: Path, bytes_max: int = FILE_BYTES_MAX) -> None:
         self._directory = directory
         self._bytes_max = bytes_max
-        self._open: dict[str, TextIO] = {}
+        self._open: dict[str, _LineFile] = {}
         directory.mkdir(parents=True, exist_ok=True)
 
     def write(self, lines: Sequence[str]) -> None:
@@ -84,27 +90,30 @@ class LineFiles:
         by_measurement: dict[str, list[str]] = {}
         for line in lines:
             by_measurement.setdefault(line.partition(",")[0].partition(" ")[0], []).append(line)
+        before: list[tuple[_LineFile, int]] = []
         try:
             for measurement, listed in by_measurement.items():
                 file = self._file(measurement)
-                file.write("\n".join(listed) + "\n")
-                file.flush()
+                before.append((file, file.size))
+                file.append(("\n".join(listed) + "\n").encode())
         except OSError as error:
+            for file, size in before:
+                file.end_at(size)
             raise Unwritten(f"{self._directory}: {error.strerror}") from error
 
-    def _file(self, measurement: str) -> TextIO:
+    def _file(self, measurement: str) -> "_LineFile":
         file = self._open.get(measurement)
-        if file is not None and file.tell() < self._bytes_max:
+        if file is not None and file.size < self._bytes_max:
             return file
-        if file is not None:
-            file.close()
         number = 0
         while True:
             try:
-                made = (self._directory / f"{measurement}-{number:03d}.lp").open("x", encoding="utf-8")
+                made = _LineFile(self._directory / f"{measurement}-{number:03d}.lp")
             except FileExistsError:
                 number += 1
                 continue
+            if file is not None:
+                file.close()
             self._open[measurement] = made
             return made
 
@@ -113,6 +122,32 @@ class LineFiles:
         for file in self._open.values():
             file.close()
         self._open.clear()
+
+
+class _LineFile:
+    """A file that we have made, and how much of it counts."""
+
+    def __init__(self, path: Path) -> None:
+        """Make it. Raises FileExistsError, and OSError where there is no room for one."""
+        self._file = path.open("xb", buffering=0)
+        self.size = 0
+
+    def append(self, content: bytes) -> None:
+        """Write at its end. Raises OSError; then some of the content may be there."""
+        left = memoryview(content)
+        while left:
+            left = left[self._file.write(left) or 0 :]
+        self.size += len(content)
+
+    def end_at(self, size: int) -> None:
+        """Take back what was written after this size. To make a file shorter takes no room."""
+        self._file.truncate(size)
+        self._file.seek(size)
+        self.size = size
+
+    def close(self) -> None:
+        """Close it."""
+        self._file.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +182,7 @@ class InfluxWriter:
         self._closing = False
         self._give_up = threading.Event()
         self._in_hand = 0
+        self._dropping = False
         self._counts = PointCounts()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="influx", daemon=True)
@@ -169,7 +205,10 @@ class InfluxWriter:
                 self._queue.popleft()
             if excess > 0:
                 self._counts = replace(self._counts, dropped=self._counts.dropped + excess)
+            first_of_an_absence, self._dropping = excess > 0 and not self._dropping, self._dropping or excess > 0
             self._changed.notify_all()
+        if first_of_an_absence:
+            LOG.warning("metrics are dropped, the oldest first: %s", self.counts.last_error or "the target is too slow")
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything offered is written or refused; return whether it was within the time."""
@@ -226,7 +265,15 @@ class InfluxWriter:
                     continue
             else:
                 self._count(written=len(lines))
+                self._tell_end_of_dropping()
             return
+
+    def _tell_end_of_dropping(self) -> None:
+        with self._changed:
+            over = self._dropping and not self._queue
+            self._dropping = self._dropping and not over
+        if over:
+            LOG.warning("metrics are written again; %d events were dropped so far", self.counts.dropped)
 
     def _count(self, *, written: int = 0, refused: int = 0, retries: int = 0, error: str = "") -> None:
         with self._changed:

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -151,6 +151,10 @@ def _sinks(settings: Settings, engine: EngineSettings) -> StageHosting:
     async def handle(records: Sequence[RawRecord]) -> Sequence[tuple[RawRecord, BadRecord]]:
         return (await sink.handle(records)).refused
 
+    def facts() -> Mapping[str, int]:
+        counts = writer.counts
+        return {"points_written": counts.written, "points_refused": counts.refused, "metrics_dropped": counts.dropped}
+
     async def close() -> None:
         await asyncio.to_thread(writer.close)
         await sink.close()
@@ -162,4 +166,5 @@ def _sinks(settings: Settings, engine: EngineSettings) -> StageHosting:
         handle=handle,
         dead_letter_topics=True,
         close=close,
+        facts=facts,
     )

@@ -1,7 +1,5 @@
 """What surrounds the workers of a fault: the shared servers, or some of its own where the fault would harm others."""
 
-import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from faults import Place
+from full_disk import NotHere, small_disk
 from wire import Wire
 
 from infra.servers import EmbeddedPostgres, RealKafka, free_port, start_kafka, start_postgres
@@ -22,10 +21,6 @@ listeners=PLAINTEXT://{host}:{{port}},CONTROLLER://{host}:{{controller}},WIRED:/
 advertised.listeners=PLAINTEXT://{host}:{{port}},WIRED://{host}:{wire}
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,WIRED:PLAINTEXT
 """
-
-
-class NotHere(Exception):
-    """A fault cannot be done on this machine, and why, in one clear sentence."""
 
 
 @dataclass(slots=True)
@@ -108,20 +103,3 @@ def surroundings(place: Place, servers: Servers, directory: Path) -> Iterator[Ar
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             }
             yield around
-
-
-@contextmanager
-def small_disk(place: Path, size: str) -> Iterator[Path]:
-    """Mount a file system in memory, of so many bytes (as mount says it)."""
-    if os.geteuid() != 0:
-        raise NotHere("a full disk needs the right to mount one: run as root")
-    place.mkdir(parents=True)
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", str(place)], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        raise NotHere(f"a full disk needs the right to mount one: {mounted.stderr.strip()}")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)

@@ -1,13 +1,13 @@
 """Faults of what lies around the workers: network, disks, memory, wall clock."""
 
-import os
 import resource
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import psycopg
 from faults import BROKER_AWAY, DATABASE_AWAY, WORKERS, Fault, Place, World
+from full_disk import fill
+from statement_wire import StatementWire
 from wire import Wire
 
 BURST = 30_000
@@ -84,15 +84,8 @@ def fill_the_brokers_disk(world: World) -> None:
 
 
 def _fill(world: World) -> Path:
-    """Take all room of the small file system, and say in which file."""
     assert world.disk is not None
-    ballast = world.disk / "ballast"
-    with ballast.open("wb") as file:
-        while (free := os.statvfs(world.disk)).f_bavail:
-            # Whoever lives there writes on meanwhile: what was free a moment ago may be taken.
-            with suppress(OSError):
-                os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END) + free.f_bavail * free.f_frsize)
-    return ballast
+    return fill(world.disk)
 
 
 def give_no_more_memory(world: World) -> None:

@@ -4,6 +4,7 @@ A chain alone does not show that its end was cut off, or that all of it was writ
 line of this file does. It is only appended to, line by line, each forced to disk; several sinks may share it.
 """
 
+import errno
 import logging
 import os
 import time
@@ -90,7 +91,9 @@ class AnchorFile:
         # One write of a few hundred bytes to a file opened for appending is not torn by another writer.
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
         try:
-            os.write(descriptor, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+            content = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+            if os.write(descriptor, content) < len(content):  # A disk that is almost full takes the beginning.
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

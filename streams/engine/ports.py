@@ -88,8 +88,8 @@ class StageHosting:
     what may be injected (and read back from the journal). ``wall_clock`` journals wall Heartbeats into it, read from
     ``now_ns``; a simulation gives another clock.
     ``wrap`` makes an event of a public record. A HANDLER has no stage but ``handle``, which writes a batch and
-    returns the records it refuses; with ``dead_letter_topics`` it reads every dead letter, too. ``close`` is
-    awaited when the worker ends in order.
+    returns the records it refuses; with ``dead_letter_topics`` it reads every dead letter, too, and ``facts`` are
+    further numbers for its ``worker_status``. ``close`` is awaited when the worker ends in order.
     """
 
     name: str
@@ -104,6 +104,7 @@ class StageHosting:
     handle: Handle | None = None
     dead_letter_topics: bool = False
     close: Callable[[], Awaitable[None]] | None = None
+    facts: Callable[[], Mapping[str, int]] | None = None
 
     def topic_names(self) -> tuple[str, ...]:
         """Return the names of all topics it reads."""

@@ -43,6 +43,9 @@ def _counters(worker: "Worker") -> dict[tuple[str, str], dict[str, Any]]:
             total["still_s"] = max(total["still_s"], int(still_s["still_s"]))
         else:
             found[stage, key] = counters | worker.watch.facts((stage, key))
+    for stage, total in handled.items():
+        if (more := worker.hostings[stage].facts) is not None:
+            total.update(more())
     return found | {(stage, worker.holder): dict(total) for stage, total in handled.items()}
 
 

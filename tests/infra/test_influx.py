@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from every_event import RECORDS, example
+from full_disk import full_at
 from hypothesis import given
 from hypothesis import strategies as st
 from money_events import ONE, T0, decision, fill, tally
@@ -315,3 +316,39 @@ def test_a_second_process_never_writes_into_the_files_of_the_first(tmp_path: Pat
     second.close()
     assert (tmp_path / "a-000.lp").read_text() == "a f=1 1\na f=3 3\n"
     assert (tmp_path / "a-001.lp").read_text() == "a f=2 2\n"
+
+
+def test_on_a_full_disk_no_line_is_torn_and_none_is_there_twice(tmp_path: Path) -> None:
+    files = LineFiles(tmp_path)
+    files.write(["a f=1 1", "b f=1 1"])
+    with full_at(20):
+        for _ in range(3):
+            with pytest.raises(Unwritten, match="too large"):
+                files.write(["a f=2 2", "b f=2 2", "b f=3 3"])
+        assert (tmp_path / "a-000.lp").read_text() == "a f=1 1\n"
+        assert (tmp_path / "b-000.lp").read_text() == "b f=1 1\n"
+    files.write(["a f=2 2", "b f=2 2", "b f=3 3"])
+    files.close()
+    assert (tmp_path / "a-000.lp").read_text() == "a f=1 1\na f=2 2\n"
+    assert (tmp_path / "b-000.lp").read_text() == "b f=1 1\nb f=2 2\nb f=3 3\n"
+
+
+def test_what_a_full_disk_costs_is_counted_and_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    events = quotes(3_000)
+    lines = [line for event in events for line in lines_of(event)]
+    with full_at(sum(len(line) + 1 for line in lines[:10])):
+        writer = InfluxWriter(LineFiles(tmp_path), queue_events=100, backoff_s=(0.01,))
+        for start in range(0, 3_000, 50):
+            writer.offer(events[start : start + 50])
+        assert not writer.flush(0.05)
+    assert writer.flush(20)
+    counts = writer.counts
+    writer.close()
+    written = [line for path in sorted(tmp_path.iterdir()) for line in path.read_text().splitlines()]
+    assert counts.dropped > 2_000 and counts.written + counts.dropped == 3_000
+    assert len(written) == len(set(written)) == counts.written
+    assert set(written) <= set(lines)
+    assert [record.message.partition(":")[0].partition(";")[0] for record in caplog.records] == [
+        "metrics are dropped, the oldest first",
+        "metrics are written again",
+    ]

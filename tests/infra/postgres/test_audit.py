@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from audit_stories import KEYS, anchor_file, order_events, stored, verified, write
 from every_event import RECORDS, example
+from full_disk import full_at
 from money_events import T0
 from psycopg.rows import dict_row
 
@@ -246,6 +247,17 @@ def test_a_torn_anchor_is_passed_over_and_a_forged_one_is_named(records: str, tm
     file.write_bytes(b"{}\n")
     with pytest.raises(AnchorsUnusable, match="line 1"):
         read_anchors(file)
+
+
+def test_an_anchor_that_a_full_disk_tears_is_an_error_and_costs_no_other(records: str, tmp_path: Path) -> None:
+    write(records, order_events(1), anchors=anchor_file(tmp_path, rows=1))
+    file = tmp_path / "audit.anchors"
+    with full_at(file.stat().st_size + 10), pytest.raises(OSError, match="No space"):
+        write(records, order_events(1, 2), anchors=anchor_file(tmp_path, rows=1))
+    assert not file.read_bytes().endswith(b"\n"), "the beginning was written"
+    anchor_file(tmp_path).check()  # As a sink does that starts again.
+    write(records, order_events(1, 3), anchors=anchor_file(tmp_path, rows=1)).close()
+    assert [anchor.head.ordinal for anchor in read_anchors(file)] == [1, 3]
 
 
 def test_every_table_has_one_retention_class_or_is_kept_by_other_rules(records: str) -> None:
