@@ -7,6 +7,8 @@ from dataclasses import MISSING, dataclass, field, fields
 from decimal import Context, Decimal
 from typing import Any, Final, Self
 
+from agents.limits.canary_caps import CanaryCaps, parse_caps
+
 ANY_INSTRUMENT: Final = "*"
 ANY_STRATEGY: Final = "*"
 _UNTRAPPED: Final = Context(prec=40, traps=[])
@@ -26,6 +28,7 @@ class LimitSet:
     ``executions_max``: orders of one strategy within ``execution_window_ms``; ``rejects_max``: rejects of one in a row.
     ``clock_drift_max_ms``: how far a mark may be ahead of our own clock. ``strategy_loss_max`` (of a day) and
     ``strategy_exposure_max`` (gross) are the strategies' own thresholds; ``*`` is for those that are not named.
+    ``canaries`` are the strategies on trial, with their caps.
     """
 
     currency: str
@@ -56,6 +59,7 @@ class LimitSet:
     clock_drift_max_ms: int = 1_000
     strategy_loss_max: Mapping[str, Decimal] = field(default_factory=dict)
     strategy_exposure_max: Mapping[str, Decimal] = field(default_factory=dict)
+    canaries: Mapping[str, CanaryCaps] = field(default_factory=dict)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, object]) -> Self:
@@ -155,6 +159,10 @@ def _names(name: str, value: object) -> tuple[str, ...]:
     return tuple(sorted(_text(name, item) for item in value))
 
 
+def _canaries(name: str, value: object) -> dict[str, CanaryCaps]:
+    return {key: parse_caps(key, item) for key, item in _table(name, value).items()}
+
+
 def _permissions(name: str, value: object) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for strategy, instruments in _table(name, value).items():
@@ -193,4 +201,5 @@ _PARSERS: Final[dict[str, Callable[[str, object], Any]]] = {
     "clock_drift_max_ms": _count,
     "strategy_loss_max": _by_name,
     "strategy_exposure_max": _by_name,
+    "canaries": _canaries,
 }
