@@ -6,6 +6,7 @@ An order that can only bring a position nearer to 0 passes them all: a limit mus
 from decimal import Decimal
 
 from agents.limits.case import Case, Check, result
+from agents.limits.valuation import finite
 from schemas.decisions import CheckResult, DenyReason
 from schemas.values import ZERO, to_decimal
 
@@ -56,10 +57,22 @@ def credit(case: Case) -> CheckResult:
     return _compared(case, DenyReason.CREDIT_LIMIT, _gross(case), limit)
 
 
-def _gross(case: Case) -> Decimal | None:
+def risk_threshold(case: Case) -> CheckResult:
+    """The strategy's own thresholds: its loss of the day, and the worst positions of its own lines, added up."""
+    strategy, limits = case.order.strategy, case.limits
+    lost = -case.view.conduct.day_pnl.get(strategy, ZERO)
+    held = _gross(case, strategy)
+    loss_max, exposure_max = limits.loss_threshold(strategy), limits.exposure_threshold(strategy)
+    passed = held is not None and held <= exposure_max and finite(lost) and lost <= loss_max
+    observed = f"loss {lost:f}, exposure {'unknown' if held is None else format(held, 'f')}"
+    limit = f"loss {loss_max:f}, exposure {exposure_max:f}"
+    return result(DenyReason.RISK_THRESHOLD, case.reduces or passed, observed, limit)
+
+
+def _gross(case: Case, strategy: str | None = None) -> Decimal | None:
     total = ZERO
     for line in case.lines_after():
-        if line.worst == 0:
+        if line.worst == 0 or (strategy is not None and line.strategy != strategy):
             continue
         value = case.at_mid(line.instrument, line.worst)
         if value is None:
@@ -76,5 +89,5 @@ def _compared(case: Case, reason: DenyReason, value: Decimal | None, limit: Deci
     return result(reason, value <= limit, value, limit)
 
 
-EXPOSED: tuple[Check, ...] = (short_allowed, position_limit, gross_exposure, net_exposure, credit)
+EXPOSED: tuple[Check, ...] = (short_allowed, position_limit, gross_exposure, net_exposure, credit, risk_threshold)
 """Checks that need a known instrument and valid numbers."""

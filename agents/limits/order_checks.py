@@ -4,7 +4,7 @@ from agents.limits.case import Case, Check, result
 from agents.limits.valuation import positive_units, quote_value
 from schemas.decisions import CheckResult, DenyReason
 from schemas.market import InstrumentDefined
-from schemas.opinions import MarkQuality
+from schemas.opinions import MarketMark, MarkQuality
 from schemas.values import NS_PER_MS, to_decimal
 
 _TRADABLE = (MarkQuality.GOOD, MarkQuality.TOP_ONLY)
@@ -17,6 +17,11 @@ def _ms(time_ns: int) -> str:
 def _plain(units: object) -> str:
     """Return units of 1e-8 as people write them, and what is no number as it came."""
     return format(to_decimal(units).normalize(), "f") if isinstance(units, int) else str(units)
+
+
+def reference_mid(mark: MarketMark) -> int | None:
+    """Return the mid of a mark if it may serve as a reference for prices."""
+    return mark.mid if mark.quality in _TRADABLE and positive_units(mark.mid) else None
 
 
 def permitted(case: Case) -> CheckResult:
@@ -33,10 +38,16 @@ def instrument_known(case: Case) -> CheckResult:
 
 
 def numbers_valid(case: Case) -> CheckResult:
-    """Quantity and price (of a market order: its protection price) are positive 64-bit integers of 1e-8."""
+    """Quantity and price (of a market order: its protection price) are positive 64-bit integers of 1e-8.
+
+    A stop needs a stop price, too, and no other order may have one.
+    """
     order = case.order
     passed = positive_units(order.quantity) and positive_units(order.limit_price)
     observed = f"{_plain(order.quantity)} at {_plain(order.limit_price)}"
+    if order.order_type.waits or order.stop_price is not None:
+        passed = passed and order.order_type.waits and positive_units(order.stop_price)
+        observed = f"{observed}, {order.order_type} from {_plain(order.stop_price)}"
     return result(DenyReason.INVALID_NUMBER, passed, observed, "above 0, 64 bits")
 
 
@@ -65,13 +76,46 @@ def reference_fresh(case: Case) -> CheckResult:
 
 
 def price_collar(case: Case) -> CheckResult:
-    """The price lies within the collar of the mid on both sides; without a reference nothing does."""
-    price, mid, collar = case.order.limit_price, case.mid, case.limits.price_collar
+    """The price lies within the collar of the mid on both sides; without a reference nothing does.
+
+    A stop lies away from the mid by intention, so its price is compared with its stop price, near which the mid will be
+    when it acts; and it must not act at once: a sell lies below the mid, a buy above it.
+    """
+    order, mid, collar = case.order, case.mid, case.limits.price_collar
+    price, stop = order.limit_price, order.stop_price
     if mid is None or price is None or not positive_units(price):
         return result(DenyReason.PRICE_COLLAR, False, f"{price} with mid {mid}", collar)
+    observed = f"{to_decimal(price)} with mid {to_decimal(mid)}"
+    reference = mid
+    if order.order_type.waits:
+        if stop is None or not positive_units(stop) or order.side.sign * (stop - mid) <= 0:
+            return result(DenyReason.PRICE_COLLAR, False, f"{observed}, from {_plain(stop)}", "a stop beyond the mid")
+        observed, reference = f"{observed}, from {to_decimal(stop)}", stop
     # Compared as a product: a quotient would be rounded, and the exact limit must pass.
-    passed = abs(price - mid) <= collar * mid
-    return result(DenyReason.PRICE_COLLAR, passed, f"{to_decimal(price)} with mid {to_decimal(mid)}", collar)
+    return result(DenyReason.PRICE_COLLAR, abs(price - reference) <= collar * reference, observed, collar)
+
+
+def price_move(case: Case) -> CheckResult:
+    """An instrument whose mid has moved too far within the window may only be reduced, until the move is over."""
+    window_ms, limit = case.limits.price_move_window_ms, case.limits.price_move_max
+    kept = case.view.ranges.get(case.order.instrument)
+    bounds = None if kept is None else kept.within(case.now_ns, window_ms)
+    told = f"{limit} in {window_ms} ms"
+    if bounds is None:
+        # Whether there is a reference at all is another check's question.
+        return result(DenyReason.PRICE_MOVE, True, "no mids yet", told)
+    low, high = bounds
+    observed = f"{to_decimal(low)} to {to_decimal(high)}"
+    return result(DenyReason.PRICE_MOVE, case.reduces or high - low <= limit * high, observed, told)
+
+
+def clock_true(case: Case) -> CheckResult:
+    """The mark is not ahead of our own clock by more than clocks may differ: else no age here means anything."""
+    limit_ns = case.limits.clock_drift_max_ms * NS_PER_MS
+    if case.view.clock_ns == 0 or case.mark is None:
+        return result(DenyReason.CLOCK_DRIFT, True, "no clock of ours" if case.mark else "no mark", _ms(limit_ns))
+    ahead_ns = case.mark.available_at_ns - case.view.clock_ns
+    return result(DenyReason.CLOCK_DRIFT, ahead_ns <= limit_ns, f"{_ms(ahead_ns)} ahead", _ms(limit_ns))
 
 
 ALWAYS: tuple[Check, ...] = (
@@ -79,8 +123,10 @@ ALWAYS: tuple[Check, ...] = (
     instrument_known,
     numbers_valid,
     data_fresh,
+    clock_true,
     reference_fresh,
     price_collar,
+    price_move,
 )
 """Checks that can judge any order, whatever it holds."""
 
@@ -96,11 +142,11 @@ def _price(case: Case) -> int:
 
 
 def tick_size(case: Case) -> CheckResult:
-    """The price is a multiple of the tick."""
-    tick = _instrument(case).tick_size
-    return result(
-        DenyReason.TICK_SIZE, tick > 0 and _price(case) % tick == 0, to_decimal(_price(case)), to_decimal(tick)
-    )
+    """The price is a multiple of the tick, and a stop price, too."""
+    tick, stop = _instrument(case).tick_size, case.order.stop_price
+    passed = tick > 0 and _price(case) % tick == 0 and (stop is None or stop % tick == 0)
+    observed = to_decimal(_price(case)) if stop is None else f"{to_decimal(_price(case))} from {to_decimal(stop)}"
+    return result(DenyReason.TICK_SIZE, passed, observed, to_decimal(tick))
 
 
 def lot_size(case: Case) -> CheckResult:
@@ -134,8 +180,8 @@ def notional_min(case: Case) -> CheckResult:
 
 
 def order_value(case: Case) -> CheckResult:
-    """The value, at the dearer of price and mid, is at most the limit; without a conversion rate it is unknown."""
-    price = max(_price(case), case.mid or 0)
+    """The value, at the dearest of price, stop price and mid, is at most the limit; without a rate it is unknown."""
+    price = max(_price(case), case.order.stop_price or 0, case.mid or 0)
     value = case.value(_instrument(case), price, case.order.quantity)
     if value is None:
         observed = f"no rate from {_instrument(case).quote_currency} to {case.limits.currency}"
