@@ -4,14 +4,15 @@ from typing import Final
 
 from agents.execution.orders import OrderState
 from agents.execution.positions import average_price
-from agents.execution.state import AccountState, ExecutionConfig
+from agents.execution.state import AccountState, ExecutionConfig, InstrumentState
 from agents.execution.turn import Turn
-from agents.limits.exposure import AccountExposure, ExposureLine, ExposureView, LineKey, WorkingOrder
+from agents.limits.exposure import AccountExposure, ExposureLine, ExposureView, LineKey
+from agents.limits.working import WorkingOrder, may_rest
 from agents.stage import ShardState
 from schemas.control import ScopeKind
 from schemas.decisions import OrderApproved
 from schemas.orders import OrderStatus
-from schemas.values import Level, TimeInForce
+from schemas.values import Level
 
 _SEVERITY: Final = {Level.ACTIVE: 0, Level.REDUCING: 1, Level.HALTED: 2}
 
@@ -31,13 +32,10 @@ def view_for(turn: Turn, approval: OrderApproved) -> ExposureView:
         line = lines.get(line_key) or ExposureLine(strategy=order.strategy, instrument=order.instrument)
         lines[line_key] = line.after(order.side, order.leaves_quantity)
     level, source = _level(turn, approval)
+    known = _known_instruments(turn)
     return ExposureView(
         instruments=turn.config.instruments,
-        marks={
-            name: known.mark
-            for name in turn.config.instruments
-            if (known := turn.state.get(f"instrument/{name}")) is not None and known.mark is not None
-        },
+        marks={name: item.mark for name, item in known.items() if item.mark is not None},
         lines=lines,
         working=working,
         equity=account.equity,
@@ -47,7 +45,19 @@ def view_for(turn: Turn, approval: OrderApproved) -> ExposureView:
         contents_ns=account.contents_ns,
         level=level,
         level_source=source,
+        conduct=account.conduct,
+        ranges={name: item.mids for name, item in known.items()},
+        clock_ns=turn.desk.clock_ns,
     )
+
+
+def _known_instruments(turn: Turn) -> dict[str, InstrumentState]:
+    found: dict[str, InstrumentState] = {}
+    for name in turn.config.instruments:
+        known = turn.state.get(f"instrument/{name}")
+        if known is not None:
+            found[name] = known
+    return found
 
 
 def exposures(config: ExecutionConfig, state: ShardState) -> dict[str, AccountExposure]:
@@ -63,6 +73,9 @@ def exposures(config: ExecutionConfig, state: ShardState) -> dict[str, AccountEx
         for key, position in account.positions.items():
             strategy, _, instrument = key.partition("|")
             exposure.positions.setdefault(strategy, {})[instrument] = position.quantity
+            price = average_price(position, config.instruments[instrument].multiplier)
+            if price is not None:
+                exposure.entry_prices.setdefault(strategy, {})[instrument] = price
         exposure.working = {name: working_order(state[f"order/{name}"]) for name in account.open_orders}
     return found
 
@@ -89,10 +102,13 @@ def working_order(order: OrderState) -> WorkingOrder:
         side=order.side,
         leaves=order.leaves_quantity,
         limit_price=order.limit_price,
-        rests=order.time_in_force in (TimeInForce.GTC, TimeInForce.POST_ONLY),
+        rests=may_rest(order.order_type, order.time_in_force),
         unknown=order.status is OrderStatus.UNKNOWN,
         seen=True,
         cancelling=order.status is OrderStatus.PENDING_CANCEL,
+        stop_price=None if order.triggered or order.filled_quantity else order.stop_price,
+        leg=order.leg,
+        parent_order_id=order.parent_order_id,
     )
 
 

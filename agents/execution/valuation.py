@@ -7,6 +7,7 @@ from agents.execution.funding import charge_funding, take_funding
 from agents.execution.ledger import CASH, WIDE, is_margined
 from agents.execution.positions import PositionState, unrealised_pnl
 from agents.execution.turn import Turn
+from agents.limits.order_checks import reference_mid
 from schemas.market import InstrumentDefined
 from schemas.opinions import MarketMark
 from schemas.orders import AccountMark, Posting, VenueReport
@@ -19,6 +20,9 @@ def take_mark(turn: Turn, mark: MarketMark) -> None:
     """Keep the newest mark of an instrument; on the grid, answer it with one AccountMark per trader."""
     known = turn.instrument(mark.key)
     known.mark = mark
+    mid = reference_mid(mark)
+    if mid is not None:
+        known.mids.add(turn.desk.now_ns, mid, turn.config.move_window_ms)
     if mark.mid is not None:
         known.mid = mark.mid
         if mark.on_grid:
@@ -52,6 +56,8 @@ def _value(turn: Turn, mark: MarketMark, traders: Iterable[tuple[str, str]]) -> 
     charged = [(account, strategy, *charge_funding(turn, mark, (account, strategy))) for account, strategy in traders]
     for name in dict.fromkeys(account for account, *_ in charged):
         _revalue(turn, name, mark)
+    for account, strategy in dict.fromkeys((account, strategy) for account, strategy, *_ in charged):
+        turn.account(account).strategy_pnl[strategy] = _gained(turn, account, strategy)
     for account, strategy, paid, postings in charged:
         turn.outputs.append(_account_mark(turn, mark, (account, strategy), paid, postings))
 
@@ -63,6 +69,7 @@ def _revalue(turn: Turn, name: str, mark: MarketMark) -> None:
     day = mark.grid_time_ns // DAY_NS
     if day != account.day:
         account.day_start_equity = account.equity
+        account.strategy_day_start = dict(account.strategy_pnl)
         account.day = day
     account.equity = equity
     account.equity_peak = max(account.equity_peak, equity)
@@ -90,6 +97,20 @@ def equity_of(turn: Turn, name: str) -> Decimal:
             value = WIDE.add(value, position.cost)
         equity = WIDE.add(equity, _converted(turn, name, instrument, value))
     return money(equity)
+
+
+def _gained(turn: Turn, name: str, strategy: str) -> Decimal:
+    """Return what a strategy has gained since the start, in the account's currency: fees and funding taken off."""
+    gained = ZERO
+    for key, position in turn.account(name).positions.items():
+        owner, _, instrument_name = key.partition("|")
+        if owner != strategy:
+            continue
+        instrument = turn.config.instruments[instrument_name]
+        value = unrealised_pnl(position, turn.instrument(instrument_name).mid, instrument.multiplier)
+        value = WIDE.subtract(WIDE.add(value, position.realised_pnl), WIDE.add(position.fees, position.funding))
+        gained = WIDE.add(gained, _converted(turn, name, instrument, value))
+    return money(gained)
 
 
 def _converted(turn: Turn, name: str, instrument: InstrumentDefined, amount: Decimal) -> Decimal:
@@ -128,4 +149,5 @@ def _account_mark(
         day_pnl=WIDE.subtract(account.equity, account.day_start_equity),
         currency=account.currency,
         postings=postings,
+        strategy_day_pnl=WIDE.subtract(account.strategy_pnl[strategy], account.strategy_day_start.get(strategy, ZERO)),
     )

@@ -3,8 +3,9 @@
 from decimal import Decimal
 
 from agents.limits.case import Case, Check, result
-from agents.limits.exposure import WorkingOrder, content_key, messages_of
+from agents.limits.exposure import content_key, messages_of
 from agents.limits.valuation import finite, positive_units
+from agents.limits.working import WorkingOrder, may_rest
 from schemas.decisions import CheckResult, DenyReason
 from schemas.values import NS_PER_MS, Level, Side
 
@@ -47,7 +48,22 @@ def _would_meet(case: Case, working: WorkingOrder) -> bool:
     price, resting = order.limit_price, working.limit_price
     if price is None or resting is None or not positive_units(price):
         return True
-    return price >= resting if order.side is Side.BUY else price <= resting
+    if order.stop_price is None and working.stop_price is None:
+        return price >= resting if order.side is Side.BUY else price <= resting
+    if order.stop_price is None and not may_rest(order.order_type, order.time_in_force):
+        # What takes is over before a stop on the other side can act.
+        return False
+    low, high = _zone(price, order.stop_price)
+    other_low, other_high = _zone(resting, working.stop_price)
+    return low <= other_high and other_low <= high
+
+
+def _zone(price: int, stop_price: int | None) -> tuple[int, int]:
+    """Return between which prices an order may trade with one that rests: a stop only from its stop price on.
+
+    A resting order that stands before the stop price is reached before it, by whoever moves the price there.
+    """
+    return (price, price) if stop_price is None else (min(price, stop_price), max(price, stop_price))
 
 
 def no_unknown_order(case: Case) -> CheckResult:
@@ -80,6 +96,21 @@ def drawdown_exceeded(equity: Decimal, peak: Decimal, limit: Decimal) -> bool:
     return not (finite(equity) and finite(peak) and peak > 0 and peak - equity <= limit * peak)
 
 
+def execution_throttle(case: Case) -> CheckResult:
+    """Orders of the strategy in the window, this one among them; whoever exceeds it is stopped until a person acts."""
+    limits = case.limits
+    count = case.view.conduct.sent_within(case.order.strategy, case.now_ns, limits) + 1
+    told = f"{limits.executions_max} in {limits.execution_window_ms} ms"
+    return result(DenyReason.EXEC_THROTTLE, case.reduces or count <= limits.executions_max, count, told)
+
+
+def reject_streak(case: Case) -> CheckResult:
+    """Rejects of the strategy in a row."""
+    count = case.view.conduct.rejects.get(case.order.strategy, 0)
+    limit = case.limits.rejects_max
+    return result(DenyReason.REJECT_STREAK, case.reduces or count <= limit, count, limit)
+
+
 def reduce_only(case: Case) -> CheckResult:
     """Under REDUCING, and for an order that says so itself, only what reduces a position may pass."""
     wanted = case.order.reduce_only or case.view.level is not Level.ACTIVE
@@ -99,6 +130,8 @@ CONDUCT: tuple[Check, ...] = (
     duplicate,
     self_trade,
     no_unknown_order,
+    execution_throttle,
+    reject_streak,
     daily_loss,
     drawdown,
     reduce_only,

@@ -11,30 +11,19 @@ from decimal import Decimal
 
 import msgspec
 
+from agents.limits.conduct import Conduct
+from agents.limits.day_counts import DayCounts
 from agents.limits.limit_set import LimitSet
+from agents.limits.windows import PriceRange
+from agents.limits.working import WorkingOrder, working_of_approval, working_of_event
 from schemas.decisions import OrderApproved
 from schemas.market import InstrumentDefined
 from schemas.opinions import MarketMark
-from schemas.orders import AccountMark, OrderEvent, OrderStatus
-from schemas.values import NS_PER_MS, ZERO, Level, Side, TimeInForce
+from schemas.orders import AccountMark, OrderEvent, Position
+from schemas.values import NS_PER_MS, ZERO, Level, Side
 
 LineKey = tuple[str, str]
 """(strategy, instrument)."""
-
-
-class WorkingOrder(msgspec.Struct, kw_only=True):
-    """An order that can still fill: ``leaves`` of it, in units of 1e-8. ``rests`` says that it may lie in a book."""
-
-    order_id: str
-    strategy: str
-    instrument: str
-    side: Side
-    leaves: int
-    limit_price: int | None
-    rests: bool
-    unknown: bool = False
-    seen: bool = False
-    cancelling: bool = False
 
 
 class ExposureLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,8 +65,8 @@ class ExposureLine(msgspec.Struct, frozen=True, kw_only=True):
 class AccountExposure(msgspec.Struct, kw_only=True):
     """The state behind a view: what the account's events and our own approvals say. Serialisable.
 
-    ``positions`` is strategy -> instrument -> signed units. ``messages_ns`` are the times of submits and cancels in
-    the rate window, ``contents_ns`` when each order content was last approved.
+    ``positions`` is strategy -> instrument -> signed units, ``entry_prices`` their average prices. ``messages_ns`` are
+    the times of submits and cancels in the rate window, ``contents_ns`` when each order content was last approved.
     """
 
     equity: Decimal
@@ -87,6 +76,9 @@ class AccountExposure(msgspec.Struct, kw_only=True):
     working: dict[str, WorkingOrder] = {}
     messages_ns: list[int] = []
     contents_ns: dict[str, int] = {}
+    entry_prices: dict[str, dict[str, int]] = {}
+    conduct: Conduct = msgspec.field(default_factory=Conduct)
+    orders_of_day: DayCounts = msgspec.field(default_factory=DayCounts)
 
     @classmethod
     def opened_with(cls, capital: Decimal) -> "AccountExposure":
@@ -95,26 +87,24 @@ class AccountExposure(msgspec.Struct, kw_only=True):
 
     def apply_order_event(self, event: OrderEvent) -> None:
         """Take what execution says of an order. Position and leaves change together, or sizing would count twice."""
+        self.conduct.take_order_event(event)
         self.positions.setdefault(event.strategy, {})[event.instrument] = event.position_after
         if event.final:
             self.working.pop(event.order_id, None)
             return
-        known = self.working.get(event.order_id)
-        self.working[event.order_id] = WorkingOrder(
-            order_id=event.order_id,
-            strategy=event.strategy,
-            instrument=event.instrument,
-            side=event.side,
-            leaves=max(0, event.quantity - event.filled_quantity),
-            limit_price=event.limit_price,
-            rests=_rests(event.time_in_force),
-            unknown=event.status is OrderStatus.UNKNOWN,
-            seen=True,
-            cancelling=event.status is OrderStatus.PENDING_CANCEL or (known is not None and known.cancelling),
-        )
+        self.working[event.order_id] = working_of_event(event, self.working.get(event.order_id))
+
+    def apply_position(self, event: Position) -> None:
+        """Take a position's average price; how large it is each OrderEvent says, before this."""
+        prices = self.entry_prices.setdefault(event.strategy, {})
+        if event.average_price is None:
+            prices.pop(event.instrument, None)
+        else:
+            prices[event.instrument] = event.average_price
 
     def apply_account_mark(self, mark: AccountMark) -> None:
         """Take a valuation of the account."""
+        self.conduct.take_account_mark(mark)
         self.equity, self.equity_peak, self.day_pnl = mark.equity, mark.equity_peak, mark.day_pnl
         self.positions.setdefault(mark.strategy, {})[mark.instrument] = mark.position
 
@@ -130,15 +120,9 @@ class AccountExposure(msgspec.Struct, kw_only=True):
         if order.quantity == 0:
             return
         self.contents_ns[content_key(order)] = now_ns
-        self.working[order.order_id] = WorkingOrder(
-            order_id=order.order_id,
-            strategy=order.strategy,
-            instrument=order.instrument,
-            side=order.side,
-            leaves=order.quantity,
-            limit_price=order.limit_price,
-            rests=_rests(order.time_in_force),
-        )
+        self.conduct.count_sent(order.strategy, now_ns, limits)
+        self.orders_of_day.add(order.strategy, now_ns)
+        self.working[order.order_id] = working_of_approval(order)
 
     def lines(self) -> dict[LineKey, ExposureLine]:
         """Return every line that holds or works anything."""
@@ -159,7 +143,9 @@ class ExposureView:
     """All that the limits look at besides the order: pure data, made by risk and by execution each from its own state.
 
     ``level`` is the strictest level in force for the order's account, strategy and instrument; ``level_source``
-    names the latch it comes from. ``marks`` holds the newest mark of each instrument.
+    names the latch it comes from. ``marks`` holds the newest mark of each instrument, ``ranges`` between which mids it
+    moved of late. ``clock_ns`` is the newest reading of our own clock, 0 where a capture's or a test's clock rules.
+    ``override_until``: versions of limits that were in force with an override, and when that ends.
     """
 
     instruments: Mapping[str, InstrumentDefined]
@@ -173,18 +159,28 @@ class ExposureView:
     contents_ns: Mapping[str, int] = field(default_factory=dict)
     level: Level = Level.ACTIVE
     level_source: str = ""
+    conduct: Conduct = field(default_factory=Conduct)
+    orders_of_day: DayCounts = field(default_factory=DayCounts)
+    override_until: Mapping[str, int] = field(default_factory=dict)
+    ranges: Mapping[str, PriceRange] = field(default_factory=dict)
+    clock_ns: int = 0
 
 
-def view_of(
-    exposure: AccountExposure,
-    instruments: Mapping[str, InstrumentDefined],
-    marks: Mapping[str, MarketMark],
-    level: tuple[Level, str],
-) -> ExposureView:
+@dataclass(frozen=True, slots=True)
+class MarketView:
+    """What the limits look at of the market: see ``ExposureView``."""
+
+    instruments: Mapping[str, InstrumentDefined]
+    marks: Mapping[str, MarketMark]
+    ranges: Mapping[str, PriceRange]
+    clock_ns: int
+
+
+def view_of(exposure: AccountExposure, market: MarketView, level: tuple[Level, str]) -> ExposureView:
     """Return the view of an account's state under the level in force and the name of its latch."""
     return ExposureView(
-        instruments=instruments,
-        marks=marks,
+        instruments=market.instruments,
+        marks=market.marks,
         lines=exposure.lines(),
         working=exposure.working,
         equity=exposure.equity,
@@ -194,21 +190,24 @@ def view_of(
         contents_ns=exposure.contents_ns,
         level=level[0],
         level_source=level[1],
+        conduct=exposure.conduct,
+        orders_of_day=exposure.orders_of_day,
+        ranges=market.ranges,
+        clock_ns=market.clock_ns,
     )
 
 
 def content_key(order: OrderApproved) -> str:
-    """Return what makes two orders the same intent, whatever their ids."""
+    """Return what makes two orders the same intent, whatever their ids.
+
+    What protects the positions of two parents is two intents, however alike.
+    """
     return (
         f"{order.strategy}|{order.instrument}|{order.side}|{order.quantity}|{order.order_type}"
-        f"|{order.limit_price}|{order.time_in_force}"
+        f"|{order.limit_price}|{order.time_in_force}|{order.stop_price}|{order.leg}|{order.parent_order_id}"
     )
 
 
 def messages_of(order: OrderApproved) -> int:
     """Return how many messages to the venue an order costs: its cancels, and itself."""
     return len(order.cancels) + (1 if order.quantity else 0)
-
-
-def _rests(time_in_force: TimeInForce) -> bool:
-    return time_in_force in (TimeInForce.GTC, TimeInForce.POST_ONLY)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import msgspec
 
 from agents.limits.checks import check_order, failed
-from agents.limits.exposure import ExposureLine, WorkingOrder, view_of
+from agents.limits.exposure import ExposureLine, MarketView, view_of
+from agents.limits.windows import PriceRange
+from agents.limits.working import WorkingOrder
 from agents.risk.config import RiskConfig, StrategyRisk
 from agents.risk.levels import effective_level
 from agents.risk.sizing import limit_price
@@ -47,14 +49,16 @@ def to_cancel(working: dict[str, WorkingOrder], strategy: str, instrument: str) 
     )
 
 
-def marks_of(state: ShardState, config: RiskConfig) -> dict[str, MarketMark]:
-    """Return the newest mark of each instrument that has one."""
-    found: dict[str, MarketMark] = {}
+def market_of(state: ShardState, config: RiskConfig) -> MarketView:
+    """Return the newest mark of each instrument that has one, how far each moved of late, and our clock."""
+    marks: dict[str, MarketMark] = {}
+    ranges: dict[str, PriceRange] = {}
     for name in config.instruments:
         kept: InstrumentRisk | None = state.get(instrument_key(name))
         if kept is not None and kept.mark is not None:
-            found[name] = kept.mark
-    return found
+            marks[name] = kept.mark
+            ranges[name] = kept.mids
+    return MarketView(config.instruments, marks, ranges, state[LEVELS_KEY].clock_ns)
 
 
 def judge(state: ShardState, config: RiskConfig, intention: Intention, reducing: bool = False) -> Sequence[Event]:
@@ -68,7 +72,7 @@ def judge(state: ShardState, config: RiskConfig, intention: Intention, reducing:
     now_ns: int = state[LEVELS_KEY].now_ns
     order = _priced(state, config, intention, reducing)
     level = effective_level(state, intention.strategy.account, intention.strategy.name, intention.instrument)
-    view = view_of(account.exposure, config.instruments, marks_of(state, config), level)
+    view = view_of(account.exposure, market_of(state, config), level)
     # What could not be sized is judged as an order all the same, not as the mere cancels it would pass for.
     judged = order if order.quantity else msgspec.structs.replace(order, cancels=())
     results = check_order(judged, view, limits, now_ns)
@@ -111,7 +115,7 @@ def cancel_only(state: ShardState, config: RiskConfig, intention: Intention) -> 
         quantity=0,
         limit_price=None,
     )
-    view = view_of(account.exposure, config.instruments, {}, effective_level(state, "", "", ""))
+    view = view_of(account.exposure, MarketView(config.instruments, {}, {}, 0), effective_level(state, "", "", ""))
     results = check_order(bare, view, limits, now_ns)
     assert not failed(results), "cancels are never refused"
     account.exposure.add_approval(bare, limits, now_ns)

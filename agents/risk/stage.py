@@ -5,8 +5,10 @@ from decimal import Decimal
 from typing import Any, Final
 
 from agents.limits.checks import failed
+from agents.limits.conduct import stopped_by
 from agents.limits.conduct_checks import drawdown_exceeded
 from agents.limits.exposure import AccountExposure, ExposureLine
+from agents.limits.order_checks import reference_mid
 from agents.risk import flatten
 from agents.risk.config import RiskConfig, StrategyRisk
 from agents.risk.levels import latch, latched, scope_name
@@ -28,10 +30,11 @@ from schemas.decisions import CheckResult, Decision, DecisionOutcome, DenyReason
 from schemas.event import Event, Heartbeat, derive_id
 from schemas.opinions import AlertLevel, AnomalyAlert, MarketMark
 from schemas.orders import AccountMark, OrderEvent
-from schemas.values import Level
+from schemas.values import NS_PER_MS, Level
 
 _Handler = Callable[[ShardState, Any], Sequence[Event]]
 _BREACH_AUTHOR: Final = "risk"
+_WALL: Final = "wall"
 
 
 class Risk:
@@ -41,6 +44,8 @@ class Risk:
 
     def __init__(self, config: RiskConfig) -> None:
         self._config = config
+        self._move_window_ms = max((item.price_move_window_ms for item in config.limits.values()), default=0)
+        self._drift_max_ns = NS_PER_MS * max((item.clock_drift_max_ms for item in config.limits.values()), default=0)
         self._handlers: dict[type[Event], _Handler] = {
             Decision: self._decide,
             MarketMark: self._mark,
@@ -66,7 +71,10 @@ class Risk:
         if handler is None:
             return state, NO_EVENTS
         self._open(state)
-        return state, handler(state, event)
+        events = handler(state, event)
+        for made in (event, *events):
+            events = [*events, *self._stop_strategy(state, event, made)]
+        return state, events
 
     def _open(self, state: ShardState) -> None:
         if LEVELS_KEY in state:
@@ -78,7 +86,8 @@ class Risk:
     def take_over(self, state: ShardState, exposures: Mapping[str, AccountExposure]) -> None:
         """Believe what execution's books say each account holds and works, after the stages were parted by a restore.
 
-        Latches and what is being flattened stay, and so do the counts of messages, which can only forbid more.
+        Latches and what is being flattened stay, and so do the counts of messages and of conduct, which can only forbid
+        more.
         """
         self._open(state)
         for name in self._config.limits:
@@ -86,6 +95,7 @@ class Risk:
             kept = account.exposure
             account.exposure = exposures[name]
             account.exposure.messages_ns, account.exposure.contents_ns = kept.messages_ns, kept.contents_ns
+            account.exposure.conduct = kept.conduct
             state[account_key(name)] = account
 
     def _now(self, state: ShardState, now_ns: int) -> None:
@@ -96,12 +106,21 @@ class Risk:
 
     def _heartbeat(self, state: ShardState, event: Heartbeat) -> Sequence[Event]:
         self._now(state, event.available_at_ns)
+        if event.clock == _WALL:
+            levels: Levels = state[LEVELS_KEY]
+            levels.clock_ns = event.available_at_ns
+            state[LEVELS_KEY] = levels
         return NO_EVENTS
 
     def _mark(self, state: ShardState, mark: MarketMark) -> Sequence[Event]:
-        self._now(state, mark.available_at_ns)
+        clock_ns = state[LEVELS_KEY].clock_ns
+        # Whoever made the mark may have a clock that runs ahead: it moves ours by no more than is allowed.
+        self._now(state, min(mark.available_at_ns, clock_ns + self._drift_max_ns) if clock_ns else mark.available_at_ns)
         kept: InstrumentRisk = state.get(instrument_key(mark.key)) or InstrumentRisk()
         kept.mark = mark
+        mid = reference_mid(mark)
+        if mid is not None:
+            kept.mids.add(state[LEVELS_KEY].now_ns, mid, self._move_window_ms)
         state[instrument_key(mark.key)] = kept
         return flatten.retry(state, self._config, mark.key)
 
@@ -132,7 +151,23 @@ class Risk:
             return NO_EVENTS
         reason = DenyReason.LOSS_LIMIT if lost else DenyReason.DRAWDOWN
         latch(state, scope, self._config.breach_level, f"{_BREACH_AUTHOR}: {reason}")
-        return self._cancel_account(state, mark, mark.account)
+        mine = [item for item in self._config.strategies.values() if item.account == mark.account]
+        return self._cancel_resting(state, mark, mine)
+
+    def _stop_strategy(self, state: ShardState, cause: Event, made: Event) -> Sequence[Event]:
+        """Latch the level of a strategy that has behaved as none may, after what it or the venue has just done."""
+        if not isinstance(made, OrderDenied | OrderEvent | AccountMark) or made.account not in self._config.limits:
+            return NO_EVENTS
+        account: AccountRisk = state[account_key(made.account)]
+        found = stopped_by(account.exposure.conduct, made, self._config.limits[made.account])
+        if found is None:
+            return NO_EVENTS
+        name, reason = found
+        scope = scope_name(ScopeKind.STRATEGY, name)
+        if latched(state, scope) is self._config.breach_level or latched(state, scope) is Level.HALTED:
+            return NO_EVENTS
+        latch(state, scope, self._config.breach_level, f"{_BREACH_AUTHOR}: {reason}")
+        return self._cancel_resting(state, cause, [self._config.strategies[name]])
 
     def _command(self, state: ShardState, command: ControlCommand) -> Sequence[Event]:
         if command.scope is ScopeKind.ACCOUNT and command.target not in self._config.limits:
@@ -145,13 +180,21 @@ class Risk:
             raise BadRecord(DeadLetterReason.INVALID_VALUE, "SET_LEVEL without a level")
         # Execution reads the same command and cancels what works in its scope; here the latch is all there is to do.
         latch(state, scope_name(command.scope, command.target), command.level, f"{command.author}: {command.reason}")
+        if command.scope is ScopeKind.STRATEGY and command.level is not Level.HALTED:
+            self._forgive(state, command.target)
         return NO_EVENTS
 
-    def _cancel_account(self, state: ShardState, cause: Event, name: str) -> Sequence[Event]:
+    def _forgive(self, state: ShardState, strategy: str) -> None:
+        for name in self._config.limits:
+            account: AccountRisk = state[account_key(name)]
+            account.exposure.conduct.forgive(strategy)
+            state[account_key(name)] = account
+
+    def _cancel_resting(self, state: ShardState, cause: Event, strategies: Sequence[StrategyRisk]) -> Sequence[Event]:
         events: list[Event] = []
         now_ns: int = state[LEVELS_KEY].now_ns
-        account: AccountRisk = state[account_key(name)]
-        for strategy in (item for item in self._config.strategies.values() if item.account == name):
+        for strategy in strategies:
+            account: AccountRisk = state[account_key(strategy.account)]
             for instrument in self._config.instruments:
                 cancels = to_cancel(account.exposure.working, strategy.name, instrument)
                 if not cancels:

@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 
 from agents.limits.exposure import AccountExposure
+from agents.limits.windows import PriceRange
 from schemas.opinions import MarketMark
 from schemas.values import Level
 
@@ -12,17 +13,22 @@ LEVELS_KEY: Final = "levels"
 
 
 class Levels(msgspec.Struct, kw_only=True):
-    """*Now*, and the latched levels by scope (``GLOBAL``, ``ACCOUNT/main``, ...) with who latched each, and why."""
+    """*Now*, and the latched levels by scope (``GLOBAL``, ``ACCOUNT/main``, ...) with who latched each, and why.
+
+    ``clock_ns`` is the newest reading of this worker's own clock, 0 where a capture's clock rules.
+    """
 
     now_ns: int = 0
+    clock_ns: int = 0
     levels: dict[str, Level] = {}
     causes: dict[str, str] = {}
 
 
 class InstrumentRisk(msgspec.Struct, kw_only=True):
-    """The newest mark of an instrument, and whether an alert restricts it to reducing."""
+    """The newest mark of an instrument, its mids of late, and whether an alert restricts it to reducing."""
 
     mark: MarketMark | None = None
+    mids: PriceRange = msgspec.field(default_factory=PriceRange)
     restricted: bool = False
 
 

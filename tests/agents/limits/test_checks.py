@@ -11,13 +11,18 @@ from hypothesis import strategies as st
 from money_events import INSTRUMENTS, ONE, PERP, SPOT, T0, approved, instrument, limits, mark
 
 from agents.limits.checks import check_order, failed
-from agents.limits.exposure import ExposureLine, ExposureView, WorkingOrder, content_key
+from agents.limits.conduct import Conduct
+from agents.limits.exposure import ExposureLine, ExposureView, content_key
+from agents.limits.windows import PriceRange
+from agents.limits.working import WorkingOrder
 from schemas.decisions import DenyReason, OrderApproved
 from schemas.opinions import MarkQuality
-from schemas.values import NS_PER_MS, NS_PER_S, ZERO, Level, OrderType, Side, TimeInForce
+from schemas.values import NS_PER_MS, NS_PER_S, ZERO, Level, OrderType, Side, TimeInForce, units
 
 R = DenyReason
 TICK = ONE // 100
+# Reasons that execution gives outside the gate.
+FROM_ELSEWHERE = {R.NOT_SENT_IN_TIME, R.RECONCILING, R.NOT_AMENDABLE}
 
 
 def line(position: int = 0, buys: int = 0, sells: int = 0, strategy: str = "alpha", name: str = PERP) -> ExposureLine:
@@ -50,6 +55,22 @@ def view(lines: Sequence[ExposureLine] = (), orders: Sequence[WorkingOrder] = ()
     return ExposureView(**fields | changes)
 
 
+def conduct(sent: int, ago_ns: int = 0) -> Conduct:
+    """Return the conduct of alpha after so many orders at one time."""
+    found = Conduct()
+    for _ in range(sent):
+        found.count_sent("alpha", T0 - ago_ns, limits())
+    return found
+
+
+def moved(first: str, then: str, ago_ns: int = 5 * NS_PER_S) -> ExposureView:
+    """Return a view of a perpetual whose mid was ``first`` and then ``then``."""
+    mids = PriceRange()
+    mids.add(T0 - ago_ns, units(first), 60_000)
+    mids.add(T0, units(then), 60_000)
+    return view(ranges={PERP: mids})
+
+
 def reasons(order: OrderApproved, on: ExposureView | None = None, now_ns: int = T0, **limit: Any) -> set[DenyReason]:
     return set(failed(check_order(order, view() if on is None else on, limits(**limit), now_ns)))
 
@@ -58,17 +79,20 @@ def test_a_plain_order_passes_every_check_in_a_fixed_order() -> None:
     results = check_order(approved(), view(), limits(), T0)
     assert not failed(results)
     assert [item.reason for item in results] == [
-        *(R.NOT_PERMITTED, R.INSTRUMENT_UNKNOWN, R.INVALID_NUMBER, R.DATA_STALE, R.REF_PRICE_STALE, R.PRICE_COLLAR),
+        *(R.NOT_PERMITTED, R.INSTRUMENT_UNKNOWN, R.INVALID_NUMBER, R.DATA_STALE, R.CLOCK_DRIFT, R.REF_PRICE_STALE),
+        *(R.PRICE_COLLAR, R.PRICE_MOVE),
         *(R.TICK_SIZE, R.LOT_SIZE, R.ORDER_QTY_MIN, R.ORDER_QTY_MAX, R.NOTIONAL_MIN, R.ORDER_VALUE_MAX),
-        *(R.SHORT_NOT_ALLOWED, R.POSITION_LIMIT, R.GROSS_EXPOSURE, R.NET_EXPOSURE, R.CREDIT_LIMIT),
-        *(R.MSG_RATE, R.DUPLICATE_ORDER, R.SELF_TRADE, R.UNKNOWN_ORDER_OPEN, R.LOSS_LIMIT, R.DRAWDOWN),
+        *(R.SHORT_NOT_ALLOWED, R.POSITION_LIMIT, R.GROSS_EXPOSURE, R.NET_EXPOSURE, R.CREDIT_LIMIT, R.RISK_THRESHOLD),
+        *(R.CANARY_CAP, R.OVERRIDE_EXPIRED),
+        *(R.MSG_RATE, R.DUPLICATE_ORDER, R.SELF_TRADE, R.UNKNOWN_ORDER_OPEN),
+        *(R.EXEC_THROTTLE, R.REJECT_STREAK, R.LOSS_LIMIT, R.DRAWDOWN),
         *(R.REDUCE_ONLY, R.KILLED),
     ]
 
 
 def test_every_reason_that_the_gate_can_give_is_checked() -> None:
     results = check_order(approved(), view(), limits(), T0)
-    assert {item.reason for item in results} == set(DenyReason) - {R.NOT_SENT_IN_TIME, R.RECONCILING}
+    assert {item.reason for item in results} == set(DenyReason) - FROM_ELSEWHERE
 
 
 def _mark_aged(available_ns: int = 0, newest_ns: int = 0, **changes: Any) -> ExposureView:
@@ -183,6 +207,42 @@ EDGES: dict[str, tuple[DenyReason, tuple[Any, ...], tuple[Any, ...], dict[str, A
         (approved(side=Side.SELL), view(orders=[working(Side.BUY, 100 * ONE)])),
         {},
     ),
+    "clock drift": (
+        R.CLOCK_DRIFT,
+        (approved(), view(clock_ns=T0 - S)),
+        (approved(), view(clock_ns=T0 - S - 1)),
+        {},
+    ),
+    "executions": (
+        R.EXEC_THROTTLE,
+        (approved(), view(conduct=conduct(sent=2))),
+        (approved(), view(conduct=conduct(sent=3))),
+        {"executions_max": 3},
+    ),
+    "executions of long ago": (
+        R.EXEC_THROTTLE,
+        (approved(), view(conduct=conduct(sent=3, ago_ns=61 * S))),
+        (approved(), view(conduct=conduct(sent=3, ago_ns=60 * S))),
+        {"executions_max": 3},
+    ),
+    "rejects": (
+        R.REJECT_STREAK,
+        (approved(), view(conduct=Conduct(rejects={"alpha": 3, "beta": 9}))),
+        (approved(), view(conduct=Conduct(rejects={"alpha": 4}))),
+        {"rejects_max": 3},
+    ),
+    "loss of the strategy": (
+        R.RISK_THRESHOLD,
+        (approved(), view(conduct=Conduct(day_pnl={"alpha": Decimal(-200), "beta": Decimal(-400)}))),
+        (approved(), view(conduct=Conduct(day_pnl={"alpha": Decimal("-200.01")}))),
+        {"strategy_loss_max": {"*": 200}},
+    ),
+    "exposure of the strategy": (
+        R.RISK_THRESHOLD,
+        (approved(), view([line(4 * ONE), line(9 * ONE, strategy="beta")])),
+        (approved(), view([line(4 * ONE), line(1, name=SPOT)])),
+        {"strategy_exposure_max": {"alpha": 500}},
+    ),
     "daily loss": (
         R.LOSS_LIMIT,
         (approved(), view(day_pnl=Decimal(-500))),
@@ -253,6 +313,40 @@ def test_a_market_order_is_collared_at_its_protection_price() -> None:
     assert R.PRICE_COLLAR in reasons(approved(order_type=OrderType.MARKET, limit_price=102 * ONE))
 
 
+@pytest.mark.parametrize(("first", "then"), [("100", "90"), ("90", "100")])
+def test_what_moved_further_than_the_limit_may_only_be_reduced(first: str, then: str) -> None:
+    assert not reasons(approved(), moved(first, then))
+    beyond = moved(first.replace("90", "89.99"), then.replace("90", "89.99"))
+    assert reasons(approved(), beyond) == {R.PRICE_MOVE}
+    assert not reasons(approved(instrument=SPOT), beyond), "nor is any other instrument held"
+
+
+def test_a_move_is_over_when_the_window_is() -> None:
+    assert reasons(approved(), moved("100", "80", ago_ns=60 * NS_PER_S)) == {R.PRICE_MOVE}
+    assert not reasons(approved(), moved("100", "80", ago_ns=65 * NS_PER_S))
+
+
+def test_where_a_captures_clock_rules_no_mark_is_ahead_of_ours() -> None:
+    ahead = view(marks={PERP: mark(available_at_ns=T0 + 3_600 * NS_PER_S)}, clock_ns=0)
+    assert R.CLOCK_DRIFT not in reasons(approved(), ahead)
+
+
+def test_a_clock_in_doubt_refuses_what_reduces_too() -> None:
+    """No age means anything then, so neither does the price that the order was given."""
+    assert reasons(approved(side=Side.SELL), view([line(2 * ONE)], clock_ns=T0 - 2 * NS_PER_S)) == {R.CLOCK_DRIFT}
+
+
+def test_what_is_restricted_is_refused_to_whoever_has_every_permission() -> None:
+    assert reasons(approved(), view([line(2 * ONE)]), restricted=[PERP]) == {R.NOT_PERMITTED}
+    assert reasons(approved(side=Side.SELL), view([line(2 * ONE)]), restricted=[PERP]) == {R.NOT_PERMITTED}
+    assert not reasons(approved(instrument=SPOT), restricted=[PERP])
+
+
+@pytest.mark.parametrize("pnl", [Decimal("NaN"), Decimal("-Infinity")])
+def test_a_strategys_gain_that_is_no_number_refuses(pnl: Decimal) -> None:
+    assert R.RISK_THRESHOLD in reasons(approved(), view(conduct=Conduct(day_pnl={"alpha": pnl})))
+
+
 def test_a_missing_conversion_rate_refuses() -> None:
     foreign = view(instruments={PERP: instrument(quote_currency="EUR")})
     assert {R.ORDER_VALUE_MAX, R.POSITION_LIMIT, R.GROSS_EXPOSURE, R.NET_EXPOSURE} <= reasons(approved(), foreign)
@@ -320,6 +414,9 @@ SELLING = approved(side=Side.SELL)
         view([line(60 * ONE)], equity=Decimal(1)),
         view([line(60 * ONE)], [working(Side.BUY, 90 * ONE, unknown=True)]),
         view([line(60 * ONE), line(ONE, strategy="beta", name=SPOT)], marks={PERP: mark()}),
+        view([line(60 * ONE)], conduct=Conduct(rejects={"alpha": 99}, day_pnl={"alpha": Decimal(-9_999)})),
+        view([line(60 * ONE)], conduct=conduct(sent=2_000)),
+        view([line(60 * ONE)], ranges=moved("100", "50").ranges),
     ],
 )
 def test_what_only_reduces_is_let_out_of_every_exposure_limit(on: ExposureView) -> None:
@@ -363,8 +460,9 @@ def test_all_that_is_wrong_is_reported_at_once() -> None:
         instruments={PERP: instrument(quantity_max=ONE)},
     )
     passing = {R.INSTRUMENT_UNKNOWN, R.INVALID_NUMBER, R.REF_PRICE_STALE, R.ORDER_QTY_MIN, R.NOTIONAL_MIN}
-    passing |= {R.SHORT_NOT_ALLOWED, R.NOT_SENT_IN_TIME, R.RECONCILING}
-    assert reasons(bad, crowded) == set(DenyReason) - passing
+    passing |= {R.SHORT_NOT_ALLOWED, R.CLOCK_DRIFT, R.PRICE_MOVE, R.EXEC_THROTTLE, R.REJECT_STREAK}
+    passing |= {R.CANARY_CAP, R.OVERRIDE_EXPIRED}
+    assert reasons(bad, crowded) == set(DenyReason) - passing - FROM_ELSEWHERE
 
 
 @pytest.mark.parametrize("money", [Decimal("NaN"), Decimal("Infinity"), Decimal("-Infinity")])
@@ -417,4 +515,4 @@ def test_what_passes_is_within_every_limit_or_only_reduces(
 def test_the_gate_answers_anything_in_64_bits(time_in_force: TimeInForce, quantity: int, price: int) -> None:
     order = approved(quantity=quantity, limit_price=price, time_in_force=time_in_force)
     results = check_order(order, view([line(2**62), line(-(2**62), name=SPOT)]), limits(), T0)
-    assert len(results) == 25
+    assert [item.reason for item in results] == [item.reason for item in check_order(approved(), view(), limits(), T0)]

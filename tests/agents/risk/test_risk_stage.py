@@ -64,7 +64,7 @@ def test_a_target_becomes_an_order_sized_from_the_budget() -> None:
     assert order.limit_price == 100 * ONE + ONE // 100 + 10 * (ONE // 100)
     assert order.decision_id == "decision-1"
     assert all(check.passed for check in order.checks)
-    assert len(order.checks) == 25
+    assert {check.reason for check in order.checks} >= {DenyReason.PRICE_COLLAR, DenyReason.KILLED}
     assert not order.reduce_only
 
 
@@ -98,7 +98,7 @@ def test_all_that_is_wrong_is_reported() -> None:
     (denied,) = Bench(order_value_max=10).give(mark(SPOT), late)
     assert isinstance(denied, OrderDenied)
     assert set(denied.reasons) == {DenyReason.DATA_STALE, DenyReason.NOT_PERMITTED, DenyReason.ORDER_VALUE_MAX}
-    assert len(denied.checks) == 25
+    assert {check.reason for check in denied.checks if check.passed} >= {DenyReason.PRICE_COLLAR, DenyReason.KILLED}
 
 
 def test_a_short_target_on_spot_is_denied() -> None:
