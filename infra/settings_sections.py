@@ -156,6 +156,8 @@ class VenueSettings(Section):
     url: str | None = None
     receive_window_ms: Milliseconds = 5_000
     latency_ms: Annotated[Whole, Field(ge=0, le=10_000)] = 5
+    # What is done, after a claim, with an order of ours that works at a venue and that the books do not know.
+    orphan_orders: Literal["cancel", "adopt", "halt"] = "cancel"
 
 
 class GridSettings(Section):
