@@ -16,6 +16,7 @@ from agents.decider.null import NullPolicy
 from agents.decider.policy import Policy
 from agents.decider.probe import ProbePolicy
 from agents.decider.stage import Decider, DeciderConfig, StrategyConfig
+from agents.execution.reconciliation_state import OrphanPolicy
 from agents.execution.stage import Execution
 from agents.execution.state import AccountTerms, ExecutionConfig, StrategyTerms
 from agents.experts._registry import load as load_experts
@@ -256,6 +257,7 @@ def _execution(run: Run) -> Stage:
             accounts=accounts,
             strategies=strategies,
             limits=limit_sets(run),
+            orphan_orders=OrphanPolicy(settings.venue.orphan_orders),
             receive_window_ns=settings.venue.receive_window_ms * NS_PER_MS,
         )
     )
