@@ -17,12 +17,12 @@ class BooksRequested(Event, frozen=True, kw_only=True, gc=False):
     """Ask a venue for everything that it has of us. ``key`` and ``venue`` are what stands before the colon.
 
     Wanted: every open order on ``instruments``, whoever sent it; every order that changed at or after ``since_ns``; and
-    those named in ``order_ids``, whenever they were. ``attempt`` counts from 1 under one ``epoch``.
+    those that the venue knows by ``client_ids``, whenever they were. ``attempt`` counts from 1 under one ``epoch``.
     """
 
     venue: str
     instruments: tuple[str, ...]
-    order_ids: tuple[str, ...]
+    client_ids: tuple[str, ...]
     since_ns: int
     epoch: int
     attempt: int

@@ -14,15 +14,17 @@ from agents.sim.population_engine import PopulationEngine
 from agents.sim.regimes import Regime
 from agents.sim.replay_engine import ReplayEngine
 from agents.sim.venue import SimulatedVenue
+from agents.sim.venue_books import books_of
 from agents.sim.venue_record import HISTORY_MAX, Queued, Restored, encode_batch, encode_line, restore
 from agents.sim.venue_state import Fault, VenueChanges, VenueTerms
 from agents.stage import ShardState
 from infra.feeds.capture import open_capture
-from infra.venues.wire import CancelBody, QueryBody, SubmitBody
+from infra.venues.wire import BooksBody, CancelBody, QueryBody, SubmitBody
 from schemas.event import Event, Heartbeat
 from schemas.feed import FeedRecord
 from schemas.market import BookSnapshot, InstrumentDefined
 from schemas.orders import VenueReport
+from schemas.reconciliation import VenueBooks
 from schemas.values import NS_PER_MS, NS_PER_S
 
 _MIDS_EVERY_NS: Final = NS_PER_S
@@ -34,6 +36,7 @@ class ExchangeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ``mode`` ``full``: our orders meet a simulated population, and time is the wall clock. ``replay``: they meet the
     capture in ``captures``, and time is what the clients say it is. ``record`` is the file of the exchange's own
     record; without one a killed exchange forgets. ``fill_max`` (units of 1e-8) serves quotes without sizes.
+    ``fences_epochs``: it refuses whoever has been replaced, as no real venue can.
     """
 
     mode: Literal["full", "replay"]
@@ -46,6 +49,8 @@ class ExchangeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     latency_ns: int = 5 * NS_PER_MS
     jitter_ns: int = 5 * NS_PER_MS
     receive_window_ns: int = 2 * NS_PER_S
+    clock_ahead_max_ns: int = NS_PER_S
+    fences_epochs: bool = True
     faults: tuple[Fault, ...] = ()
     captures: tuple[str, ...] = ()
     fill_max: dict[str, int] = {}
@@ -94,6 +99,8 @@ class ExchangeCore:
             latency_ns=config.latency_ns,
             jitter_ns=config.jitter_ns,
             receive_window_ns=config.receive_window_ns,
+            clock_ahead_max_ns=config.clock_ahead_max_ns,
+            fences_epochs=config.fences_epochs,
             faults=config.faults,
         )
         self.venue = SimulatedVenue(terms, engine, restored.state, self._changes)
@@ -114,6 +121,7 @@ class ExchangeCore:
     def submit(self, body: SubmitBody) -> None:
         """Take an order request; it is on disk when this returns."""
         action = self.venue.submit(body.request, self._time(body.now_ns), body.epoch, body.now_ns)
+        action.window_ns = body.window_ns
         self._append(encode_line(Queued(action)))
 
     def cancel(self, body: CancelBody) -> None:
@@ -124,6 +132,10 @@ class ExchangeCore:
     def query(self, body: QueryBody) -> VenueReport:
         """Return what is known of an order now."""
         return self.venue.query(body.request, self._time(body.now_ns))
+
+    def books(self, body: BooksBody) -> VenueBooks:
+        """Return all that whoever asks wants to know of the orders and positions, as of now."""
+        return books_of(self.venue.state, body.request, self._time(body.now_ns))
 
     def orders(self) -> list[VenueOrder]:
         """Return all orders ever taken, by the order of arrival."""

@@ -12,6 +12,7 @@ from aiohttp import WSMsgType, web
 from agents.sim.venue_state import FaultKind
 from infra.venues.account_simulated import STATEMENT_PATH
 from infra.venues.wire import (
+    BooksBody,
     CancelBody,
     ClockBody,
     QueryBody,
@@ -82,6 +83,7 @@ class ExchangeServer:
                 web.post("/v1/order", self._submit),
                 web.delete("/v1/order/{id}", self._cancel),
                 web.get("/v1/order/{id}", self._query),
+                web.post("/v1/books", self._books),
                 web.get("/v1/orders", self._orders),
                 web.get("/v1/fills", self._fills),
                 web.get("/v1/account", self._account),
@@ -158,6 +160,12 @@ class ExchangeServer:
         # What is due comes before the answer: "not found" must not be said of a request that is about to be taken.
         self._catch_up()
         return _json(self._core.query(body))
+
+    async def _books(self, request: web.Request) -> web.StreamResponse:
+        body = await _read(request, BooksBody)
+        # As for a question: what is due comes first, so that orders, fills and positions are of one moment.
+        self._catch_up()
+        return _json(self._core.books(body))
 
     async def _orders(self, request: web.Request) -> web.StreamResponse:
         orders = self._core.orders()

@@ -81,7 +81,7 @@ def _ask(turn: Turn, state: ReconciliationState, venue: str) -> None:
             available_at_ns=turn.at_ns,
             venue=venue,
             instruments=tuple(one.instruments),
-            order_ids=tuple(order.order_id for order in orders),
+            client_ids=tuple(order.client_order_id or order.order_id for order in orders),
             since_ns=max(0, since_ns),
             epoch=state.epoch,
             attempt=one.attempt,

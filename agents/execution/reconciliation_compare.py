@@ -6,8 +6,9 @@ from typing import Final
 
 from agents.execution.ledger import CASH, is_margined
 from agents.execution.open_orders import open_orders
-from agents.execution.orders import LIVE, OrderState
+from agents.execution.orders import OrderState
 from agents.execution.reconciliation_state import BookDifference, Doubt, VenueStanding
+from agents.execution.transitions import LIVE
 from agents.execution.turn import Turn
 from schemas.dead_letters import BadRecord, DeadLetterReason
 from schemas.orders import OrderStatus
@@ -77,7 +78,7 @@ def _order(order: OrderState, told: ToldOrder) -> Iterator[BookDifference]:
     elif order.filled_quantity > told.filled_quantity:
         theirs = f"{shown(told.filled_quantity)} filled"
         yield _about(Doubt.FILL_MISSING_THERE, order, f"{shown(order.filled_quantity)} filled", theirs)
-    elif order.final and told.status in WORKING:
+    elif order.final and told.status in WORKING and told.filled_quantity < told.quantity:
         yield _about(Doubt.ORDER_OPEN_THERE, order, str(order.status), str(told.status))
     elif order.status is OrderStatus.UNKNOWN or (order.status in LIVE and told.status not in WORKING):
         yield _about(Doubt.ORDER_DIFFERS, order, str(order.status), str(told.status))

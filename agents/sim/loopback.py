@@ -7,8 +7,10 @@ to execution, and hands execution's requests to ``perform``. Nothing here knows 
 from collections.abc import Sequence
 
 from agents.sim.venue import SimulatedVenue
+from agents.sim.venue_books import books_of
 from schemas.event import Event
 from schemas.orders import CancelRequested, QueryRequested, SubmitRequested, VenueReport
+from schemas.reconciliation import BooksRequested, VenueBooks
 
 
 class Loopback:
@@ -18,7 +20,7 @@ class Loopback:
         self.venue = venue
         self._epoch = epoch
 
-    def perform(self, request: Event) -> Sequence[VenueReport]:
+    def perform(self, request: Event) -> Sequence[VenueReport | VenueBooks]:
         """Carry out a request made at its ``available_at_ns``; only a question is answered at once."""
         now_ns = request.available_at_ns
         if isinstance(request, SubmitRequested):
@@ -27,6 +29,8 @@ class Loopback:
         if isinstance(request, CancelRequested):
             self.venue.cancel(request, now_ns, self._epoch)
             return ()
+        if isinstance(request, BooksRequested):
+            return (books_of(self.venue.state, request, now_ns),)
         assert isinstance(request, QueryRequested), f"no venue performs {type(request).__name__}"
         return (self.venue.query(request, now_ns),)
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from schemas.orders import CancelRequested, QueryRequested, SubmitRequested, VenueReport
+from schemas.reconciliation import BooksRequested, VenueBooks
 
 
 class VenuePort(Protocol):
@@ -23,6 +24,12 @@ class VenuePort(Protocol):
 
     async def query(self, request: QueryRequested, *, now_ns: int) -> None:
         """Ask what became of an order; without an answer there is no report, and the order manager asks again."""
+
+    async def books(self, request: BooksRequested, *, now_ns: int) -> VenueBooks | None:
+        """Return all that the venue has of us, of one moment at or after ``now_ns``; None without a whole answer.
+
+        Silence is never taken for empty books: the order manager asks again.
+        """
 
     async def tell_time(self, now_ns: int) -> bool:
         """Move the clock of a venue that keeps none of its own (a replayed capture); return whether it heard."""

@@ -6,6 +6,7 @@ from typing import Final
 
 from infra.venues import VenuePort
 from schemas.orders import CancelRequested, QueryRequested, SubmitRequested, VenueReport
+from schemas.reconciliation import BooksRequested, VenueBooks
 
 _QUEUE_MAX: Final = 1_000
 
@@ -29,6 +30,10 @@ class RoutedVenues:
     async def query(self, request: QueryRequested, *, now_ns: int) -> None:
         """Ask the venue of the instrument what became of an order."""
         await self._of(request.instrument).query(request, now_ns=now_ns)
+
+    async def books(self, request: BooksRequested, *, now_ns: int) -> VenueBooks | None:
+        """Ask the venue that is meant."""
+        return await self._venues.get(request.venue, self._rest).books(request, now_ns=now_ns)
 
     async def tell_time(self, now_ns: int) -> bool:
         """Tell every venue the time; return whether one heard."""

@@ -8,9 +8,10 @@ import aiohttp
 import msgspec
 from msgspec.structs import replace
 
-from infra.venues.wire import CancelBody, ClockBody, QueryBody, ReportLine, SubmitBody
+from infra.venues.wire import BooksBody, CancelBody, ClockBody, QueryBody, ReportLine, SubmitBody
 from schemas.event import derive_id
 from schemas.orders import CancelRequested, QueryRequested, ReportKind, SubmitRequested, VenueReport
+from schemas.reconciliation import BooksRequested, VenueBooks
 
 _QUEUE_MAX: Final = 10_000
 _BACKOFF_FIRST_S: Final = 0.05
@@ -25,12 +26,17 @@ class VenueUnreachable(Exception):
 class SimulatedExchangeClient:
     """A venue port. ``clock`` stamps what comes in (wall clock); None keeps the exchange's own times (captures).
 
+    An order that arrives more than ``window_ns`` after the time that it carries is to be refused.
+
     ``start`` opens the report stream at its present end: what happened before is asked about, order by order.
     """
 
-    def __init__(self, url: str, *, clock: Callable[[], int] | None, timeout_s: float = 1.0) -> None:
+    def __init__(
+        self, url: str, *, clock: Callable[[], int] | None, timeout_s: float = 1.0, window_ns: int | None = None
+    ) -> None:
         self._url = url.rstrip("/")
         self._clock = clock
+        self._window_ns = window_ns
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
@@ -57,7 +63,7 @@ class SimulatedExchangeClient:
         if now_ns > request.not_after_ns:
             await self._report(request, ReportKind.NOT_SENT, now_ns, "too old at the socket")
             return
-        body = SubmitBody(request, epoch, now_ns)
+        body = SubmitBody(request, epoch, now_ns, self._window_ns)
         if not await self._call("POST", "/v1/order", body):
             await self._report(request, ReportKind.TIMED_OUT, now_ns, "no answer to the submit")
 
@@ -72,6 +78,14 @@ class SimulatedExchangeClient:
         answer = await self._call("GET", f"/v1/order/{request.order_id}", QueryBody(request, now_ns))
         if answer:
             await self._queue.put(self._stamped(msgspec.json.decode(answer, type=VenueReport)))
+
+    async def books(self, request: BooksRequested, *, now_ns: int) -> VenueBooks | None:
+        """Return all that the exchange has of us, or None without an answer."""
+        answer = await self._call("POST", "/v1/books", BooksBody(request, now_ns))
+        if answer is None:
+            return None
+        books = msgspec.json.decode(answer, type=VenueBooks)
+        return books if self._clock is None else replace(books, available_at_ns=self._clock())
 
     async def tell_time(self, now_ns: int) -> bool:
         """Tell an exchange that replays a capture what time it is; return whether it heard."""

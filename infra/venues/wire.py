@@ -7,14 +7,16 @@ import msgspec
 from schemas.event import Event
 from schemas.market import BookSnapshot, DepthUpdate, Quality, Quote, Trade
 from schemas.orders import CancelRequested, QueryRequested, SubmitRequested, VenueReport
+from schemas.reconciliation import BooksRequested
 
 
 class SubmitBody(msgspec.Struct, frozen=True):
-    """Body of POST /v1/order. ``now_ns`` is the run's clock when it was sent."""
+    """Body of POST /v1/order. ``now_ns`` is the run's clock when it was sent, ``window_ns`` how old it may become."""
 
     request: SubmitRequested
     epoch: int
     now_ns: int
+    window_ns: int | None = None
 
 
 class CancelBody(msgspec.Struct, frozen=True):
@@ -29,6 +31,13 @@ class QueryBody(msgspec.Struct, frozen=True):
     """Body of GET /v1/order/ID; the answer is a VenueReport."""
 
     request: QueryRequested
+    now_ns: int
+
+
+class BooksBody(msgspec.Struct, frozen=True):
+    """Body of POST /v1/books; the answer is a VenueBooks."""
+
+    request: BooksRequested
     now_ns: int
 
 

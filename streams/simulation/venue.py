@@ -15,9 +15,11 @@ from msgspec.structs import replace
 from agents.sim.market import SimulatedMarket
 from agents.sim.population_engine import PopulationEngine
 from agents.sim.venue import SimulatedVenue
+from agents.sim.venue_books import books_of
 from agents.sim.venue_state import VenueTerms
 from schemas.event import Event, derive_id
 from schemas.orders import CancelRequested, QueryRequested, ReportKind, SubmitRequested, VenueReport
+from schemas.reconciliation import BooksRequested, VenueBooks
 from streams.simulation.faults import Dice
 from streams.simulation.process import SimulatedProcess
 from streams.simulation.virtual_time import EPOCH_NS, VirtualLoop
@@ -138,6 +140,20 @@ class VenueClient:
             await asyncio.sleep(self._venue.dice.delay_s(*_TRAVEL_S))
             await self.process.gate()
             self._put(answer)
+
+    async def books(self, request: BooksRequested, *, now_ns: int) -> VenueBooks | None:
+        """Return what the venue has of us, or None when question or answer is lost; the answer may come late."""
+        del now_ns
+        if not await self._travel() or self._venue.dice.befalls("query_unanswered"):
+            await asyncio.sleep(_TIMEOUT_S)
+            await self.process.gate()
+            return None
+        self._venue.catch_up()
+        answer = books_of(self._venue.core.state, request, self._loop.now_ns())
+        late = self._venue.dice.befalls("query_late")
+        await asyncio.sleep(self._venue.dice.delay_s(*(_LATE_S if late else _TRAVEL_S)))
+        await self.process.gate()
+        return replace(answer, available_at_ns=self._loop.now_ns())
 
     async def tell_time(self, now_ns: int) -> bool:
         """Refuse: this venue has a clock of its own."""

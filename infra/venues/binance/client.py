@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from infra.feeds.decimals import parse_units
 from infra.settings_venues import BinanceSettings
+from infra.venues.binance.books import BinanceBooks
 from infra.venues.binance.clock import VenueClock
 from infra.venues.binance.credentials import Credentials
 from infra.venues.binance.filters import refusal
@@ -30,6 +31,7 @@ from infra.venues.simulated import VenueUnreachable
 from schemas.event import derive_id, stamp_identity
 from schemas.market import InstrumentDefined
 from schemas.orders import CancelRequested, QueryRequested, ReportKind, SubmitRequested, VenueReport
+from schemas.reconciliation import BooksRequested, VenueBooks
 from schemas.values import NS_PER_MS
 
 _QUEUE_MAX: Final = 10_000
@@ -152,6 +154,11 @@ class BinanceVenue:
         if report is not None:
             stamp_identity(report, request.event_id, f"binance/status/{now_ns}", request.attempt)
             await self._put(report)
+
+    async def books(self, request: BooksRequested, *, now_ns: int) -> VenueBooks | None:
+        """Return all that Binance has of us on the instruments of ``request``, or None without a whole answer."""
+        books = await BinanceBooks(self._rest, self._orders, self._instruments).read(request, now_ns)
+        return books if books is None else replace(books, available_at_ns=self._now())
 
     def closed(self, now_ns: int) -> str | None:
         """Return why no order leaves at ``now_ns``, or None when the way is open."""

@@ -56,7 +56,7 @@ class Canceled(msgspec.Struct, gc=False):
 
 
 class OrderFound(msgspec.Struct, gc=False):
-    """GET /api/v3/order, and one item of GET /api/v3/openOrders."""
+    """GET /api/v3/order, and one item of GET /api/v3/openOrders and of GET /api/v3/allOrders."""
 
     symbol: str
     orderId: int  # noqa: N815
@@ -67,6 +67,9 @@ class OrderFound(msgspec.Struct, gc=False):
     side: str
     time: int
     updateTime: int  # noqa: N815
+    price: str = "0"
+    type: str = ""
+    timeInForce: str = ""  # noqa: N815
 
 
 class TradeFound(msgspec.Struct, gc=False):

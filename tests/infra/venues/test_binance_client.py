@@ -18,6 +18,7 @@ from infra.venues.binance.profiles import addresses_of
 from infra.venues.routed import RoutedVenues
 from infra.venues.simulated import VenueUnreachable
 from schemas.orders import CancelRequested, OrderStatus, QueryRequested, ReportKind, SubmitRequested, VenueReport
+from schemas.reconciliation import BooksRequested, VenueBooks
 from schemas.values import NS_PER_S, OrderType, Side, TimeInForce, units
 from streams.composition import compose
 from streams.engine.ports import WorkerFailed
@@ -234,6 +235,9 @@ class Quiet:
 
     async def query(self, request: QueryRequested, *, now_ns: int) -> None:
         await self._say(request, "query")
+
+    async def books(self, request: BooksRequested, *, now_ns: int) -> VenueBooks | None:
+        return None
 
     async def tell_time(self, now_ns: int) -> bool:
         return self.name == "rest"
