@@ -18,6 +18,7 @@ from infra.venues import VenuePort
 from schemas.control import ControlCommand
 from schemas.event import Event
 from schemas.orders import CancelRequested, Claimed, QueryRequested, SubmitRequested, VenueReport
+from schemas.reconciliation import BooksRequested, VenueBooks
 from schemas.topics import CONTROL, MARKET_MARK, ORDER_APPROVED
 from schemas.values import NS_PER_MS
 from streams.commands import Commands, PostgresCommands, follow_commands
@@ -30,7 +31,7 @@ _LATENCY_INTERVAL_S: Final = 1.0
 _CLOCK_STEP_NS: Final = 100 * NS_PER_MS
 _REQUESTS_WAITING_MAX: Final = 1000
 
-INJECTED: Final = (VenueReport, Claimed, ControlCommand)
+INJECTED: Final = (VenueReport, VenueBooks, Claimed, ControlCommand)
 _INPUTS: Final = (ORDER_APPROVED, MARKET_MARK, CONTROL)
 
 
@@ -141,6 +142,8 @@ class VenueCompanion:
         self._on_capture = on_capture
         self._now_ns = now_ns
         self._venue: VenuePort
+        self._inlet: Inlet
+        self._asking: set[asyncio.Task[None]] = set()
         self._epoch = 0
         self._requests = WaitingRequests()
         self._told_ns = 0
@@ -150,7 +153,7 @@ class VenueCompanion:
     async def start(self, inlet: Inlet, epoch: int) -> None:
         """Connect to the venue and begin."""
         self._epoch = epoch
-        self._venue = await self._open_venue()
+        self._venue, self._inlet = await self._open_venue(), inlet
         # People's commands come straight from where they are written: a kill must not wait for a broker.
         commands = follow_commands(self._commands, inlet.inject)
         works = (self._send(), self._receive(inlet), self._write_latencies(), commands)
@@ -178,8 +181,9 @@ class VenueCompanion:
         self._fail_with_a_task()
 
     def _fail_with_a_task(self) -> None:
-        for task in self._tasks:
+        for task in (*self._tasks, *self._asking):
             if task.done():
+                self._asking.discard(task)
                 task.result()
 
     def reached(self, now_ns: int) -> None:
@@ -190,9 +194,9 @@ class VenueCompanion:
 
     async def stop(self) -> None:
         """End and let go of the venue."""
-        for task in self._tasks:
+        for task in (*self._tasks, *self._asking):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._asking, return_exceptions=True)
         await self._record.close()
         await self._commands.close()
         if self._tasks:
@@ -214,6 +218,14 @@ class VenueCompanion:
                 await self._venue.cancel(request, epoch=self._epoch, now_ns=now_ns)
             elif isinstance(request, QueryRequested):
                 await self._venue.query(request, now_ns=now_ns)
+            elif isinstance(request, BooksRequested):
+                # It may take long, and the answer may have to wait for room: nothing that is sent waits for it.
+                self._asking.add(asyncio.ensure_future(self._ask_books(request, now_ns)))
+
+    async def _ask_books(self, request: BooksRequested, now_ns: int) -> None:
+        books = await self._venue.books(request, now_ns=now_ns)
+        if books is not None:
+            await self._inlet.inject(books)
 
     async def _receive(self, inlet: Inlet) -> None:
         async for report in self._venue.reports():
