@@ -30,7 +30,7 @@ def view_for(turn: Turn, approval: OrderApproved) -> ExposureView:
         working[order_id] = working_order(order)
         line_key = (order.strategy, order.instrument)
         line = lines.get(line_key) or ExposureLine(strategy=order.strategy, instrument=order.instrument)
-        lines[line_key] = line.after(order.side, order.leaves_quantity)
+        lines[line_key] = line.after(order.side, order.exposed_quantity)
     level, source = _level(turn, approval)
     known = _known_instruments(turn)
     return ExposureView(
@@ -100,8 +100,8 @@ def working_order(order: OrderState) -> WorkingOrder:
         strategy=order.strategy,
         instrument=order.instrument,
         side=order.side,
-        leaves=order.leaves_quantity,
-        limit_price=order.limit_price,
+        leaves=order.exposed_quantity,
+        limit_price=order.exposed_price,
         rests=may_rest(order.order_type, order.time_in_force),
         unknown=order.status is OrderStatus.UNKNOWN,
         seen=True,

@@ -2,8 +2,9 @@
 
 from typing import Final
 
-from agents.execution.orders import TERMINAL, OrderState, next_status
+from agents.execution.orders import OrderState, next_status
 from agents.execution.state import FinishedBucket
+from agents.execution.transitions import TERMINAL
 from agents.execution.turn import Turn
 from schemas.orders import ExecType, OrderStatus
 from schemas.values import NS_PER_S, TimeInForce
@@ -11,6 +12,8 @@ from schemas.values import NS_PER_S, TimeInForce
 BUCKET_NS: Final = 60 * NS_PER_S
 RESTING: Final = frozenset({TimeInForce.GTC, TimeInForce.POST_ONLY})
 _NOTHING_TO_ASK: Final = TERMINAL | {OrderStatus.UNKNOWN}
+_PENDING: Final = frozenset({OrderStatus.PENDING_CANCEL, OrderStatus.PENDING_REPLACE})
+_CANCELLABLE: Final = frozenset({OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED, OrderStatus.PENDING_REPLACE})
 _GONE: Final = frozenset({OrderStatus.REJECTED, OrderStatus.NOT_SENT, OrderStatus.DENIED})
 
 
@@ -50,7 +53,7 @@ def move(turn: Turn, order: OrderState, after: OrderStatus, *, answered: bool = 
         order.timer_ns = turn.at_ns
     elif open_question:
         order.timer_ns = order.timer_ns or turn.at_ns + turn.config.ack_timeout_ns
-    elif after is OrderStatus.PENDING_CANCEL or order.time_in_force not in RESTING:
+    elif after in _PENDING or order.time_in_force not in RESTING:
         order.timer_ns = turn.at_ns + turn.config.ack_timeout_ns
     else:
         order.timer_ns = 0
@@ -82,7 +85,7 @@ def settle(turn: Turn, order: OrderState) -> None:
     """Send what had to wait for the venue's word: the question about an UNKNOWN order, or a wanted cancel."""
     if order.status is OrderStatus.UNKNOWN and order.attempts == 0:
         turn.ask(order)
-    elif order.cancel_wanted and order.status in (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED):
+    elif order.cancel_wanted and order.status in _CANCELLABLE:
         cancel(turn, order)
     elif order.final and order.cancel_wanted:
         order.cancel_wanted = False
@@ -91,7 +94,7 @@ def settle(turn: Turn, order: OrderState) -> None:
 
 def cancel(turn: Turn, order: OrderState) -> None:
     """Cancel a working order now; one the venue has not yet spoken of is cancelled as soon as it has."""
-    if order.status not in (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED):
+    if order.status not in _CANCELLABLE:
         if not order.final and order.status is not OrderStatus.PENDING_CANCEL:
             order.cancel_wanted = True
             turn.save_order(order)

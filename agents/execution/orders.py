@@ -1,149 +1,42 @@
-"""What an order is and how it may change: one transition table for everything a venue, or its silence, can say.
+"""What an order of ours is: its terms, what is filled of it, and what is under way.
 
-After the FIX specification "Order State Changes" (OrdStatus by ExecType), with two states of our own: UNKNOWN, for
-an order of which we do not know whether the venue has it, and NOT_SENT, for one of which we know that it never
-will. A pair that is not in the table is recorded as an anomaly; it never ends the process, because a venue's
-word is not under our control.
+How it may change is ``agents.execution.transitions``.
 """
 
 from decimal import Decimal
-from typing import Final
 
 import msgspec
 
-from schemas.orders import ExecType, OrderStatus, ReportKind
-from schemas.values import ZERO, Leg, OrderType, Side, TimeInForce
+from agents.execution.transitions import TERMINAL, TRANSITIONS
+from schemas.orders import ExecType, OrderStatus
+from schemas.values import ZERO, Leg, Liquidity, OrderType, Side, TimeInForce
 
-_S = OrderStatus
-_X = ExecType
 
-TRANSITIONS: Final[dict[OrderStatus, dict[ExecType, OrderStatus]]] = {
-    _S.PENDING_NEW: {
-        _X.TRIGGERED: _S.NEW,
-        _X.NEW: _S.NEW,
-        _X.TRADE: _S.PARTIALLY_FILLED,
-        _X.CANCELED: _S.CANCELED,
-        _X.EXPIRED: _S.EXPIRED,
-        _X.REJECTED: _S.REJECTED,
-        _X.TIMED_OUT: _S.UNKNOWN,
-        _X.NOT_FOUND: _S.NOT_SENT,
-        _X.STATUS: _S.PENDING_NEW,
-    },
-    _S.NEW: {
-        _X.TRIGGERED: _S.NEW,
-        _X.NEW: _S.NEW,
-        _X.TRADE: _S.PARTIALLY_FILLED,
-        _X.PENDING_CANCEL: _S.PENDING_CANCEL,
-        _X.CANCELED: _S.CANCELED,
-        _X.CANCEL_REJECTED: _S.NEW,
-        _X.EXPIRED: _S.EXPIRED,
-        _X.TIMED_OUT: _S.NEW,
-        _X.STATUS: _S.NEW,
-    },
-    _S.PARTIALLY_FILLED: {
-        _X.TRIGGERED: _S.PARTIALLY_FILLED,
-        _X.NEW: _S.PARTIALLY_FILLED,
-        _X.TRADE: _S.PARTIALLY_FILLED,
-        _X.PENDING_CANCEL: _S.PENDING_CANCEL,
-        _X.CANCELED: _S.CANCELED,
-        _X.CANCEL_REJECTED: _S.PARTIALLY_FILLED,
-        _X.EXPIRED: _S.EXPIRED,
-        _X.TIMED_OUT: _S.PARTIALLY_FILLED,
-        _X.STATUS: _S.PARTIALLY_FILLED,
-    },
-    _S.PENDING_CANCEL: {
-        _X.TRIGGERED: _S.PENDING_CANCEL,
-        _X.NEW: _S.PENDING_CANCEL,
-        _X.TRADE: _S.PENDING_CANCEL,
-        _X.CANCELED: _S.CANCELED,
-        _X.CANCEL_REJECTED: _S.NEW,
-        _X.EXPIRED: _S.EXPIRED,
-        _X.TIMED_OUT: _S.UNKNOWN,
-        _X.STATUS: _S.PENDING_CANCEL,
-    },
-    _S.UNKNOWN: {
-        _X.TRIGGERED: _S.NEW,
-        _X.NEW: _S.NEW,
-        _X.TRADE: _S.PARTIALLY_FILLED,
-        _X.CANCELED: _S.CANCELED,
-        _X.CANCEL_REJECTED: _S.UNKNOWN,
-        _X.EXPIRED: _S.EXPIRED,
-        _X.REJECTED: _S.REJECTED,
-        _X.TIMED_OUT: _S.UNKNOWN,
-        _X.NOT_FOUND: _S.NOT_SENT,
-        _X.STATUS: _S.UNKNOWN,
-    },
-    _S.FILLED: {
-        _X.TRIGGERED: _S.FILLED,
-        _X.NEW: _S.FILLED,
-        _X.TRADE: _S.FILLED,
-        _X.CANCEL_REJECTED: _S.FILLED,
-        _X.TIMED_OUT: _S.FILLED,
-        _X.STATUS: _S.FILLED,
-    },
-    _S.CANCELED: {
-        _X.TRIGGERED: _S.CANCELED,
-        _X.NEW: _S.CANCELED,
-        _X.TRADE: _S.CANCELED,
-        _X.CANCELED: _S.CANCELED,
-        _X.CANCEL_REJECTED: _S.CANCELED,
-        _X.TIMED_OUT: _S.CANCELED,
-        _X.STATUS: _S.CANCELED,
-    },
-    _S.EXPIRED: {
-        _X.TRIGGERED: _S.EXPIRED,
-        _X.NEW: _S.EXPIRED,
-        _X.TRADE: _S.EXPIRED,
-        _X.EXPIRED: _S.EXPIRED,
-        _X.CANCEL_REJECTED: _S.EXPIRED,
-        _X.TIMED_OUT: _S.EXPIRED,
-        _X.STATUS: _S.EXPIRED,
-    },
-    _S.REJECTED: {
-        _X.REJECTED: _S.REJECTED,
-        _X.CANCEL_REJECTED: _S.REJECTED,
-        _X.TIMED_OUT: _S.REJECTED,
-        _X.NOT_FOUND: _S.REJECTED,
-        _X.STATUS: _S.REJECTED,
-    },
-    _S.NOT_SENT: {
-        _X.REJECTED: _S.NOT_SENT,
-        _X.CANCEL_REJECTED: _S.NOT_SENT,
-        _X.TIMED_OUT: _S.NOT_SENT,
-        _X.NOT_FOUND: _S.NOT_SENT,
-        _X.STATUS: _S.NOT_SENT,
-    },
-    _S.DENIED: {},
-}
-"""Status after an ExecType. Two refinements depend on the quantity (``next_status``): NEW with a fill reads
-PARTIALLY_FILLED, and a TRADE that completes the quantity always gives FILLED, even after CANCELED or EXPIRED."""
+class Amend(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of a working order that was asked for and is not answered yet. ``quantity`` is the whole order's."""
 
-TERMINAL: Final = frozenset({_S.FILLED, _S.CANCELED, _S.REJECTED, _S.EXPIRED, _S.DENIED, _S.NOT_SENT})
-LIVE: Final = frozenset(_S) - TERMINAL
+    amend_id: str
+    quantity: int
+    limit_price: int
+    sent_at_ns: int
+    not_after_ns: int
 
-EXEC_OF_REPORT: Final[dict[ReportKind, ExecType]] = {
-    ReportKind.ACCEPTED: _X.NEW,
-    ReportKind.TRIGGERED: _X.TRIGGERED,
-    ReportKind.REJECTED: _X.REJECTED,
-    ReportKind.TRADE: _X.TRADE,
-    ReportKind.CANCELED: _X.CANCELED,
-    ReportKind.CANCEL_REJECTED: _X.CANCEL_REJECTED,
-    ReportKind.EXPIRED: _X.EXPIRED,
-    ReportKind.STATUS: _X.STATUS,
-    ReportKind.NOT_FOUND: _X.NOT_FOUND,
-    ReportKind.TIMED_OUT: _X.TIMED_OUT,
-    ReportKind.NOT_SENT: _X.NOT_FOUND,
-}
 
-EXEC_OF_STATUS: Final[dict[OrderStatus, ExecType]] = {
-    _S.NEW: _X.NEW,
-    _S.PARTIALLY_FILLED: _X.NEW,
-    _S.PENDING_CANCEL: _X.NEW,
-    _S.CANCELED: _X.CANCELED,
-    _S.EXPIRED: _X.EXPIRED,
-    _S.REJECTED: _X.REJECTED,
-}
-"""What a STATUS report amounts to, once the fills it lists are booked; FILLED amounts to nothing more."""
+class BookedFill(msgspec.Struct, kw_only=True):
+    """A fill as it was booked, so that it can be taken back. ``number`` counts the fills of its line from 1.
+
+    ``held_before`` and ``cost_before`` are the line's position just before it.
+    """
+
+    number: int
+    price: int
+    quantity: int
+    fee: Decimal
+    fee_currency: str
+    liquidity: Liquidity
+    held_before: int
+    cost_before: Decimal
+    busted: bool = False
 
 
 class OrderState(msgspec.Struct, kw_only=True):
@@ -151,7 +44,12 @@ class OrderState(msgspec.Struct, kw_only=True):
 
     ``filled_notional`` is the sum of price x quantity, exact and without the multiplier. ``timer_ns`` is when the
     order wants attention (0: never), ``attempts`` how often the venue was asked since it last answered. ``triggered``:
-    its stop price has been reached.
+    its stop price has been reached. ``client_order_id`` is the id that the venue
+    knows it by, fixed in the intent; empty when nobody remembers it.
+
+    ``fill_ids`` are all that were ever heard of, ``booked`` those that were booked, ``busted_early`` those that the
+    venue took back before it told of them; ``busted_quantity`` was filled and is no more. ``amend`` is under way;
+    ``amend_outcomes`` says of each one that is over whether the venue took it, ``terms_at_ns`` when one last did.
     """
 
     order_id: str
@@ -182,6 +80,13 @@ class OrderState(msgspec.Struct, kw_only=True):
     triggered: bool = False
     parent_order_id: str | None = None
     leg: Leg | None = None
+    client_order_id: str = ""
+    booked: dict[str, BookedFill] = {}
+    busted_early: list[str] = []
+    busted_quantity: int = 0
+    amend: Amend | None = None
+    amend_outcomes: dict[str, bool] = {}
+    terms_at_ns: int = 0
 
     @property
     def final(self) -> bool:
@@ -192,6 +97,24 @@ class OrderState(msgspec.Struct, kw_only=True):
     def leaves_quantity(self) -> int:
         """Return what may still be filled; 0 once the order is final."""
         return 0 if self.status in TERMINAL else max(self.quantity - self.filled_quantity, 0)
+
+    @property
+    def pending_quantity(self) -> int:
+        """Return the largest quantity that the order may have by now: an amend under way may have been taken."""
+        return self.quantity if self.amend is None else max(self.quantity, self.amend.quantity)
+
+    @property
+    def exposed_quantity(self) -> int:
+        """Return the most that may still be filled, whatever becomes of an amend."""
+        return 0 if self.status in TERMINAL else max(self.pending_quantity - self.filled_quantity, 0)
+
+    @property
+    def exposed_price(self) -> int | None:
+        """Return the limit price that reaches furthest of those that the order may have by now."""
+        if self.amend is None or self.limit_price is None:
+            return self.limit_price
+        worst = max if self.side is Side.BUY else min
+        return worst(self.limit_price, self.amend.limit_price)
 
     @property
     def average_price(self) -> int | None:
@@ -212,12 +135,19 @@ def round_half_even(numerator: int, denominator: int) -> int:
 
 
 def next_status(order: OrderState, exec_type: ExecType) -> OrderStatus | None:
-    """Return the status after ``exec_type`` (for TRADE: with the fill already counted), or None if it is illegal."""
+    """Return the status after ``exec_type``, with fills and terms already counted, or None if it is illegal.
+
+    NEW with a fill reads PARTIALLY_FILLED, and that without one NEW. While an amend is under way an order that works is
+    PENDING_REPLACE, and complete only when it is so by either terms; once it is over, by the terms that are in force.
+    """
     status = TRANSITIONS[order.status].get(exec_type)
     if status is None:
         return None
-    if exec_type is ExecType.TRADE and order.filled_quantity >= order.quantity:
+    settles = exec_type in (ExecType.REPLACED, ExecType.REPLACE_REJECTED) and status not in TERMINAL
+    if (exec_type is ExecType.TRADE or settles) and order.filled_quantity >= order.pending_quantity:
         return OrderStatus.FILLED
-    if status is OrderStatus.NEW and order.filled_quantity:
-        return OrderStatus.PARTIALLY_FILLED
+    if status is OrderStatus.NEW or status is OrderStatus.PARTIALLY_FILLED:
+        if order.amend is not None:
+            return OrderStatus.PENDING_REPLACE
+        return OrderStatus.PARTIALLY_FILLED if order.filled_quantity else OrderStatus.NEW
     return status

@@ -13,7 +13,7 @@ class PositionState(msgspec.Struct):
     """The position of one (account, strategy, instrument). ``quantity`` is signed, in units of 1e-8.
 
     ``cost`` is the money behind the open quantity, with its sign; the rest are sums since the start. ``funding_due`` is
-    what the venue has charged before there was a mark to value it at.
+    what the venue has charged before there was a mark to value it at. ``fills`` counts what was booked.
     """
 
     quantity: int = 0
@@ -22,6 +22,7 @@ class PositionState(msgspec.Struct):
     fees: Decimal = ZERO
     funding: Decimal = ZERO
     funding_due: Decimal = ZERO
+    fills: int = 0
 
     @property
     def cash_flow(self) -> Decimal:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trading_desk import ONE, PERP, Desk
 
-from agents.execution.orders import EXEC_OF_REPORT, LIVE, TERMINAL, TRANSITIONS
 from agents.execution.state import STATE_TYPES
+from agents.execution.transitions import EXEC_OF_REPORT, LIVE, TERMINAL, TRANSITIONS
 from agents.stage import ShardState
 from schemas.dead_letters import BadRecord
 from schemas.orders import (
