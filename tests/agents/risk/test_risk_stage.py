@@ -17,44 +17,19 @@ from money_events import (
     alert,
     command,
     decision,
-    limits,
     mark,
     order_event,
 )
+from risk_bench import Bench
 
 from agents.risk.config import RiskConfig, StrategyRisk
-from agents.risk.stage import Risk
-from agents.risk.state import AccountRisk
-from agents.stage import ShardState, run_step
 from schemas.control import ControlAction, ScopeKind
 from schemas.dead_letters import BadRecord
 from schemas.decisions import DecisionOutcome, DenyReason, NoTradeReason, OrderApproved, OrderDenied
-from schemas.event import Event, Heartbeat
+from schemas.event import Heartbeat
 from schemas.opinions import AlertLevel
 from schemas.orders import OrderStatus
 from schemas.values import NS_PER_S, Level, Side, TimeInForce
-
-
-class Bench:
-    """One shard of risk, and the events it has emitted."""
-
-    def __init__(self, time_in_force: TimeInForce = TimeInForce.IOC, **changes: Any) -> None:
-        strategies = {
-            name: StrategyRisk(name, "main", Decimal(1_000), time_in_force=time_in_force) for name in ("alpha", "beta")
-        }
-        self.stage = Risk(RiskConfig(INSTRUMENTS, {"main": limits(**changes)}, strategies))
-        self.state = ShardState()
-
-    def give(self, *events: Event) -> list[Any]:
-        found: list[Any] = []
-        for event in events:
-            found += run_step(self.stage, self.state, event)[1]
-        return found
-
-    @property
-    def account(self) -> AccountRisk:
-        found: AccountRisk = self.state["account/main"]
-        return found
 
 
 def test_a_target_becomes_an_order_sized_from_the_budget() -> None:
