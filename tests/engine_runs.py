@@ -242,10 +242,11 @@ def unsent_batches(dsn: str) -> int:
 
 
 @contextmanager
-def fresh_topics(bootstrap: str) -> Iterator[None]:
-    """Make the platform's topics on a real broker, empty, and leave none behind."""
+def fresh_topics(bootstrap: str, specs: Sequence[TopicSpec] | None = None) -> Iterator[None]:
+    """Make the platform's topics on a real broker, empty, and leave none behind. ``specs`` says more of them."""
     _delete_topics(bootstrap)
-    apply_topics(bootstrap, [TopicSpec(name, count) for name, count in engine_toys.topic_partitions().items()])
+    plain = [TopicSpec(name, count) for name, count in engine_toys.topic_partitions().items()]
+    apply_topics(bootstrap, plain if specs is None else specs)
     yield
     _delete_topics(bootstrap)
 

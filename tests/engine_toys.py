@@ -1,6 +1,7 @@
 """Three small stages as a real worker process, to be killed: what they compute depends on every input and its order.
 
-Run as a program with one argument, JSON: ``stages``, ``bootstrap``, ``dsn`` and, if wanted, other engine settings.
+Run as a program with one argument, JSON: ``stages``, ``bootstrap``, ``dsn`` and, if wanted, ``metrics`` (a folder for
+those of sinks) and other engine settings.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -218,16 +220,41 @@ HOSTINGS = {
 }
 
 
-def sinks(dsn: str) -> StageHosting:
-    """Return the real sink without metrics: every topic into Postgres."""
-    sink = Sink(dsn, toy_codec())
+METRICS_QUEUE = 500
+"""How many events wait for a disk that takes no metrics."""
+
+
+def sinks(dsn: str, metrics: str | None = None) -> StageHosting:
+    """Return the real sink: every topic into Postgres, and metrics into files of this folder, if one is named."""
+    from infra.influx import (
+        InfluxWriter,
+        LineFiles,
+        PointCounts,
+    )  # Half of what a worker imports: the others need none.
+
+    writer = None if metrics is None else InfluxWriter(LineFiles(Path(metrics)), METRICS_QUEUE, backoff_s=(0.2,))
+    sink = Sink(dsn, toy_codec(), writer)
 
     async def handle(records: Sequence[RawRecord]) -> Sequence[tuple[RawRecord, BadRecord]]:
         return (await sink.handle(records)).refused
 
-    topics = tuple(topic for topic in TOPICS.values() if "sinks" in topic.consumers)
+    def facts() -> dict[str, int]:
+        counts = PointCounts() if writer is None else writer.counts
+        return {"points_written": counts.written, "metrics_dropped": counts.dropped}
+
+    async def close() -> None:
+        if writer is not None:
+            await asyncio.to_thread(writer.close)
+        await sink.close()
+
     return StageHosting(
-        name="sinks", topics=topics, kind=StageKind.HANDLER, handle=handle, dead_letter_topics=True, close=sink.close
+        name="sinks",
+        topics=tuple(topic for topic in TOPICS.values() if "sinks" in topic.consumers),
+        kind=StageKind.HANDLER,
+        handle=handle,
+        dead_letter_topics=True,
+        close=close,
+        facts=facts,
     )
 
 
@@ -249,8 +276,8 @@ def command(arguments: dict[str, Any]) -> list[str]:
 
 def main(arguments: dict[str, Any]) -> int:
     """Run a worker with these stages until it is stopped."""
-    names = arguments.pop("stages")
-    stages = [sinks(arguments["dsn"]) if name == "sinks" else HOSTINGS[name] for name in names]
+    names, metrics = arguments.pop("stages"), arguments.pop("metrics", None)
+    stages = [sinks(arguments["dsn"], metrics) if name == "sinks" else HOSTINGS[name] for name in names]
     facts: dict[str, Any] = {"instrument_partitions": PARTITIONS, "settings_hash": "toy", "code_version": "1"}
     engine = EngineSettings(codec=toy_codec(), **(facts | arguments))
     return asyncio.run(Worker(engine, stages).run())

@@ -36,9 +36,11 @@ from engine_runs import (  # noqa: E402
     sequences,
     unsent_batches,
 )
-from fault_places import Around, NotHere, Servers, start_servers, surroundings  # noqa: E402
+from fault_places import Around, Servers, start_servers, surroundings  # noqa: E402
 from faults import FAULTS, WORKERS, Fault, World  # noqa: E402
 from faults_around import AROUND  # noqa: E402
+from faults_of_brokers import OF_BROKERS  # noqa: E402
+from full_disk import NotHere  # noqa: E402
 from psycopg.conninfo import make_conninfo  # noqa: E402
 
 from infra.kafka import BrokerUnreachable, log_ends  # noqa: E402
@@ -47,10 +49,11 @@ from infra.servers.process import ServerFailed  # noqa: E402
 from schemas.event import Heartbeat  # noqa: E402
 from schemas.topics import DECISION, MARKET_EVENT  # noqa: E402
 from streams.engine.journal import External, decode_external, decode_inputs  # noqa: E402
+from streams.offline.question import Question  # noqa: E402
 from streams.offline.recompute import recompute_shard  # noqa: E402
 
 PER_SECOND = 240
-ALL = {fault.name: fault for fault in (*FAULTS, *AROUND)}
+ALL = {fault.name: fault for fault in (*FAULTS, *AROUND, *OF_BROKERS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +84,14 @@ def suffer(fault: Fault, servers: Servers, directory: Path, *, seed: int) -> Ver
 
     Raises AssertionError when they do not come back at all, and NotHere when this machine lacks what the fault needs.
     """
-    with surroundings(fault.place, servers, directory) as around, fresh_topics(around.kafka.bootstrap):
+    with surroundings(fault.place, servers, directory) as around, fresh_topics(around.bootstrap, around.topics):
         dsn = _new_database(around, f"fault_{abs(hash((fault.name, seed, time.time_ns()))) % 10**12}")
-        run = ToyRun(around.kafka.bootstrap, dsn, directory, dict(around.settings), instances=True, supervised=True)
+        run = ToyRun(around.bootstrap, dsn, directory, dict(around.settings), instances=True, supervised=True)
         run.environment = around.environment
         if around.wires is not None:
-            run.settings["dsn"] = make_conninfo(dsn, port=around.wires[1].port)
-        feed = Feed(around.kafka.bootstrap)
-        places = {"wires": around.wires, "disk": around.disk, "clock": around.clock}
+            run.settings["dsn"] = make_conninfo(dsn, port=around.wires[1].port, sslmode="disable", gssencmode="disable")
+        feed = Feed(around.bootstrap)
+        places = {name: getattr(around, name) for name in ("wires", "tls", "cluster", "disk", "clock")}
         try:
             return _suffer(fault, World(run, around.kafka, around.postgres, feed, random.Random(seed), **places))
         finally:
@@ -154,7 +157,8 @@ def _judge(fault: Fault, world: World, recovery_s: float) -> Verdict:
     extra = sum(times - 1 for times in found.values()) + len(found.keys() - due) + len(numbers) - len(set(numbers))
     differing = recomputed = 0
     for stage, shard in SHARDS:
-        result = asyncio.run(recompute_shard(engine_of(run), engine_toys.HOSTINGS[stage], shard))
+        whole = Question(any_version=True)  # Where two versions took turns, they are two by name alone.
+        result = asyncio.run(recompute_shard(engine_of(run), engine_toys.HOSTINGS[stage], shard, whole))
         differing += result.outputs - result.matched
         recomputed += result.matched
     lanes = [(MARKET_EVENT.dead_letters, partition) for partition in range(engine_toys.PARTITIONS)]

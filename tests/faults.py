@@ -16,9 +16,11 @@ from pathlib import Path
 
 import psycopg
 from engine_runs import Feed, ToyRun
-from wire import Wire
+from statement_wire import StatementWire
+from wire import TlsWire, Wire
 
 from infra.servers import EmbeddedPostgres, RealKafka
+from infra.servers.kafka_cluster import KafkaCluster
 from schemas.topics import MARKET_EVENT
 
 WORKERS = ("experts", "decider", "feedback")
@@ -29,8 +31,11 @@ class Place(enum.Enum):
 
     PLAIN = "the shared servers"
     WIRED = "proxies between the workers and both servers"
+    SECURED = "a broker of its own that speaks TLS and asks for passwords, behind a proxy"
+    CLUSTER = "three brokers of its own that hold copies of each other's logs"
     SMALL_DATABASE = "a database of its own on a file system that is soon full"
     SMALL_BROKER = "a broker of its own on a file system that is soon full"
+    SMALL_RUN = "logs and metrics of the workers on a file system that is soon full"
     OWN_CLOCK = "a wall clock that can be set"
 
 
@@ -38,8 +43,9 @@ class Place(enum.Enum):
 class World:
     """All that a fault can reach. ``choice`` is seeded; ``notes`` is what a fault wants said of itself.
 
-    ``wires`` lead to the broker and to the database, where the place is wired. ``disk`` is the small file system, and
-    ``clock`` the file that says what is added to the wall clock.
+    ``wires`` lead to the broker and to the database, where the place is wired, ``tls`` to the broker that is secured.
+    ``cluster`` is Kafka where it has several brokers. ``disk`` is the small file system, and ``clock`` the file that
+    says what is added to the wall clock.
     """
 
     run: ToyRun
@@ -47,7 +53,9 @@ class World:
     postgres: EmbeddedPostgres
     feed: Feed
     choice: random.Random
-    wires: tuple[Wire, Wire] | None = None
+    wires: tuple[Wire, StatementWire] | None = None
+    tls: TlsWire | None = None
+    cluster: KafkaCluster | None = None
     disk: Path | None = None
     clock: Path | None = None
     notes: str = ""
@@ -74,7 +82,8 @@ class Fault:
         return self.do.__name__.replace("_", " ")
 
 
-def _kill(world: World, names: tuple[str, ...]) -> None:
+def kill_and_start(world: World, names: tuple[str, ...]) -> None:
+    """SIGKILL workers, and start them again when all are gone."""
     for name in names:
         world.run.workers[name].send(9)
     for name in names:
@@ -86,14 +95,14 @@ def kill_each_in_turn(world: World) -> None:
     """SIGKILL each worker at a random moment and start it again."""
     for name in WORKERS:
         time.sleep(world.choice.uniform(0.2, 1.5))
-        _kill(world, (name,))
+        kill_and_start(world, (name,))
 
 
 def kill_all_at_once(world: World) -> None:
     """SIGKILL all workers together, twice."""
     for _ in range(2):
         time.sleep(world.choice.uniform(0.2, 1.5))
-        _kill(world, WORKERS)
+        kill_and_start(world, WORKERS)
 
 
 def roll_out(world: World) -> None:
@@ -133,10 +142,40 @@ def rebalance_every_few_seconds(world: World) -> None:
             child.popen.wait(15)
 
 
-def kill_the_database(world: World) -> None:
-    """A power cut of Postgres in the middle of commits; it comes back after three seconds."""
-    world.postgres.kill()
+def run_two_versions_side_by_side(world: World) -> None:
+    """A second member of each group has newer code; the old one is killed, and later the new one in its turn."""
+    for name in WORKERS:
+        world.run.start(name, slot=f"{name}.new", code_version="2")
+    world.wait(5)
+    for name in WORKERS:
+        world.run.workers.pop(name).kill()
+    _hold_by(world, "2")
+    world.wait(1)
+    for name in WORKERS:
+        world.run.start(name)
     world.wait(3)
+    for name in WORKERS:
+        world.run.workers.pop(f"{name}.new").kill()
+    _hold_by(world, "1")
+
+
+def _hold_by(world: World, version: str) -> None:
+    """Wait until all shards are held by this code: the group takes a dead member's when its session is over."""
+    end = time.monotonic() + 40
+    while (found := _versions(world)) != {version}:
+        assert time.monotonic() < end, f"shards are held by code {found}, not by {version}"
+        world.wait(0.2)
+
+
+def _versions(world: World) -> set[str]:
+    with psycopg.connect(world.run.dsn) as connection:
+        return {version for (version,) in connection.execute("SELECT code_version FROM shard").fetchall()}
+
+
+def kill_the_database(world: World) -> None:
+    """A power cut of Postgres in the middle of commits; it comes back after twenty seconds."""
+    world.postgres.kill()
+    world.wait(20)
     world.postgres.restart()
 
 
@@ -155,15 +194,15 @@ def end_sessions(world: World) -> None:
 
 
 def lock_the_checkpoints(world: World) -> None:
-    """Somebody holds the table of shards for eight seconds."""
+    """Somebody holds the table of shards for ten seconds."""
     with psycopg.connect(world.run.dsn) as connection:
         connection.execute("LOCK TABLE shard IN ACCESS EXCLUSIVE MODE")
-        world.wait(8)
+        world.wait(10)
 
 
 def freeze_the_database(world: World) -> None:
     """Postgres answers nothing for six seconds, without closing a connection."""
-    _freeze(world, world.postgres.process.pid, 6)
+    freeze(world, world.postgres.process.pid, 6)
 
 
 def kill_the_broker(world: World) -> None:
@@ -173,12 +212,20 @@ def kill_the_broker(world: World) -> None:
     world.kafka.restart()
 
 
+def leave_no_broker_for_long(world: World) -> None:
+    """SIGKILL Kafka, and nobody starts it again for forty seconds: longer than any worker waits for it."""
+    world.kafka.kill()
+    world.wait(40)
+    world.kafka.restart()
+
+
 def freeze_the_broker(world: World) -> None:
     """Kafka answers nothing for six seconds."""
-    _freeze(world, world.kafka.process.pid, 6)
+    freeze(world, world.kafka.process.pid, 6)
 
 
-def _freeze(world: World, process: int, seconds: float) -> None:
+def freeze(world: World, process: int, seconds: float) -> None:
+    """SIGSTOP a process and those of its session for a while."""
     group = os.getpgid(process)
     os.killpg(group, signal.SIGSTOP)
     try:
@@ -215,11 +262,13 @@ FAULTS = (
     Fault(roll_out),
     Fault(sleep_past_the_session, may_end=SHARD_LOST),
     Fault(rebalance_every_few_seconds),
+    Fault(run_two_versions_side_by_side),
     Fault(kill_the_database),
     Fault(end_sessions),
     Fault(lock_the_checkpoints),
     Fault(freeze_the_database),
     Fault(kill_the_broker, may_end=BROKER_AWAY),
+    Fault(leave_no_broker_for_long, may_end=BROKER_AWAY),
     Fault(freeze_the_broker),
     Fault(send_all_twice),
     Fault(garbage_between),

@@ -1,10 +1,13 @@
 """Faults of what lies around the workers: network, disks, memory, wall clock."""
 
 import resource
+import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 import psycopg
+from engine_runs import eventually, exit_code, text_of
 from faults import BROKER_AWAY, DATABASE_AWAY, WORKERS, Fault, Place, World
 from full_disk import fill
 from statement_wire import StatementWire
@@ -21,6 +24,16 @@ def cut_every_connection(world: World) -> None:
         cuts += broker.cut() + database.cut()
         world.wait(world.choice.uniform(0.3, 1.0))
     world.notes = f"{cuts} connections cut"
+
+
+def lose_the_answers_of_commits(world: World) -> None:
+    """One in ten commits is carried out, and the connection is cut in the place of its answer."""
+    _, database = _wires(world)
+    database.lose = lambda: world.choice.random() < 0.1
+    world.wait(8)
+    database.lose = None
+    assert database.lost > 5, "too few were lost for a fault"
+    world.notes = f"{database.lost} answers lost"
 
 
 def refuse_connections(world: World) -> None:
@@ -51,7 +64,7 @@ def slow_the_network(world: World) -> None:
         wire.delay_s = 0.0
 
 
-def _wires(world: World) -> tuple[Wire, Wire]:
+def _wires(world: World) -> tuple[Wire, StatementWire]:
     assert world.wires is not None
     return world.wires
 
@@ -81,6 +94,41 @@ def fill_the_brokers_disk(world: World) -> None:
     world.notes = "it lived on" if world.kafka.process.alive() else "it ended and was started again"
     ballast.unlink()
     world.kafka.restart()
+
+
+def fill_the_run_directorys_disk(world: World) -> None:
+    """There is no room for what workers log and for metrics; one loses its shard, and cannot say why it ends."""
+    assert world.disk is not None
+    sinks = world.run.start("sinks")
+    eventually("metrics", lambda: _counted(world)["points_written"] > 1000, world.run)
+    ballast = _fill(world)
+    with psycopg.connect(world.run.dsn, autocommit=True) as connection:
+        connection.execute("UPDATE shard SET epoch = epoch + 1 WHERE stage = 'decider'")
+    world.wait(10)
+    dropped = _counted(world)["metrics_dropped"]
+    assert dropped > 0, "metrics that found no room were not counted"
+    assert any("decider ended with 1" in end for end in world.run.ends), "whoever lost its shard did not end"
+    ballast.unlink()
+    before = _counted(world)["points_written"]
+    eventually("metrics again", lambda: _counted(world)["points_written"] > before + 1000, world.run)
+    world.run.workers.pop("sinks").send(signal.SIGTERM)
+    assert exit_code(sinks) == 0
+    assert "metrics are written again" in text_of(sinks)
+    torn = [line for file in (world.disk / "influx").iterdir() for line in file.read_text().splitlines() if _torn(line)]
+    assert not torn, torn[:3]
+    world.notes = f"{dropped:,} metrics dropped"
+
+
+def _counted(world: World) -> Counter[str]:
+    with psycopg.connect(world.run.dsn) as connection:
+        rows = connection.execute("SELECT counters FROM worker_status WHERE stage = 'sinks'").fetchall()
+    return Counter(rows[-1][0]) if rows else Counter()
+
+
+def _torn(line: str) -> bool:
+    """Whether a line of metrics is not whole, or two in one."""
+    measurement = line.partition(",")[0]
+    return not line.rpartition(" ")[2].isdigit() or line.count(f"{measurement},") != 1
 
 
 def _fill(world: World) -> Path:
@@ -130,12 +178,14 @@ def set_the_clock(world: World) -> None:
 
 AROUND = (
     Fault(cut_every_connection, Place.WIRED, may_end=(*BROKER_AWAY, *DATABASE_AWAY)),
+    Fault(lose_the_answers_of_commits, Place.WIRED),
     Fault(refuse_connections, Place.WIRED, may_end=(*BROKER_AWAY, *DATABASE_AWAY)),
     Fault(answer_no_more_from_the_database, Place.WIRED),
     Fault(answer_no_more_from_the_broker, Place.WIRED, may_end=BROKER_AWAY),
     Fault(slow_the_network, Place.WIRED),
     Fault(fill_the_databases_disk, Place.SMALL_DATABASE),
     Fault(fill_the_brokers_disk, Place.SMALL_BROKER, may_end=BROKER_AWAY),
+    Fault(fill_the_run_directorys_disk, Place.SMALL_RUN, may_end=("decider ended with 1",)),
     # A send that fails for want of memory is a send that failed.
     Fault(give_no_more_memory, may_end=("MemoryError", "rd_calloc: Assertion", BROKER_AWAY[0])),
     # A jump ahead while one starts is a time-out to a client that waits by the wall clock: it is started again.

@@ -16,6 +16,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public by i
     ResourceType,
 )
 from cryptography.hazmat.primitives import serialization
+from wire import TlsWire
 
 from infra.kafka import client_settings
 from infra.servers import RealKafka, start_kafka
@@ -29,7 +30,7 @@ TLS_USER = "User:tradermind-tls"
 _PROPERTIES = """
 listeners=PLAINTEXT://127.0.0.1:{{port}},CONTROLLER://127.0.0.1:{{controller}},\\
   SASL_SSL://127.0.0.1:{sasl},SSL://127.0.0.1:{tls}
-advertised.listeners=PLAINTEXT://127.0.0.1:{{port}},SASL_SSL://127.0.0.1:{sasl},SSL://127.0.0.1:{tls}
+advertised.listeners=PLAINTEXT://127.0.0.1:{{port}},SASL_SSL://127.0.0.1:{told},SSL://127.0.0.1:{tls}
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL
 sasl.enabled.mechanisms=SCRAM-SHA-512
 listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
@@ -75,8 +76,13 @@ def _pkcs8(key: bytes) -> bytes:
 
 
 @contextmanager
-def secured_kafka(directory: Path) -> Iterator[SecuredKafka]:
-    """Run such a broker; the user ``tradermind`` proves itself by SCRAM, ``tradermind-tls`` by a certificate."""
+def secured_kafka(
+    directory: Path, more_properties: str = "", *, sasl_wire: TlsWire | None = None
+) -> Iterator[SecuredKafka]:
+    """Run such a broker; the user ``tradermind`` proves itself by SCRAM, ``tradermind-tls`` by a certificate.
+
+    With ``sasl_wire``, which is started by whoever gives it, all that users with a password say goes over it.
+    """
     directory.mkdir(parents=True)
     authority = trustme.CA()
     server = authority.issue_cert("127.0.0.1", "localhost")
@@ -88,15 +94,16 @@ def secured_kafka(directory: Path) -> Iterator[SecuredKafka]:
     client.cert_chain_pems[0].write_to_path(files["client.pem"])
     client.private_key_pem.write_to_path(files["client.key"])
     files["password"].write_text(PASSWORD + "\n")
-    ports = {"sasl": free_port(), "tls": free_port()}
-    properties = _PROPERTIES.format(**ports, keystore=files["server.pem"], authority=files["ca.pem"])
+    sasl = free_port() if sasl_wire is None else sasl_wire.target_port
+    ports = {"sasl": sasl, "told": sasl if sasl_wire is None else sasl_wire.port, "tls": free_port()}
+    properties = _PROPERTIES.format(**ports, keystore=files["server.pem"], authority=files["ca.pem"]) + more_properties
     user = f"SCRAM-SHA-512=[name=tradermind,password={PASSWORD}]"
     kafka = start_kafka(directory / "kafka", properties, ("--add-scram", user))
     try:
         yield SecuredKafka(
             kafka,
             KafkaSettings(
-                bootstrap=f"127.0.0.1:{ports['sasl']}",
+                bootstrap=f"127.0.0.1:{ports['told']}",
                 security_protocol="SASL_SSL",
                 ca_file=files["ca.pem"],
                 sasl_username="tradermind",

@@ -7,6 +7,7 @@ connection in order, but in the middle of what was being said.
 
 import asyncio
 import contextlib
+import socket
 import struct
 import threading
 from collections.abc import Awaitable, Callable
@@ -18,6 +19,7 @@ from infra.servers import free_port
 from infra.servers.ports import LOOPBACK
 
 _READ_BYTES = 256 * 1024
+_AT_ONCE = struct.pack("ii", 1, 0)
 _TLS_HEAD = struct.Struct("!BHH")
 """Of a TLS record: its kind, the version, and how many bytes follow."""
 
@@ -36,13 +38,15 @@ class Line:
 class Wire:
     """A proxy on a loopback port of its own, in a thread of its own. ``delay_s`` is added to each way.
 
-    ``torn`` counts connections that were torn. While it is ``tearing``, every new one is torn at its first words.
+    ``taken`` counts connections, ``torn`` those that were torn. While it is
+    ``tearing``, every new one is torn at its first words.
     """
 
     target_port: int
     port: int = field(default_factory=free_port)
     delay_s: float = 0.0
     tearing: bool = False
+    taken: int = 0
     torn: int = 0
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
     _lines: set[Line] = field(default_factory=set)
@@ -93,8 +97,11 @@ class Wire:
 
     def _abort(self, line: Line) -> None:
         line.dead = True
-        line.near.transport.abort()
-        line.far.transport.abort()
+        for side in (line.near, line.far):
+            with contextlib.suppress(OSError):  # It may be closed already.
+                # Without lingering a close is a reset, which is what a firewall sends that has forgotten about us.
+                side.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+            side.transport.abort()
 
     def _silence(self) -> int:
         living = [line for line in self._lines if not line.dead]
@@ -125,6 +132,7 @@ class Wire:
             near.transport.abort()
             return
         line = Line(near, far, doomed=self.tearing)
+        self.taken += 1
         self._lines.add(line)
         await asyncio.gather(
             self._to_the_end(line, self._ask(line, reader), far),

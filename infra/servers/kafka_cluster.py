@@ -49,11 +49,11 @@ class KafkaCluster:
 
     def wait_for_leader(self, slot: Slot, other_than: int) -> float:
         """Wait until another broker than this leads a partition; return the seconds. Raises ServerFailed."""
-        return _until(f"another leader of {slot}", lambda: self.leader(slot) not in (-1, other_than))
+        return wait_until(f"another leader of {slot}", lambda: self.leader(slot) not in (-1, other_than))
 
     def wait_until_in_sync(self) -> float:
         """Wait until every replica of every partition follows its leader; return the seconds. Raises ServerFailed."""
-        return _until("replicas in sync", self._in_sync)
+        return wait_until("replicas in sync", self._in_sync)
 
     def elect_preferred(self) -> int:
         """Let each partition be led by the first of its replicas again; return how many changed their leader."""
@@ -123,10 +123,11 @@ def start_kafka_cluster(directory: Path, count: int = 3) -> KafkaCluster:
     return started
 
 
-def _until(what: str, holds: Callable[[], bool]) -> float:
+def wait_until(what: str, holds: Callable[[], bool]) -> float:
+    """Wait until something holds of a cluster; return the seconds it took. Raises ServerFailed."""
     began = time.monotonic()
     while not holds():
         if time.monotonic() - began > _SETTLE_S:
-            raise ServerFailed(f"There were no {what} within {_SETTLE_S:g} s.")
+            raise ServerFailed(f"Within {_SETTLE_S:g} s there was not: {what}.")
         time.sleep(_POLL_S)
     return time.monotonic() - began
