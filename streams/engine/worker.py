@@ -27,7 +27,7 @@ from streams.engine.rewind import Hosted, RewindCheck
 from streams.engine.sending import Sender
 from streams.engine.shards import Shard, Shards, hosted_partitions, shard_key, to_be_claimed
 from streams.engine.status import report_status
-from streams.engine.transport import Checkpoints, ChunkSchema, ChunkTransport, raw_records
+from streams.engine.transport import Checkpoints, ChunkSchema, ChunkTransport
 from streams.engine.watchdog import RealWorld, Watch
 
 LOG: Final = logging.getLogger("tradermind.worker")
@@ -121,10 +121,7 @@ class Worker:
         app.agent(channel, name=f"tradermind.{hosting.name}")(processor)
 
     async def _offer(self, hosting: StageHosting, message: Any) -> None:
-        records = [
-            RawRecord(r.topic, r.partition, r.offset, r.key, r.value, r.headers, r.timestamp)
-            for r in raw_records(message.value)
-        ]
+        records: list[RawRecord] = message.value
         if self.engine.learn is not None:
             await self.engine.learn(records)
         if int(message.headers[0][1]) != self._hooks.assignment_number:
