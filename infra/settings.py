@@ -145,12 +145,17 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _closes_after_arrival(self) -> Self:
-        binance = self.venues.binance
-        if binance is not None and binance.arrives_within_ms >= self.venue.receive_window_ms:
-            raise ValueError(
-                f"venues.binance: a request might arrive for {binance.arrives_within_ms} ms (recv_window_ms and "
-                "clock_skew_max_ms), which must be less than venue.receive_window_ms"
-            )
+        # Whoever takes over gives an order up after the wait: by then no venue may take a stalled request any more.
+        windows = (
+            ("venue", "receive_window_ms", self.venue),
+            ("venues.binance", "recv_window_ms", self.venues.binance),
+        )
+        for place, window, venue in windows:
+            if venue is not None and venue.arrives_within_ms >= self.venue.takeover_wait_ms:
+                raise ValueError(
+                    f"{place}: a request might arrive for {venue.arrives_within_ms} ms ({window} and clock_skew_max_ms)"
+                    f", which must be less than venue.takeover_wait_ms ({self.venue.takeover_wait_ms})"
+                )
         return self
 
     def instrument_events(self, at_ns: int = 0) -> dict[str, InstrumentDefined]:

@@ -151,13 +151,25 @@ class FeedSettings(Section):
 
 
 class VenueSettings(Section):
-    """The venue port. Without ``url`` the simulated exchange is started as a process of the run."""
+    """The venue port. Without ``url`` the simulated exchange is started as a process of the run.
+
+    The simulated exchange refuses a request that is ``receive_window_ms`` old, or from more than ``clock_skew_max_ms``
+    in the future. ``takeover_wait_ms`` after it was due, an order that no venue knows was never there and never will
+    be.
+    """
 
     url: str | None = None
-    receive_window_ms: Milliseconds = 5_000
+    receive_window_ms: Annotated[Whole, Field(ge=100, le=60_000)] = 2_000
+    clock_skew_max_ms: Annotated[Whole, Field(ge=10, le=10_000)] = 1_000
+    takeover_wait_ms: Milliseconds = 5_000
     latency_ms: Annotated[Whole, Field(ge=0, le=10_000)] = 5
     # What is done, after a claim, with an order of ours that works at a venue and that the books do not know.
     orphan_orders: Literal["cancel", "adopt", "halt"] = "cancel"
+
+    @property
+    def arrives_within_ms(self) -> int:
+        """Return how long after it was made a request might still be taken by the exchange, at the worst."""
+        return self.receive_window_ms + self.clock_skew_max_ms
 
 
 class GridSettings(Section):

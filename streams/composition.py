@@ -258,7 +258,7 @@ def _execution(run: Run) -> Stage:
             strategies=strategies,
             limits=limit_sets(run),
             orphan_orders=OrphanPolicy(settings.venue.orphan_orders),
-            receive_window_ns=settings.venue.receive_window_ms * NS_PER_MS,
+            takeover_wait_ns=settings.venue.takeover_wait_ms * NS_PER_MS,
         )
     )
 

@@ -1,7 +1,8 @@
 """The execution worker: approved orders to the venue after their commit, the venue's reports back as inputs.
 
 The companion sends each committed request once and never again: what is not known to have arrived is UNKNOWN and
-is asked about. Reports enter the shard's queue and are journaled with their bytes.
+is asked about. An order leaves only while the sender may send (``sending_right.py``), and else ends as NOT_SENT.
+Reports enter the shard's queue and are journaled with their bytes.
 """
 
 import asyncio
@@ -16,20 +17,24 @@ from infra.postgres.latencies import record_latencies
 from infra.postgres.session import KeptSession
 from infra.venues import VenuePort
 from schemas.control import ControlCommand
-from schemas.event import Event
-from schemas.orders import CancelRequested, Claimed, QueryRequested, SubmitRequested, VenueReport
+from schemas.decisions import DenyReason
+from schemas.event import Event, derive_id
+from schemas.orders import CancelRequested, Claimed, QueryRequested, ReportKind, SubmitRequested, VenueReport
 from schemas.reconciliation import BooksRequested, VenueBooks
 from schemas.topics import CONTROL, MARKET_MARK, ORDER_APPROVED
 from schemas.values import NS_PER_MS
-from streams.commands import Commands, PostgresCommands, follow_commands
+from streams.commands import PostgresCommands, follow_commands
 from streams.composition import Run, build_stage
 from streams.engine.ports import Inlet, StageHosting, StageKind
+from streams.sending_right import PostgresClaims, Refusal, SendingRight
 
 OpenVenue = Callable[[], Awaitable[VenuePort]]
 _LATENCIES_KEPT: Final = 10_000
 _LATENCY_INTERVAL_S: Final = 1.0
 _CLOCK_STEP_NS: Final = 100 * NS_PER_MS
 _REQUESTS_WAITING_MAX: Final = 1000
+_STALE_POLL_S: Final = 0.01
+_STALE: Final = Refusal(DenyReason.NOT_SENT_IN_TIME, "it was not known in time whether it may be sent")
 
 INJECTED: Final = (VenueReport, VenueBooks, Claimed, ControlCommand)
 _INPUTS: Final = (ORDER_APPROVED, MARKET_MARK, CONTROL)
@@ -131,14 +136,14 @@ class VenueCompanion:
         self,
         open_venue: OpenVenue,
         latencies: Latencies,
-        commands: Commands,
+        right: SendingRight,
         *,
         on_capture: bool,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._open_venue = open_venue
         self._record = latencies
-        self._commands = commands
+        self._right = right
         self._on_capture = on_capture
         self._now_ns = now_ns
         self._venue: VenuePort
@@ -146,17 +151,18 @@ class VenueCompanion:
         self._asking: set[asyncio.Task[None]] = set()
         self._epoch = 0
         self._requests = WaitingRequests()
+        self._kept_back: asyncio.Queue[VenueReport] = asyncio.Queue()
         self._told_ns = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._latencies: deque[tuple[str, int]] = deque(maxlen=_LATENCIES_KEPT)
 
     async def start(self, inlet: Inlet, epoch: int) -> None:
         """Connect to the venue and begin."""
-        self._epoch = epoch
+        self._epoch = self._right.held_epoch = epoch
         self._venue, self._inlet = await self._open_venue(), inlet
         # People's commands come straight from where they are written: a kill must not wait for a broker.
-        commands = follow_commands(self._commands, inlet.inject)
-        works = (self._send(), self._receive(inlet), self._write_latencies(), commands)
+        commands = follow_commands(self._right, inlet.inject)
+        works = (self._send(), self._receive(inlet), self._tell_kept_back(inlet), self._write_latencies(), commands)
         self._tasks = [asyncio.ensure_future(work) for work in works]
 
     async def perform(self, requests: Sequence[Event], origins: Sequence[int]) -> None:
@@ -198,7 +204,7 @@ class VenueCompanion:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._asking, return_exceptions=True)
         await self._record.close()
-        await self._commands.close()
+        await self._right.close()
         if self._tasks:
             await self._venue.close()
 
@@ -208,12 +214,9 @@ class VenueCompanion:
             if request is None:
                 await self._venue.tell_time(origin)
                 continue
-            # On a capture time is the capture's: the request's own is when the capture's clock saw it.
-            now_ns = request.available_at_ns if self._on_capture else self._now_ns()
+            now_ns = self._time_of(request)
             if isinstance(request, SubmitRequested):
-                if origin:
-                    self._latencies.append((request.order_id, self._now_ns() - origin))
-                await self._venue.submit(request, epoch=self._epoch, now_ns=now_ns)
+                await self._submit(request, origin)
             elif isinstance(request, CancelRequested):
                 await self._venue.cancel(request, epoch=self._epoch, now_ns=now_ns)
             elif isinstance(request, QueryRequested):
@@ -221,6 +224,31 @@ class VenueCompanion:
             elif isinstance(request, BooksRequested):
                 # It may take long, and the answer may have to wait for room: nothing that is sent waits for it.
                 self._asking.add(asyncio.ensure_future(self._ask_books(request, now_ns)))
+
+    async def _submit(self, request: SubmitRequested, origin: int) -> None:
+        """Send an order, or keep it back for good."""
+        while True:
+            # Before the checks: whoever is stalled after them, and replaced, is refused by the venue for this time.
+            now_ns = self._time_of(request)
+            refusal = self._right.refusal(request)
+            if refusal is None and self._right.fresh():
+                break
+            if refusal is not None or now_ns > request.not_after_ns:
+                self._kept_back.put_nowait(_not_sent(request, now_ns, refusal or _STALE))
+                return
+            await asyncio.sleep(_STALE_POLL_S)
+        if origin:
+            self._latencies.append((request.order_id, self._now_ns() - origin))
+        await self._venue.submit(request, epoch=self._epoch, now_ns=now_ns)
+
+    def _time_of(self, request: Event) -> int:
+        # On a capture time is the capture's: the request's own is when the capture's clock saw it.
+        return request.available_at_ns if self._on_capture else self._now_ns()
+
+    async def _tell_kept_back(self, inlet: Inlet) -> None:
+        # A task of its own: a full shard waits for the sender, which therefore must never wait for the shard.
+        while True:
+            await inlet.inject(await self._kept_back.get())
 
     async def _ask_books(self, request: BooksRequested, now_ns: int) -> None:
         books = await self._venue.books(request, now_ns=now_ns)
@@ -244,6 +272,21 @@ class VenueCompanion:
                     self._latencies.popleft()
 
 
+def _not_sent(request: SubmitRequested, now_ns: int, refusal: Refusal) -> VenueReport:
+    return VenueReport(
+        key=request.key,
+        event_time_ns=now_ns,
+        available_at_ns=now_ns,
+        event_id=derive_id(request.event_id, f"sender/{ReportKind.NOT_SENT}", 0),
+        cause_id=request.event_id,
+        order_id=request.order_id,
+        instrument=request.instrument,
+        kind=ReportKind.NOT_SENT,
+        reason=refusal.text,
+        deny_reason=refusal.reason,
+    )
+
+
 def hosting(run: Run, open_venue: OpenVenue, dsn: str) -> StageHosting:
     """Return how a worker hosts the execution stage."""
     return StageHosting(
@@ -254,6 +297,9 @@ def hosting(run: Run, open_venue: OpenVenue, dsn: str) -> StageHosting:
         wall_clock=not run.on_capture,
         event_types=INJECTED,
         companion=lambda: VenueCompanion(
-            open_venue, PostgresLatencies(dsn), PostgresCommands(dsn), on_capture=run.on_capture
+            open_venue,
+            PostgresLatencies(dsn),
+            SendingRight(PostgresCommands(dsn), PostgresClaims(dsn, "execution", "0")),
+            on_capture=run.on_capture,
         ),
     )

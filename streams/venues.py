@@ -10,6 +10,7 @@ from infra.venues.binance.credentials import read_credentials
 from infra.venues.binance.profiles import addresses_of
 from infra.venues.routed import RoutedVenues
 from infra.venues.simulated import SimulatedExchangeClient, VenueUnreachable
+from schemas.values import NS_PER_MS
 from streams.composition import Run
 from streams.engine.ports import WorkerFailed
 
@@ -69,6 +70,7 @@ async def _simulated(run: Run) -> SimulatedExchangeClient:
     url = run.settings.venue.url
     if url is None:
         raise SettingsError("venue.url is missing: execution needs a venue.")
-    client = SimulatedExchangeClient(url, clock=None if run.on_capture else time.time_ns)
+    window_ns = run.settings.venue.receive_window_ms * NS_PER_MS
+    client = SimulatedExchangeClient(url, clock=None if run.on_capture else time.time_ns, window_ns=window_ns)
     await client.start()
     return client

@@ -29,7 +29,7 @@ CONFIG = ExecutionConfig(
     limits={"main": wide_limits("alpha", price_collar="0.9")},
     submit_limit_ns=200 * NS_PER_MS,
     ack_timeout_ns=300 * NS_PER_MS,
-    receive_window_ns=1_000 * NS_PER_MS,
+    takeover_wait_ns=1_000 * NS_PER_MS,
     query_backoff_ns=(50 * NS_PER_MS, 100 * NS_PER_MS, 200 * NS_PER_MS),
 )
 QUICK = {"recv_window_ms": 400, "clock_skew_max_ms": 500, "clock_interval_ms": 5_000, "request_timeout_ms": 400}
@@ -106,7 +106,7 @@ class BinanceDesk:
         """One venue order per id, each fill once, and nothing believed that the venue does not say."""
         for key in [key for key in self.desk.state if key.startswith("order/")]:
             order = self.desk.state[key]
-            listed = self.server.of_client(order.order_id)
+            listed = self.server.of_client(order.client_order_id)
             assert len(listed) <= 1, f"{order.order_id} is {len(listed)} orders at the venue"
             fills = [] if not listed else listed[0].order.fills
             assert sorted(order.fill_ids) == sorted(f"BTCUSD-{fill.fill_id.rpartition('-')[2]}" for fill in fills)

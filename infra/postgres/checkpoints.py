@@ -263,6 +263,13 @@ async def read_progress(connection: AsyncConnection[Any], stage: str, shard: str
     return b"" if row is None else bytes(row[0])
 
 
+async def read_epoch(connection: AsyncConnection[Any], stage: str, shard: str) -> int:
+    """Return the epoch of a shard's newest claim; 0 when it has never been claimed."""
+    cursor = await connection.execute("SELECT epoch FROM shard WHERE stage = %s AND shard = %s", (stage, shard))
+    row = await cursor.fetchone()
+    return 0 if row is None else int(row[0])
+
+
 async def write_status(session: KeptSession, rows: list[tuple[str, str, str, str]]) -> None:
     """Keep the newest counters of shards: (stage, shard, worker, JSON). Raises psycopg.Error."""
     async with (await session.connection()).cursor() as cursor:

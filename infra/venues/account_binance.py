@@ -25,6 +25,7 @@ from infra.venues.binance.rest import BinanceRest, Outcome
 from infra.venues.binance.upkeep import Upkeep
 from infra.venues.binance.wire import OrderFound, TradeFound, decode
 from infra.venues.simulated import VenueUnreachable
+from schemas.client_ids import parse_client_order_id
 from schemas.market import InstrumentDefined
 from schemas.values import NS_PER_MS, ZERO, Side, notional
 
@@ -33,7 +34,7 @@ _LIST_WEIGHT: Final = 20
 
 
 class BinanceAccountReader:
-    """An ``AccountReader``. ``accounts``: our client order id -> our account.
+    """An ``AccountReader``. ``accounts``: our order id -> our account.
 
     What is older than ``since_ns`` is left out; ``page`` says how many are asked for at once.
     """
@@ -84,7 +85,7 @@ class BinanceAccountReader:
         names: dict[int, str] = {}
         for order in found:
             if order.time >= self._since_ms:
-                names[order.orderId] = order.clientOrderId
+                names[order.orderId] = _our_id(order.clientOrderId)
                 orders.append(self._order(order, instrument))
         for trade in trades:
             if (name := names.get(trade.orderId)) is not None:
@@ -107,8 +108,8 @@ class BinanceAccountReader:
 
     def _order(self, found: OrderFound, instrument: str) -> StatedOrder:
         return StatedOrder(
-            order_id=found.clientOrderId,
-            account=self._accounts.get(found.clientOrderId, ""),
+            order_id=_our_id(found.clientOrderId),
+            account=self._accounts.get(_our_id(found.clientOrderId), ""),
             instrument=instrument,
             side=Side(found.side),
             quantity=parse_units(found.origQty),
@@ -128,6 +129,12 @@ class BinanceAccountReader:
             fee=Decimal(trade.commission),
             fee_currency=trade.commissionAsset,
         )
+
+
+def _our_id(client_id: str) -> str:
+    """Return our order's id, or a stranger's as it is."""
+    parsed = parse_client_order_id(client_id)
+    return client_id if parsed is None else parsed[0]
 
 
 def _statement(

@@ -82,6 +82,8 @@ def exchange_config(run: Run, directory: Path) -> ExchangeConfig:
         regime=None if settings.sim.regime == "mixed" else Regime[settings.sim.regime.upper()],
         start_prices={} if run.on_capture else {name: START_PRICES[name] for name in simulated},
         latency_ns=settings.venue.latency_ms * NS_PER_MS,
+        receive_window_ns=settings.venue.receive_window_ms * NS_PER_MS,
+        clock_ahead_max_ns=settings.venue.clock_skew_max_ms * NS_PER_MS,
         captures=tuple(str(path) for path in settings.feed.paths),
         fill_max=fill_max,
         record=str(directory / "exchange.record"),

@@ -9,7 +9,7 @@ from streams.ingestion import ingress_hostings
 from streams.launch import stage_hosting
 from streams.simulation.database import SimulatedStore
 from streams.simulation.log import SimulatedProducer
-from streams.simulation.people import SimulatedCommands
+from streams.simulation.people import SimulatedClaims, SimulatedCommands
 from streams.simulation.venue import VenueClient
 
 
@@ -27,6 +27,7 @@ class Parts:
     producer: type[SimulatedProducer] = SimulatedProducer
     client: type[VenueClient] = VenueClient
     commands: type[SimulatedCommands] = SimulatedCommands
+    claims: type[SimulatedClaims] = SimulatedClaims
 
     def hosting(self, run: Run, name: str) -> StageHosting:
         """Return how a stage of the run is hosted."""

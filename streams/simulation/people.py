@@ -27,6 +27,7 @@ _PAUSE_S: Final = (0.1, 1.6)
 _KILLED_S: Final = (0.1, 0.7)
 _ANSWER_S: Final = (0.0005, 0.004)
 _NO_ANSWER: Final = 0.2
+_EXECUTION: Final = ("execution", "0")
 _Scope = tuple[ScopeKind, str]
 
 
@@ -47,6 +48,28 @@ class SimulatedCommands:
             raise psycopg.OperationalError("the simulated database is away")
         rows = list(self._database.commands.values())
         return [StoredCommand(number, row) for number, row in enumerate(rows[ordinal:], ordinal + 1)]
+
+    async def close(self) -> None:
+        """Do nothing: there is no connection."""
+
+
+class SimulatedClaims:
+    """The claim of execution's shard, as one process reads it."""
+
+    def __init__(self, database: SimulatedDatabase, process: SimulatedProcess, dice: Dice) -> None:
+        self._database = database
+        self._process = process
+        self._dice = dice
+
+    async def newest_epoch(self) -> int:
+        """Return the epoch in the shard's row, unless the database is away."""
+        await self._process.gate()
+        await asyncio.sleep(self._dice.delay_s(*_ANSWER_S))
+        await self._process.gate()
+        if self._database.away:
+            raise psycopg.OperationalError("the simulated database is away")
+        rows = self._database.shards.get(_EXECUTION)
+        return 0 if rows is None else rows.epoch
 
     async def close(self) -> None:
         """Do nothing: there is no connection."""

@@ -95,7 +95,7 @@ def _settings(resting: str) -> dict[str, Any]:
     return {
         "kafka": {"instrument_partitions": PARTITIONS},
         "feed": {"kind": "simulated"},
-        "venue": {"receive_window_ms": 1000},
+        "venue": {"receive_window_ms": 600, "clock_skew_max_ms": 100, "takeover_wait_ms": 1000},
         "grid": {"step_ms": 200, "horizons_s": [1], "ballot_deadline_ms": 150},
         "accounts": {"main": {"currency": "USD", "capital": 100_000}},
         "strategies": {

@@ -11,6 +11,7 @@ from streams.control import CommandReader
 from streams.engine.ports import EngineSettings, StageHosting
 from streams.execution import VenueCompanion
 from streams.ingestion import FeedResident
+from streams.sending_right import SendingRight
 from streams.simulation.database import SimulatedDatabase
 from streams.simulation.faults import CALM, Dice, Odds
 from streams.simulation.feed import SimulatedMarketFeed
@@ -182,7 +183,8 @@ class World:
             return client
 
         def companion() -> VenueCompanion:
-            return VenueCompanion(open_venue, Unforgetting(), commands, on_capture=False, now_ns=self.loop.now_ns)
+            right = SendingRight(commands, self._parts.claims(self.database, process, self.dice))
+            return VenueCompanion(open_venue, Unforgetting(), right, on_capture=False, now_ns=self.loop.now_ns)
 
         assert hosting.event_types == execution.INJECTED
         return replace(hosting, companion=companion)

@@ -11,6 +11,7 @@ from schemas.event import Event
 from schemas.orders import CancelRequested, QueryRequested, SubmitRequested, VenueReport
 from schemas.values import OrderType, Side, TimeInForce
 from streams.execution import VenueCompanion, WaitingRequests
+from streams.sending_right import SendingRight
 from streams.simulation.parts import Unforgetting
 
 FACTS: dict[str, Any] = {"key": "main", "event_time_ns": 1, "available_at_ns": 1, "instrument": "SIM:BTCUSD"}
@@ -81,6 +82,16 @@ class NoCommands:
         """Nothing to close."""
 
 
+class OurClaim:
+    """Nobody has claimed the shard since the first epoch."""
+
+    async def newest_epoch(self) -> int:
+        return 1
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
 class NoInlet:
     """Nothing is injected here."""
 
@@ -92,7 +103,8 @@ async def _companion(venue: HungVenue) -> VenueCompanion:
     async def open_venue() -> HungVenue:
         return venue
 
-    companion = VenueCompanion(open_venue, Unforgetting(), NoCommands(), on_capture=True)
+    right = SendingRight(NoCommands(), OurClaim())
+    companion = VenueCompanion(open_venue, Unforgetting(), right, on_capture=True)
     await companion.start(NoInlet(), 1)
     return companion
 

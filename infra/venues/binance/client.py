@@ -135,7 +135,7 @@ class BinanceVenue:
         if reason is not None:
             await self._say(request, ReportKind.CANCEL_REJECTED, now_ns, reason)
             return
-        params = {"symbol": order.symbol, "origClientOrderId": order.order_id}
+        params = {"symbol": order.symbol, "origClientOrderId": order.client_id or order.order_id}
         answer = await self._rest.signed("DELETE", _ORDER, params, weight=1, now_ns=now_ns)
         if answer.refused and answer.code == _CANCEL_REJECTED:
             await self._say(request, ReportKind.CANCEL_REJECTED, now_ns, answer.why)

@@ -9,7 +9,8 @@ import msgspec
 from infra.feeds.decimals import parse_units
 from infra.venues.binance.orders import KnownOrders
 from infra.venues.binance.reports import KnownOrder, of_status, report_of
-from infra.venues.binance.rest import ARCHIVED, NO_SUCH_ORDER, BinanceRest
+from infra.venues.binance.rest import ARCHIVED, NO_SUCH_ORDER, ORDERS_MAX, BinanceRest
+from schemas.client_ids import parse_client_order_id
 from schemas.event import derive_id
 from schemas.orders import OrderStatus, ReportKind, VenueReport
 
@@ -35,7 +36,9 @@ class Inquiry:
 
     async def ask(self, order: KnownOrder, event_id: str, now_ns: int) -> VenueReport | None:
         """Return STATUS or NOT_FOUND as of ``now_ns``, when it was asked; None without a whole answer."""
-        found, answer = await self._rest.order(order.symbol, order.order_id)
+        if not order.client_id and not await self._search(order):
+            return None
+        found, answer = await self._rest.order(order.symbol, order.client_id or order.order_id)
         if found is None:
             if answer.refused and answer.code == NO_SUCH_ORDER and order.venue_order_id is None:
                 order.absent = now_ns > order.arrives_until_ns
@@ -53,6 +56,15 @@ class Inquiry:
             return None
         self._orders.settle(order)
         return report
+
+    async def _search(self, order: KnownOrder) -> bool:
+        """Look for an order whose id at the venue nobody remembers; return whether all was seen where it could be."""
+        listed = await self._rest.newest_orders(order.symbol)
+        for found in listed or ():
+            parsed = parse_client_order_id(found.clientOrderId)
+            if parsed is not None and parsed[0] == order.order_id:
+                self._orders.name(order, found.clientOrderId)
+        return bool(order.client_id) or (listed is not None and len(listed) < ORDERS_MAX)
 
     async def tell_status(self, order: KnownOrder, event_id: str) -> bool:
         """Ask, and pass on a status; return whether there was an answer. An absence is for who asks by name."""
@@ -78,7 +90,7 @@ class Inquiry:
         open_now = {found.clientOrderId: found.executedQty for found in working}
         done: set[str] = set()
         for order in (order for order in waiting if order.symbol == symbol):
-            executed = open_now.get(order.order_id)
+            executed = open_now.get(order.client_id)
             unchanged = executed is not None and order.accepted and parse_units(executed) == order.filled
             event_id = derive_id(order.order_id, f"binance/connection {connection}", self._now())
             if unchanged or await self.tell_status(order, event_id):

@@ -34,15 +34,16 @@ def order_type_of(request: SubmitRequested) -> str:
 
 def parameters_of(request: SubmitRequested) -> dict[str, str]:
     """Return the parameters of POST /api/v3/order, but for time and signature. Raises NotSupported."""
-    if not CLIENT_ID.fullmatch(request.order_id):
-        raise NotSupported(f"{request.order_id[:40]!r} cannot be an order's id at this venue")
+    client_id = request.client_order_id or request.order_id
+    if not CLIENT_ID.fullmatch(client_id):
+        raise NotSupported(f"{client_id[:40]!r} cannot be an order's id at this venue")
     kind = order_type_of(request)
     params = {
         "symbol": symbol_of(request.instrument),
         "side": str(request.side),
         "type": kind,
         "quantity": plain(request.quantity),
-        "newClientOrderId": request.order_id,
+        "newClientOrderId": client_id,
         "newOrderRespType": "FULL",
     }
     if kind == "LIMIT":
@@ -66,11 +67,12 @@ class KnownOrders:
     def __init__(self, ended_kept: int = _ENDED_KEPT) -> None:
         self._ended_kept = ended_kept
         self._orders: dict[str, KnownOrder] = {}
+        self._ours: dict[str, str] = {}
         self._ended: dict[str, None] = {}
 
-    def get(self, order_id: str) -> KnownOrder | None:
-        """Return an order that is known."""
-        return self._orders.get(order_id)
+    def get(self, client_id: str) -> KnownOrder | None:
+        """Return the order that the venue knows by this id, if it is known here."""
+        return self._orders.get(self._ours.get(client_id, ""))
 
     def know(self, request: SubmitRequested | CancelRequested | QueryRequested) -> KnownOrder:
         """Return the record of a request's order, made at the first use."""
@@ -82,7 +84,17 @@ class KnownOrders:
                 instrument=request.instrument,
                 symbol=symbol_of(request.instrument),
             )
+        client_id = request.client_order_id
+        if isinstance(request, SubmitRequested):
+            client_id = client_id or request.order_id
+        if client_id and not order.client_id:
+            self.name(order, client_id)
         return order
+
+    def name(self, order: KnownOrder, client_id: str) -> None:
+        """Take note of the id that the venue knows an order by."""
+        order.client_id = client_id
+        self._ours[client_id] = order.order_id
 
     def settle(self, order: KnownOrder) -> None:
         """Note that an order may be over; the oldest of those that are is forgotten."""
@@ -90,6 +102,7 @@ class KnownOrders:
             self._ended.setdefault(order.order_id)
             if len(self._ended) > self._ended_kept:
                 oldest = next(iter(self._ended))
+                self._ours.pop(self._orders[oldest].client_id, None)
                 del self._ended[oldest], self._orders[oldest]
 
     def unfinished(self, symbol: str | None = None) -> Iterator[KnownOrder]:

@@ -40,6 +40,8 @@ _SELF_TRADE: Final = "the venue prevented a trade with ourselves"
 class KnownOrder(msgspec.Struct):
     """An order as far as it has been told. ``filled`` is in units of 1e-8; ``fills`` are the venue's trade ids.
 
+    ``client_id`` is the id that it was sent with; empty as long as nobody remembers.
+
     ``arrives_until_ns`` is until when the venue might take the request for it, if this process has sent it; ``absent``
     that the venue did not know it after that.
     """
@@ -48,6 +50,7 @@ class KnownOrder(msgspec.Struct):
     account: str
     instrument: str
     symbol: str
+    client_id: str = ""
     venue_order_id: int | None = None
     sent: bool = False
     accepted: bool = False

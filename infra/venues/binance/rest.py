@@ -40,6 +40,7 @@ _REFUSALS: Final = frozenset(
     {-1002, -1013, -1014, -1020, -1022, -2010, -2011, NO_SUCH_ORDER, -2014, -2015, ARCHIVED} | set(range(-1199, -1099))
 )
 _TRADES_MAX: Final = 1000
+ORDERS_MAX: Final = 1000
 
 
 class Outcome(enum.Enum):
@@ -116,6 +117,13 @@ class BinanceRest:
     async def open_orders(self, symbol: str) -> list[OrderFound] | None:
         """Return what works on a symbol, of all our account, or None without an answer."""
         answer = await self.signed("GET", "/api/v3/openOrders", {"symbol": symbol}, weight=6)
+        found: list[OrderFound] | None = self._read(answer, list[OrderFound])
+        return found
+
+    async def newest_orders(self, symbol: str) -> list[OrderFound] | None:
+        """Return the newest orders of a symbol, open or not, at most ``ORDERS_MAX``; None without an answer."""
+        params = {"symbol": symbol, "limit": str(ORDERS_MAX)}
+        answer = await self.signed("GET", "/api/v3/allOrders", params, weight=20)
         found: list[OrderFound] | None = self._read(answer, list[OrderFound])
         return found
 

@@ -87,7 +87,7 @@ def test_what_happened_while_nobody_listened_is_told_after_the_next_connection(h
             else:
                 await desk.server.end_streams(how)
             # The venue ends one of them by itself, and nobody hears of it.
-            listed = desk.server.of_client("o1")[0]
+            listed = desk.server.of_client("o1-0")[0]
             desk.server.core.venue._end(listed.order, OrderStatus.EXPIRED, ReportKind.EXPIRED, time.time_ns(), "halt")
             await desk.final("o1")
             assert desk.status("o1") is OrderStatus.EXPIRED
@@ -165,7 +165,7 @@ def test_a_cancel_that_comes_too_late_is_followed_by_what_became_of_the_order() 
             desk.rest("o1")
             await desk.until(lambda: desk.status("o1") is OrderStatus.NEW)
             desk.server._sockets.clear()
-            listed = desk.server.of_client("o1")[0]
+            listed = desk.server.of_client("o1-0")[0]
             desk.server.core.venue._end(listed.order, OrderStatus.EXPIRED, ReportKind.EXPIRED, time.time_ns(), "halt")
             desk.cancel("o1")
             await desk.final("o1")

@@ -121,7 +121,7 @@ def test_keys_leave_this_machine_only_encrypted_and_never_in_an_address(url: str
 def test_settings_are_refused_when_a_request_could_arrive_after_it_was_given_up() -> None:
     overrides = {"venues.binance.api_key_file": "k", "venues.binance.secret_file": "s"}
     assert load_settings(None, overrides, {}).venues.binance is not None
-    with pytest.raises(SettingsError, match=r"must be less than venue.receive_window_ms"):
+    with pytest.raises(SettingsError, match=r"must be less than venue.takeover_wait_ms"):
         load_settings(None, overrides | {"venues.binance.recv_window_ms": 4_500}, {})
     with pytest.raises(SettingsError, match="is not a setting"):
         load_settings(None, overrides | {"venues.binance.secret": "in the open"}, {})
@@ -391,12 +391,13 @@ def test_orders_that_are_over_are_forgotten_oldest_first() -> None:
     known = KnownOrders(ended_kept=3)
     for number in range(5):
         times = {"event_time_ns": NOW, "available_at_ns": NOW}
-        asked = QueryRequested(key="main", order_id=f"o{number}", instrument="BINANCE:BTCUSDT", attempt=1, **times)
+        names = {"order_id": f"o{number}", "client_order_id": f"o{number}-1"}
+        asked = QueryRequested(key="main", instrument="BINANCE:BTCUSDT", attempt=1, **names, **times)
         order = known.know(asked)
         order.ended = number != 0
         known.settle(order)
         known.settle(order)
-    assert [number for number in range(5) if known.get(f"o{number}")] == [0, 2, 3, 4]
+    assert [number for number in range(5) if known.get(f"o{number}-1")] == [0, 2, 3, 4]
     assert [order.order_id for order in known.unfinished()] == ["o0"]
 
 
