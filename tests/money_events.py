@@ -4,12 +4,13 @@ from decimal import Decimal
 from typing import Any
 
 from agents.limits.limit_set import LimitSet
+from schemas.changes import ControlOutcome, OutcomeKind
 from schemas.control import ControlAction, ControlCommand, ScopeKind
 from schemas.decisions import Decision, DecisionOutcome, OrderApproved
 from schemas.market import InstrumentDefined, Session
 from schemas.opinions import AlertLevel, AnomalyAlert, MarketMark, MarkQuality, TallyEntry, VoteTally
 from schemas.orders import AccountMark, ExecType, Fill, OrderEvent, OrderStatus
-from schemas.values import NS_PER_MS, NS_PER_S, ZERO, Liquidity, OrderType, Side, TimeInForce, notional
+from schemas.values import NS_PER_MS, NS_PER_S, ZERO, Level, Liquidity, OrderType, Side, TimeInForce, notional
 
 ONE = 100_000_000
 T0 = 1_700_000_000 * NS_PER_S
@@ -291,3 +292,23 @@ def command(action: ControlAction, **changes: Any) -> ControlCommand:
         "target": "*",
     }
     return built(ControlCommand, fields, changes)
+
+
+def reset(level: Level = Level.ACTIVE, scope: ScopeKind = ScopeKind.GLOBAL, target: str = "*") -> ControlOutcome:
+    """Return execution's word that two people have set a level; they had seen whatever was latched."""
+    fields = {
+        "key": target,
+        "event_id": f"reset-{scope}-{target}-{level}",
+        "outcome": OutcomeKind.APPLIED,
+        "command_id": "c2",
+        "change_id": "change-1",
+        "author": "ann",
+        "reason": "looked at",
+        "approved_by": ("ann", "bob"),
+        "action": ControlAction.SET_LEVEL,
+        "scope": scope,
+        "target": target,
+        "level": level,
+        "proposed_at_ns": T0 + 3_600 * NS_PER_S,
+    }
+    return built(ControlOutcome, fields, {})

@@ -1,13 +1,17 @@
 """The last step before the venue: an approved order becomes an intent, or is denied once and for all."""
 
+from agents.execution.amending import amend_order
+from agents.execution.control import cancel_scope, level_key, refuse_loosening, set_level
 from agents.execution.exposure import view_for
+from agents.execution.moves import cancel, finish
 from agents.execution.orders import OrderState
 from agents.execution.reconciliation import withheld
-from agents.execution.reporting import cancel, finish
 from agents.execution.turn import Turn
+from agents.limits.changes import loosens_level
 from agents.limits.checks import check_order, failed
 from agents.limits.exposure import content_key
-from schemas.control import ControlAction, ControlCommand, ScopeKind
+from schemas.client_ids import client_order_id
+from schemas.control import ControlAction, ControlCommand
 from schemas.decisions import DenyReason, OrderApproved
 from schemas.orders import ExecType, OrderStatus, SubmitRequested
 from schemas.values import Level
@@ -23,6 +27,10 @@ def take_approval(turn: Turn, approval: OrderApproved) -> None:
             cancel(turn, order)
     if approval.quantity == 0:
         return
+    amended = turn.order(approval.amends) if approval.amends is not None else None
+    if amended is not None:
+        amend_order(turn, amended, approval, _refusals(turn, approval))
+        return
     if approval.account not in turn.config.accounts or approval.instrument not in turn.config.instruments:
         raise AssertionError(f"approval of {approval.order_id} names an account or instrument that is not configured")
     order = _intent(turn, approval)
@@ -33,10 +41,12 @@ def take_approval(turn: Turn, approval: OrderApproved) -> None:
         turn.save_order(order)
         turn.say_order(order, ExecType.DENIED, ",".join(reasons), denied=reasons)
         return
+    order.client_order_id = client_order_id(order.order_id, turn.desk.epoch)
     account = turn.account(approval.account)
     account.open_orders.append(order.order_id)
     turn.count_message(approval.account)
     account.contents_ns[content_key(approval)] = approval.available_at_ns
+    account.orders_of_day.add(approval.strategy, turn.at_ns)
     turn.save_order(order)
     turn.say_order(order, ExecType.PENDING_NEW, None)
     turn.outputs.append(
@@ -53,6 +63,9 @@ def take_approval(turn: Turn, approval: OrderApproved) -> None:
             quantity=order.quantity,
             not_after_ns=order.not_after_ns,
             stop_price=order.stop_price,
+            client_order_id=order.client_order_id,
+            strategy=order.strategy,
+            commands_through=turn.desk.commands_through,
         )
     )
 
@@ -62,7 +75,8 @@ def adopt_approval(turn: Turn, approval: OrderApproved) -> bool:
 
     It is for a database that was set back: the order was sent, or not, by a life of this stage that nobody remembers.
     """
-    if approval.quantity == 0 or turn.order(approval.order_id) is not None:
+    # Of a change of an order the venue's status tells all that matters.
+    if approval.quantity == 0 or approval.amends is not None or turn.order(approval.order_id) is not None:
         return False
     order = _intent(turn, approval)
     order.status = OrderStatus.UNKNOWN
@@ -98,7 +112,7 @@ def _intent(turn: Turn, approval: OrderApproved) -> OrderState:
 def _refusals(turn: Turn, approval: OrderApproved) -> tuple[DenyReason, ...]:
     """Return every reason why the order must not leave: the same limits that risk checked, on our own state."""
     view = view_for(turn, approval)
-    reasons = failed(check_order(approval, view, turn.config.limits[approval.account], turn.at_ns))
+    reasons = failed(check_order(approval, view, turn.limits(approval.account), turn.at_ns))
     if withheld(turn, approval, view):
         reasons = (DenyReason.RECONCILING, *reasons)
     terms = turn.config.strategies.get(approval.strategy)
@@ -111,45 +125,29 @@ def _refusals(turn: Turn, approval: OrderApproved) -> tuple[DenyReason, ...]:
 def take_command(turn: Turn, command: ControlCommand) -> None:
     """Carry out what a person ordered of the orders themselves.
 
-    CANCEL cancels; SET_LEVEL is remembered, and HALTED cancels what works in its scope. FLATTEN needs sizes and is
-    risk's, whose approvals name the orders to cancel. Commands come here twice, straight from where they are written
-    and through Kafka, each way in their order: what was carried out is not carried out again.
+    CANCEL cancels; SET_LEVEL is remembered, and HALTED cancels what works in its scope. FLATTEN cancels what was there
+    when it was ordered; closing needs sizes and is risk's. Commands come here twice, straight from where they are
+    written and through Kafka, each way in their order: what was carried out is not carried out again. A level that
+    allows more is not one person's to set.
     """
+    if command.change or command.action is ControlAction.SET_LIMITS:
+        return  # It is decided where its signatures were seen, when it comes from the rows (``take_examined``).
     if command.ordinal:
         if command.ordinal <= turn.desk.commands_through:
             return
         turn.desk.commands_through = command.ordinal
         turn.touch_desk()
     if command.action is ControlAction.SET_LEVEL and command.level is not None:
-        target = "*" if command.scope is ScopeKind.GLOBAL else command.target
-        turn.desk.levels[f"{command.scope}|{target}"] = command.level
-        turn.touch_desk()
-        if command.level is Level.HALTED:
-            _cancel_scope(turn, command)
+        if loosens_level(turn.desk.levels.get(level_key(command), Level.ACTIVE), command.level):
+            refuse_loosening(turn, command)
+        else:
+            set_level(turn, command, command.level)
+    elif command.action is ControlAction.FLATTEN:
+        # Risk may have heard of it first: the orders that close are younger than the command, and stay.
+        cancel_scope(turn, command, until_ns=command.event_time_ns)
     elif command.action is ControlAction.CANCEL:
         order = turn.order(command.target)
         if order is not None:
             cancel(turn, order)
         else:
-            _cancel_scope(turn, command)
-
-
-def _cancel_scope(turn: Turn, command: ControlCommand) -> None:
-    for name in sorted(turn.config.accounts):
-        if f"account/{name}" not in turn.state:
-            continue
-        for order_id in list(turn.account(name).open_orders):
-            order: OrderState = turn.state[f"order/{order_id}"]
-            if _in_scope(order, command):
-                cancel(turn, order)
-
-
-def _in_scope(order: OrderState, command: ControlCommand) -> bool:
-    if command.scope is ScopeKind.GLOBAL:
-        return command.action is ControlAction.SET_LEVEL or command.target == "*"
-    named = {
-        ScopeKind.ACCOUNT: order.account,
-        ScopeKind.STRATEGY: order.strategy,
-        ScopeKind.INSTRUMENT: order.instrument,
-    }
-    return named[command.scope] == command.target
+            cancel_scope(turn, command)

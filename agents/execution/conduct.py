@@ -19,11 +19,11 @@ def watch(turn: Turn) -> None:
         if not isinstance(event, OrderEvent | AccountMark):
             continue
         account = turn.account(event.account)
-        limits = turn.config.limits[event.account]
+        limits = turn.limits(event.account)
         if isinstance(event, AccountMark):
             account.conduct.take_account_mark(event)
         else:
-            if event.exec_type is ExecType.PENDING_NEW:
+            if event.exec_type in (ExecType.PENDING_NEW, ExecType.PENDING_REPLACE):
                 account.conduct.count_sent(event.strategy, turn.at_ns, limits)
             account.conduct.take_order_event(event)
         turn.save_account(event.account, account)
@@ -49,6 +49,7 @@ def _stop(turn: Turn, strategy: str, reason: DenyReason) -> None:
         return
     turn.desk.levels[scope] = Level.HALTED
     turn.desk.causes[scope] = f"execution: {reason}"
+    turn.desk.latched_ns[scope] = turn.at_ns
     turn.touch_desk()
     for name in sorted(turn.config.accounts):
         if f"account/{name}" not in turn.state:

@@ -48,6 +48,8 @@ def view_for(turn: Turn, approval: OrderApproved) -> ExposureView:
         conduct=account.conduct,
         ranges={name: item.mids for name, item in known.items()},
         clock_ns=turn.desk.clock_ns,
+        orders_of_day=account.orders_of_day,
+        override_until=turn.book().under_override,
     )
 
 
@@ -109,6 +111,10 @@ def working_order(order: OrderState) -> WorkingOrder:
         stop_price=None if order.triggered or order.filled_quantity else order.stop_price,
         leg=order.leg,
         parent_order_id=order.parent_order_id,
+        filled=order.filled_quantity,
+        amend_id=None if order.amend is None else order.amend.amend_id,
+        amend_quantity=0 if order.amend is None else order.amend.quantity,
+        amend_price=None if order.amend is None else order.amend.limit_price,
     )
 
 

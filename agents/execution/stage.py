@@ -5,6 +5,7 @@ from typing import Final
 
 from agents.execution.admission import adopt_approval, take_approval, take_command
 from agents.execution.conduct import watch
+from agents.execution.control import take_examined, tell_limits
 from agents.execution.exposure import exposures, holdings
 from agents.execution.reconciliation import take_books, take_outcome
 from agents.execution.reconciliation_state import STATE_KEY, ReconciliationState
@@ -15,6 +16,7 @@ from agents.execution.turn import Turn
 from agents.execution.valuation import take_mark
 from agents.limits.exposure import AccountExposure
 from agents.stage import ShardState
+from schemas.changes import Examined
 from schemas.control import ControlCommand
 from schemas.decisions import OrderApproved
 from schemas.event import Event, Heartbeat
@@ -42,7 +44,7 @@ class Execution:
         return STATE_TYPES[key.partition("/")[0]]
 
     def step(self, state: ShardState, event: Event) -> tuple[ShardState, Sequence[Event]]:
-        """Take an approval, a mark, a command, a report, a venue's books, a claim or a Heartbeat."""
+        """Take an approval, a mark, a command, a change, a report, a venue's books, a claim or a Heartbeat."""
         turn = Turn(self._config, state, event)
         if isinstance(event, MarketMark):
             take_time(turn, event)
@@ -60,6 +62,9 @@ class Execution:
             take_command(turn, event)
         elif isinstance(event, Claimed):
             take_claim(turn, event)
+            tell_limits(turn)
+        elif isinstance(event, Examined):
+            take_examined(turn, event)
         else:
             raise AssertionError(f"execution does not read {type(event).__name__}")
         watch(turn)

@@ -9,7 +9,9 @@ import msgspec
 from agents.execution.orders import OrderState
 from agents.execution.positions import PositionState
 from agents.execution.reconciliation_state import STATE_KEY, OrphanPolicy, ReconciliationState
+from agents.limits.book import EffectiveLimits, LimitBook
 from agents.limits.conduct import Conduct
+from agents.limits.day_counts import DayCounts
 from agents.limits.limit_set import LimitSet
 from agents.limits.windows import PriceRange
 from schemas.market import InstrumentDefined
@@ -45,9 +47,10 @@ class StrategyTerms:
 class ExecutionConfig:
     """The settings of the stage. Raises ValueError for an instrument or an account that it cannot keep books of.
 
-    ``limits`` are each account's hard limits, the same that risk has.
+    ``limits`` are each account's hard limits at the first start, the same that risk has, and ``book`` the same as sets
+    by scope; what is in force later is in the state.
     ``submit_limit_ns`` is how old a request may be at the socket, ``ack_timeout_ns`` how long an answer may take,
-    ``receive_window_ns`` for how long after that limit the venue might still take the request, ``query_backoff_ns``
+    ``takeover_wait_ns`` for how long after that limit the venue might still take the request, ``query_backoff_ns``
     the pauses between questions (the last one repeats), ``retention_ns`` how long a finished order stays known.
     ``orphan_orders``: what is done with an order of ours that works at a venue and is not in the books.
     """
@@ -58,13 +61,15 @@ class ExecutionConfig:
     limits: Mapping[str, LimitSet]
     submit_limit_ns: int = 500 * NS_PER_MS
     ack_timeout_ns: int = NS_PER_S
-    receive_window_ns: int = 5 * NS_PER_S
+    takeover_wait_ns: int = 5 * NS_PER_S
     query_backoff_ns: tuple[int, ...] = (500 * NS_PER_MS, NS_PER_S, 2 * NS_PER_S, 5 * NS_PER_S)
     retention_ns: int = 600 * NS_PER_S
     orphan_orders: OrphanPolicy = OrphanPolicy.CANCEL
     traders: Mapping[str, tuple[tuple[str, str], ...]] = field(init=False)
     move_window_ms: int = field(init=False)
     clock_drift_max_ns: int = field(init=False)
+    book: LimitBook | None = None
+    effective: EffectiveLimits = field(init=False)
 
     def __post_init__(self) -> None:
         traders: dict[str, list[tuple[str, str]]] = {}
@@ -80,6 +85,7 @@ class ExecutionConfig:
                 traders.setdefault(name, []).append((terms.account, strategy))
         widest = max((item.price_move_window_ms for item in self.limits.values()), default=0)
         drift_ms = max((item.clock_drift_max_ms for item in self.limits.values()), default=0)
+        object.__setattr__(self, "effective", EffectiveLimits(self.limits, self.book))
         object.__setattr__(self, "move_window_ms", widest)
         object.__setattr__(self, "clock_drift_max_ns", drift_ms * NS_PER_MS)
         object.__setattr__(self, "traders", {name: tuple(pairs) for name, pairs in traders.items()})
@@ -115,6 +121,7 @@ class AccountState(msgspec.Struct):
     day_start_equity: Decimal = ZERO
     funding_as_of_ns: dict[str, int] = {}
     conduct: Conduct = msgspec.field(default_factory=Conduct)
+    orders_of_day: DayCounts = msgspec.field(default_factory=DayCounts)
     strategy_pnl: dict[str, Decimal] = {}
     strategy_day_start: dict[str, Decimal] = {}
 
@@ -131,8 +138,10 @@ class InstrumentState(msgspec.Struct):
 class DeskState(msgspec.Struct):
     """What the whole shard shares: now, the claim's epoch, the next timer, and the levels in force by scope.
 
-    ``commands_through``: the number of the newest command of people that was carried out. ``causes``: why a level is in
-    force that no person has set. ``clock_ns``: the newest reading of our own clock, 0 where a capture's clock rules.
+    ``commands_through``: the number of the newest command of people that was carried out, ``changes_through`` of those
+    that carry a change. ``level_ordinals``: the command that set each level. ``causes``: why a level is in force that
+    no person has set, and ``latched_ns`` since when. ``clock_ns``: the newest reading of our own clock, 0 where a
+    capture's clock rules.
     """
 
     now_ns: int = 0
@@ -141,7 +150,10 @@ class DeskState(msgspec.Struct):
     clock_ns: int = 0
     levels: dict[str, Level] = {}
     causes: dict[str, str] = {}
+    latched_ns: dict[str, int] = {}
+    level_ordinals: dict[str, int] = {}
     commands_through: int = 0
+    changes_through: int = 0
     oldest_bucket: int = 0
     newest_bucket: int = 0
 
@@ -158,5 +170,6 @@ STATE_TYPES: dict[str, type] = {
     "instrument": InstrumentState,
     "desk": DeskState,
     "finished": FinishedBucket,
+    "limits": LimitBook,
     STATE_KEY: ReconciliationState,
 }

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from agents.execution.control import let_overrides_lapse
 from agents.execution.moves import BUCKET_NS, change, settle
 from agents.execution.open_orders import open_orders
 from agents.execution.orders import OrderState
@@ -29,6 +30,7 @@ def take_time(turn: Turn, event: Event) -> None:
         desk.now_ns = at_ns
         turn.touch_desk()
         ask_again(turn)
+    let_overrides_lapse(turn)
     if desk.next_timer_ns and desk.next_timer_ns <= desk.now_ns:
         _ring(turn)
     if desk.oldest_bucket and (desk.oldest_bucket + 1) * BUCKET_NS + turn.config.retention_ns < desk.now_ns:

@@ -6,6 +6,8 @@ from agents.execution.ledger import opening_entry, post
 from agents.execution.orders import OrderState
 from agents.execution.positions import PositionState, average_price
 from agents.execution.state import AccountState, DeskState, ExecutionConfig, InstrumentState
+from agents.limits.book import LimitBook, lapsed
+from agents.limits.limit_set import LimitSet
 from agents.stage import ShardState
 from schemas.decisions import DenyReason
 from schemas.event import Event
@@ -49,6 +51,21 @@ class Turn:
         """Mark an account as changed."""
         self.state[f"account/{name}"] = account
 
+    def book(self, now_ns: int | None = None) -> LimitBook:
+        """Return the limits in force, without the overrides that are over now (by default: at this turn's time)."""
+        kept: LimitBook | None = self.state.get("limits")
+        if kept is None:
+            return self.config.effective.first
+        return lapsed(kept, self.at_ns if now_ns is None else now_ns)
+
+    def keep_book(self, book: LimitBook) -> None:
+        """Put other limits in force."""
+        self.state["limits"] = book
+
+    def limits(self, account: str) -> LimitSet:
+        """Return an account's limits in force."""
+        return self.config.effective.of(self.book())[account]
+
     def order(self, order_id: str) -> OrderState | None:
         """Return an order that is still known."""
         return self.state.get(f"order/{order_id}")
@@ -86,11 +103,18 @@ class Turn:
         return total
 
     def say_order(
-        self, order: OrderState, exec_type: ExecType, reason: str | None, *, denied: tuple[DenyReason, ...] = ()
+        self,
+        order: OrderState,
+        exec_type: ExecType,
+        reason: str | None,
+        *,
+        denied: tuple[DenyReason, ...] = (),
+        amend_id: str | None = None,
     ) -> None:
         """Emit the state of an order after a change, with position and working quantity after it."""
         account = self.account(order.account)
         position = account.positions.get(f"{order.strategy}|{order.instrument}")
+        amend = None if order.final else order.amend
         self.outputs.append(
             OrderEvent(
                 key=order.account,
@@ -118,9 +142,13 @@ class Turn:
                 position_after=position.quantity if position is not None else 0,
                 working_after=self.working(account, order.strategy, order.instrument),
                 decided_at_ns=order.decided_at_ns,
+                amend_id=amend.amend_id if amend is not None and amend_id is None else amend_id,
+                pending_quantity=None if amend is None else amend.quantity,
+                pending_price=None if amend is None else amend.limit_price,
                 stop_price=order.stop_price,
                 parent_order_id=order.parent_order_id,
                 leg=order.leg,
+                client_order_id=order.client_order_id or None,
             )
         )
 
@@ -145,7 +173,7 @@ class Turn:
     def count_message(self, name: str) -> None:
         """Count a submit or a cancel towards the account's message rate."""
         account = self.account(name)
-        limits = self.config.limits[name]
+        limits = self.limits(name)
         since_ns = self.at_ns - max(limits.message_window_ms, limits.duplicate_window_ms) * NS_PER_MS
         account.messages_ns = [time_ns for time_ns in account.messages_ns if time_ns > since_ns]
         account.contents_ns = {key: time_ns for key, time_ns in account.contents_ns.items() if time_ns > since_ns}
@@ -166,6 +194,8 @@ class Turn:
                 order_id=order.order_id,
                 instrument=order.instrument,
                 attempt=order.attempts,
+                client_order_id=order.client_order_id,
+                epoch=self.desk.epoch,
             )
         )
 
@@ -179,5 +209,6 @@ class Turn:
                 available_at_ns=self.at_ns,
                 order_id=order.order_id,
                 instrument=order.instrument,
+                client_order_id=order.client_order_id,
             )
         )

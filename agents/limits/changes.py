@@ -12,7 +12,7 @@ import msgspec
 from agents.limits.book import EffectiveLimits, LimitBook, digest, effective, lapsed, scope_key, with_version
 from agents.limits.limit_set import LimitSet
 from agents.limits.strictness import loosened
-from schemas.changes import SIGNERS_MIN, Change, ChangeRefusal, Examined, Override
+from schemas.changes import SIGNERS_MIN, Change, ChangeRefusal, Examined, Override, canonical_text, change_id
 from schemas.control import ControlAction, ScopeKind
 from schemas.values import NS_PER_S, Level
 
@@ -31,10 +31,10 @@ class Decided(NamedTuple):
 
 
 class LevelNow(NamedTuple):
-    """The level of a scope, and the number of the newest command that set it; 0 when none with a number did."""
+    """What set a scope's level: a command's number (0: none with a number), and when a latch of our own did."""
 
-    level: Level
-    ordinal: int
+    ordinal: int = 0
+    latched_ns: int = 0
 
 
 def loosens_level(before: Level, after: Level) -> bool:
@@ -47,7 +47,7 @@ def decide(book: LimitBook, limits: EffectiveLimits, examined: Examined, level: 
     change = examined.change
     if examined.refusal is not None or change is None:
         return Decided(refusal=examined.refusal or ChangeRefusal.MALFORMED, detail=examined.detail)
-    name = examined.command.command_id
+    name = change_id(canonical_text(change))
     if name in book.applied:
         return Decided(refusal=ChangeRefusal.ALREADY_APPLIED)
     if now_ns > change.expires_at_ns:
@@ -71,6 +71,8 @@ def _decide_level(book: LimitBook, limits: EffectiveLimits, change: Change, leve
     if not change.base.isdecimal() or level.ordinal > int(change.base):
         detail = f"command {level.ordinal} has set the level since"
         return Decided(refusal=ChangeRefusal.STALE_BASE, detail=detail)
+    if level.latched_ns > change.proposed_at_ns:
+        return Decided(refusal=ChangeRefusal.STALE_BASE, detail="it was latched after that was proposed")
     # A level that was latched elsewhere (risk's own latches) may be released by it, whatever it is here.
     return Decided(book=book, loosens=() if change.level is Level.HALTED else (f"{change.scope} {change.target}",))
 

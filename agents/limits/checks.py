@@ -6,6 +6,8 @@ can, in a fixed order, and reports them all: an operator must see everything tha
 
 from collections.abc import Sequence
 
+from agents.limits.amendment import amendable, in_its_place
+from agents.limits.canary_checks import TEMPORARY
 from agents.limits.case import Case
 from agents.limits.conduct_checks import CONDUCT, message_rate
 from agents.limits.exposure import ExposureView
@@ -20,15 +22,19 @@ def check_order(order: OrderApproved, view: ExposureView, limits: LimitSet, now_
 
     ``view`` must not yet count the order itself. An order of quantity 0 carries only cancels: they lower risk and
     are never refused. With an unknown instrument or an invalid number, what would be measured by them is left out,
-    since the order is refused already.
+    since the order is refused already. An amend is judged as a new order in the place of the one that it changes.
     """
+    change: tuple[CheckResult, ...] = ()
+    if order.amends is not None:
+        change = (amendable(order, view),)
+        order, view = in_its_place(order, view)
     case = Case.of(order, view, limits, now_ns)
     if order.quantity == 0 and order.cancels:
         return (message_rate(case),)
     checks = ALWAYS
     if instrument_known(case).passed and numbers_valid(case).passed:
-        checks += MEASURED + EXPOSED
-    return tuple(check(case) for check in checks + CONDUCT)
+        checks += MEASURED + EXPOSED + TEMPORARY
+    return (*change, *(check(case) for check in checks + CONDUCT))
 
 
 def failed(results: Sequence[CheckResult]) -> tuple[DenyReason, ...]:

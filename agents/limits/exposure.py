@@ -15,7 +15,7 @@ from agents.limits.conduct import Conduct
 from agents.limits.day_counts import DayCounts
 from agents.limits.limit_set import LimitSet
 from agents.limits.windows import PriceRange
-from agents.limits.working import WorkingOrder, working_of_approval, working_of_event
+from agents.limits.working import WorkingOrder, amended, working_of_approval, working_of_event
 from schemas.decisions import OrderApproved
 from schemas.market import InstrumentDefined
 from schemas.opinions import MarketMark
@@ -122,7 +122,11 @@ class AccountExposure(msgspec.Struct, kw_only=True):
         self.contents_ns[content_key(order)] = now_ns
         self.conduct.count_sent(order.strategy, now_ns, limits)
         self.orders_of_day.add(order.strategy, now_ns)
-        self.working[order.order_id] = working_of_approval(order)
+        target = self.working.get(order.amends or "")
+        if target is not None:
+            self.working[target.order_id] = amended(target, order)
+        elif order.amends is None:
+            self.working[order.order_id] = working_of_approval(order)
 
     def lines(self) -> dict[LineKey, ExposureLine]:
         """Return every line that holds or works anything."""
@@ -205,6 +209,7 @@ def content_key(order: OrderApproved) -> str:
     return (
         f"{order.strategy}|{order.instrument}|{order.side}|{order.quantity}|{order.order_type}"
         f"|{order.limit_price}|{order.time_in_force}|{order.stop_price}|{order.leg}|{order.parent_order_id}"
+        f"|{order.amends}"
     )
 
 

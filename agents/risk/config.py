@@ -1,9 +1,10 @@
 """What risk is told at the start: instruments, limits by account, and each strategy's budget and way of trading."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
+from agents.limits.book import EffectiveLimits, LimitBook
 from agents.limits.limit_set import LimitSet
 from schemas.market import InstrumentDefined
 from schemas.values import NS_PER_S, Level, OrderType, TimeInForce
@@ -29,6 +30,8 @@ class StrategyRisk:
 class RiskConfig:
     """Settings of the risk stage.
 
+    ``limits`` are each account's at the first start, and ``book`` the same as sets by scope; what is in force later is
+    in the state.
     ``breach_level`` is what a loss or drawdown beyond its limit latches at the account. ``order_life_ns`` is how
     long an order of risk's own (a flatten) may take to reach the venue.
     """
@@ -38,9 +41,12 @@ class RiskConfig:
     strategies: Mapping[str, StrategyRisk]
     breach_level: Level = Level.HALTED
     order_life_ns: int = 2 * NS_PER_S
+    book: LimitBook | None = None
+    effective: EffectiveLimits = field(init=False)
 
     def __post_init__(self) -> None:
         """Raise ValueError for a strategy whose account has no limits."""
         for strategy in self.strategies.values():
             if strategy.account not in self.limits:
                 raise ValueError(f"The strategy {strategy.name!r} trades {strategy.account!r}, which has no limits.")
+        object.__setattr__(self, "effective", EffectiveLimits(self.limits, self.book))

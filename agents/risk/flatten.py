@@ -13,6 +13,7 @@ from agents.risk.config import RiskConfig
 from agents.risk.levels import in_scope
 from agents.risk.orders import Intention, cancel_only, judge, to_cancel
 from agents.risk.sizing import toward_zero
+from agents.risk.standing import limits_of
 from agents.risk.state import (
     LEVELS_KEY,
     AccountRisk,
@@ -116,7 +117,7 @@ def _closing(state: ShardState, config: RiskConfig, line: ExposureLine) -> int:
     if instrument is None:
         return -line.position
     size = max(0, line.position - line.sells if line.position > 0 else -line.position - line.buys)
-    limits = config.limits[config.strategies[line.strategy].account]
+    limits = limits_of(state, config, config.strategies[line.strategy].account)
     size = toward_zero(
         min(size, _largest(instrument, None if kept is None else kept.mark, limits)), instrument.lot_size
     )

@@ -23,6 +23,7 @@ def latch(state: ShardState, scope: str, level: Level, cause: str) -> None:
     levels: Levels = state[LEVELS_KEY]
     levels.levels[scope] = level
     levels.causes[scope] = cause
+    levels.since_ns[scope] = levels.now_ns
     state[LEVELS_KEY] = levels
 
 

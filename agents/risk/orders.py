@@ -12,6 +12,7 @@ from agents.limits.working import WorkingOrder
 from agents.risk.config import RiskConfig, StrategyRisk
 from agents.risk.levels import effective_level
 from agents.risk.sizing import limit_price
+from agents.risk.standing import book_in, limits_of
 from agents.risk.state import LEVELS_KEY, AccountRisk, InstrumentRisk, account_key, instrument_key
 from agents.stage import ShardState
 from schemas.decisions import OrderApproved, OrderDenied
@@ -68,7 +69,7 @@ def judge(state: ShardState, config: RiskConfig, intention: Intention, reducing:
     order to do anything but reduce.
     """
     account: AccountRisk = state[account_key(intention.strategy.account)]
-    limits = config.limits[intention.strategy.account]
+    limits = limits_of(state, config, intention.strategy.account)
     now_ns: int = state[LEVELS_KEY].now_ns
     order = _priced(state, config, intention, reducing)
     level = effective_level(state, intention.strategy.account, intention.strategy.name, intention.instrument)
@@ -107,7 +108,7 @@ def judge(state: ShardState, config: RiskConfig, intention: Intention, reducing:
 def cancel_only(state: ShardState, config: RiskConfig, intention: Intention) -> Sequence[Event]:
     """Return an approval that carries the intention's cancels and no order, and count its messages."""
     account: AccountRisk = state[account_key(intention.strategy.account)]
-    limits = config.limits[intention.strategy.account]
+    limits = limits_of(state, config, intention.strategy.account)
     now_ns: int = state[LEVELS_KEY].now_ns
     bare = msgspec.structs.replace(
         _priced(state, config, intention, False),
@@ -125,7 +126,7 @@ def cancel_only(state: ShardState, config: RiskConfig, intention: Intention) -> 
 
 def _priced(state: ShardState, config: RiskConfig, intention: Intention, reducing: bool) -> OrderApproved:
     strategy, now_ns = intention.strategy, state[LEVELS_KEY].now_ns
-    limits = config.limits[strategy.account]
+    limits = limits_of(state, config, strategy.account)
     kept: InstrumentRisk | None = state.get(instrument_key(intention.instrument))
     mark = None if kept is None else kept.mark
     instrument = config.instruments.get(intention.instrument)
@@ -153,7 +154,7 @@ def _priced(state: ShardState, config: RiskConfig, intention: Intention, reducin
         reduce_only=reducing or line.reduced_by(side, abs(intention.quantity)),
         cancels=intention.cancels,
         decision_mid=0 if mark is None or mark.mid is None else mark.mid,
-        limits_version=limits.version,
+        limits_version=book_in(state, config).version,
         checks=(),
         expires_at_ns=intention.expires_at_ns,
         decided_at_ns=intention.decided_at_ns,

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
+from agents.limits.book import LimitBook
+from agents.limits.changes import loosens_level
 from agents.limits.checks import failed
 from agents.limits.conduct import stopped_by
 from agents.limits.conduct_checks import drawdown_exceeded
@@ -14,6 +16,7 @@ from agents.risk.config import RiskConfig, StrategyRisk
 from agents.risk.levels import latch, latched, scope_name
 from agents.risk.orders import Intention, cancel_only, judge, to_cancel
 from agents.risk.sizing import order_quantity, wanted_position
+from agents.risk.standing import LIMITS_KEY, follow, limits_of, was_latched_since
 from agents.risk.state import (
     LEVELS_KEY,
     AccountRisk,
@@ -24,6 +27,7 @@ from agents.risk.state import (
     line_key,
 )
 from agents.stage import NO_EVENTS, ShardState
+from schemas.changes import ControlOutcome, OutcomeKind
 from schemas.control import ControlAction, ControlCommand, ScopeKind
 from schemas.dead_letters import BadRecord, DeadLetterReason
 from schemas.decisions import CheckResult, Decision, DecisionOutcome, DenyReason, OrderDenied
@@ -53,13 +57,14 @@ class Risk:
             OrderEvent: self._order_event,
             AccountMark: self._account_mark,
             ControlCommand: self._command,
+            ControlOutcome: self._outcome,
             Heartbeat: self._heartbeat,
         }
 
     def state_type(self, key: str) -> type:
         """Return the Struct type kept under ``key``."""
-        if key == LEVELS_KEY:
-            return Levels
+        if key in (LEVELS_KEY, LIMITS_KEY):
+            return Levels if key == LEVELS_KEY else LimitBook
         return AccountRisk if key.startswith("account/") else InstrumentRisk
 
     def step(self, state: ShardState, event: Event) -> tuple[ShardState, Sequence[Event]]:
@@ -83,13 +88,15 @@ class Risk:
         for account, limits in self._config.limits.items():
             state[account_key(account)] = AccountRisk(exposure=AccountExposure.opened_with(limits.capital))
 
-    def take_over(self, state: ShardState, exposures: Mapping[str, AccountExposure]) -> None:
+    def take_over(self, state: ShardState, exposures: Mapping[str, AccountExposure], limits: LimitBook) -> None:
         """Believe what execution's books say each account holds and works, after the stages were parted by a restore.
 
+        ``limits`` are those that execution has in force.
         Latches and what is being flattened stay, and so do the counts of messages and of conduct, which can only forbid
         more.
         """
         self._open(state)
+        state[LIMITS_KEY] = limits
         for name in self._config.limits:
             account: AccountRisk = state[account_key(name)]
             kept = account.exposure
@@ -142,7 +149,7 @@ class Risk:
         account: AccountRisk = state[account_key(mark.account)]
         account.exposure.apply_account_mark(mark)
         state[account_key(mark.account)] = account
-        limits = self._config.limits[mark.account]
+        limits = limits_of(state, self._config, mark.account)
         lost = -mark.day_pnl > limits.daily_loss_max
         if not lost and not drawdown_exceeded(mark.equity, mark.equity_peak, limits.drawdown_max):
             return NO_EVENTS
@@ -159,7 +166,7 @@ class Risk:
         if not isinstance(made, OrderDenied | OrderEvent | AccountMark) or made.account not in self._config.limits:
             return NO_EVENTS
         account: AccountRisk = state[account_key(made.account)]
-        found = stopped_by(account.exposure.conduct, made, self._config.limits[made.account])
+        found = stopped_by(account.exposure.conduct, made, limits_of(state, self._config, made.account))
         if found is None:
             return NO_EVENTS
         name, reason = found
@@ -179,9 +186,23 @@ class Risk:
         if command.level is None:
             raise BadRecord(DeadLetterReason.INVALID_VALUE, "SET_LEVEL without a level")
         # Execution reads the same command and cancels what works in its scope; here the latch is all there is to do.
-        latch(state, scope_name(command.scope, command.target), command.level, f"{command.author}: {command.reason}")
-        if command.scope is ScopeKind.STRATEGY and command.level is not Level.HALTED:
-            self._forgive(state, command.target)
+        # What loosens is believed of execution alone, which has seen that two people signed it.
+        scope = scope_name(command.scope, command.target)
+        if not loosens_level(latched(state, scope), command.level):
+            latch(state, scope, command.level, f"{command.author}: {command.reason}")
+        return NO_EVENTS
+
+    def _outcome(self, state: ShardState, told: ControlOutcome) -> Sequence[Event]:
+        """Follow what execution says is in force, and release a latch that two people have reset."""
+        follow(state, self._config, told)
+        if told.outcome is not OutcomeKind.APPLIED or told.level is None:
+            return NO_EVENTS
+        scope = scope_name(told.scope, told.target)
+        if loosens_level(latched(state, scope), told.level) and was_latched_since(state, scope, told.proposed_at_ns):
+            return NO_EVENTS
+        latch(state, scope, told.level, f"{told.author}: {told.reason}")
+        if told.scope is ScopeKind.STRATEGY and told.level is not Level.HALTED:
+            self._forgive(state, told.target)
         return NO_EVENTS
 
     def _forgive(self, state: ShardState, strategy: str) -> None:
@@ -237,7 +258,7 @@ class Risk:
         kept: InstrumentRisk | None = state.get(instrument_key(decision.instrument))
         if instrument is None or kept is None or kept.mark is None or kept.mark.mid is None or kept.mark.mid <= 0:
             return None
-        rate = self._config.limits[strategy.account].rate(instrument.quote_currency)
+        rate = limits_of(state, self._config, strategy.account).rate(instrument.quote_currency)
         account: AccountRisk = state[account_key(strategy.account)]
         line = account.exposure.lines().get((decision.strategy, decision.instrument))
         line = line or ExposureLine(strategy=decision.strategy, instrument=decision.instrument)

@@ -15,11 +15,13 @@ LEVELS_KEY: Final = "levels"
 class Levels(msgspec.Struct, kw_only=True):
     """*Now*, and the latched levels by scope (``GLOBAL``, ``ACCOUNT/main``, ...) with who latched each, and why.
 
-    ``clock_ns`` is the newest reading of this worker's own clock, 0 where a capture's clock rules.
+    ``since_ns`` is when each was latched. ``clock_ns`` is the newest reading of this worker's own clock, 0 where a
+    capture's clock rules.
     """
 
     now_ns: int = 0
     clock_ns: int = 0
+    since_ns: dict[str, int] = {}
     levels: dict[str, Level] = {}
     causes: dict[str, str] = {}
 

@@ -6,11 +6,13 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from proposed_changes import examined, level_change
 from trading_desk import CONFIG, ONE, PERP, SPOT, T0, Desk, instrument, wide_limits
 
 from agents.execution.ledger import imbalance, post
 from agents.execution.positions import PositionState, apply_fill, average_price, unrealised_pnl
 from agents.execution.state import AccountTerms, ExecutionConfig, StrategyTerms
+from schemas.changes import ChangeRefusal, ControlOutcome
 from schemas.control import ControlAction, ControlCommand, ScopeKind
 from schemas.orders import AccountMark, CancelRequested, Fill, OrderEvent, OrderStatus, Posting, ReportKind
 from schemas.values import NS_PER_S, Level, Side, TimeInForce
@@ -214,10 +216,10 @@ def test_a_command_that_comes_by_two_ways_is_carried_out_once() -> None:
     desk = Desk()
     everywhere = (ControlAction.SET_LEVEL, ScopeKind.GLOBAL, "*")
     _command(desk, *everywhere, Level.HALTED, ordinal=1)
-    _command(desk, *everywhere, Level.ACTIVE, ordinal=2)
+    desk.give(examined(level_change(), ordinal=2))
     _resting(desk, "a", "alpha")
     assert _command(desk, *everywhere, Level.HALTED, ordinal=1) == []
-    assert _command(desk, ControlAction.CANCEL, ScopeKind.GLOBAL, "*", ordinal=2) == []
+    assert _command(desk, ControlAction.CANCEL, ScopeKind.GLOBAL, "*", ordinal=1) == []
     assert len(desk.approve("b", strategy="alpha")) == 2
     cancelled = _command(desk, ControlAction.CANCEL, ScopeKind.GLOBAL, "a", ordinal=3)
     assert [event.order_id for event in cancelled if isinstance(event, CancelRequested)] == ["a"]
@@ -239,7 +241,10 @@ def test_halted_cancels_what_works_in_its_scope_and_lets_nothing_out() -> None:
     assert denied.status is OrderStatus.DENIED
     assert "KILLED" in denied.deny_reasons
     assert len(desk.approve("d", strategy="beta")) == 2
-    _command(desk, ControlAction.SET_LEVEL, ScopeKind.STRATEGY, "alpha", Level.ACTIVE)
+    (refused,) = _command(desk, ControlAction.SET_LEVEL, ScopeKind.STRATEGY, "alpha", Level.ACTIVE)
+    assert isinstance(refused, ControlOutcome)
+    assert refused.refusal is ChangeRefusal.NEEDS_TWO_PEOPLE
+    desk.give(examined(level_change(scope=ScopeKind.STRATEGY, target="alpha")))
     assert len(desk.approve("e", strategy="alpha")) == 2
 
 

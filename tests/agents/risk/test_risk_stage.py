@@ -19,6 +19,7 @@ from money_events import (
     decision,
     mark,
     order_event,
+    reset,
 )
 from risk_bench import Bench
 
@@ -186,7 +187,7 @@ def test_a_high_alert_restricts_to_reducing_until_normal() -> None:
         (ScopeKind.INSTRUMENT, PERP),
     ],
 )
-def test_a_kill_is_latched_at_each_scope_until_a_person_lifts_it(scope: ScopeKind, target: str) -> None:
+def test_a_kill_is_latched_at_each_scope_until_two_people_lift_it(scope: ScopeKind, target: str) -> None:
     bench = Bench()
     halt = command(ControlAction.SET_LEVEL, scope=scope, target=target, level=Level.HALTED)
     (denied,) = bench.give(mark(), halt, decision(0.5))
@@ -194,8 +195,10 @@ def test_a_kill_is_latched_at_each_scope_until_a_person_lifts_it(scope: ScopeKin
     bench.give(Heartbeat(key="h", event_time_ns=0, available_at_ns=T0 + NS_PER_S))
     (denied,) = bench.give(decision(0.5, 2))
     assert DenyReason.KILLED in denied.reasons
-    lift = command(ControlAction.SET_LEVEL, scope=scope, target=target, level=Level.ACTIVE)
-    (order,) = bench.give(lift, decision(0.5, 3))
+    alone = command(ControlAction.SET_LEVEL, scope=scope, target=target, level=Level.ACTIVE)
+    (denied,) = bench.give(alone, decision(0.5, 3))
+    assert DenyReason.KILLED in denied.reasons, "what one person says, or whoever writes to the topic, loosens nothing"
+    (order,) = bench.give(reset(scope=scope, target=target), decision(0.5, 4))
     assert isinstance(order, OrderApproved)
 
 
@@ -299,7 +302,7 @@ def test_a_halted_flatten_is_denied_ever_more_seldom() -> None:
     for second in range(1, 200):
         denials += len(bench.give(mark(at_ns=T0 + second * NS_PER_S)))
     assert 3 <= denials <= 10
-    bench.give(command(ControlAction.SET_LEVEL, level=Level.ACTIVE))
+    bench.give(reset())
     orders = [event for second in range(200, 300) for event in bench.give(mark(at_ns=T0 + second * NS_PER_S))]
     assert isinstance(orders[0], OrderApproved)
 

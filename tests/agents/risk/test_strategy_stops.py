@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from money_events import ONE, PERP, SPOT, T0, account_mark, command, decision, mark, order_event
+from money_events import ONE, PERP, SPOT, T0, account_mark, command, decision, mark, order_event, reset
 from risk_bench import Bench
 
 from agents.stage import ShardState
@@ -20,15 +20,9 @@ DAY_NS = 86_400 * NS_PER_S
 ALPHA = "STRATEGY/alpha"
 
 
-def free(level: Level = Level.ACTIVE, number: int = 1) -> Any:
-    """Return ann's command that sets alpha's level."""
-    named = {
-        "scope": ScopeKind.STRATEGY,
-        "target": "alpha",
-        "event_id": f"free-{number}",
-        "command_id": f"free-{number}",
-    }
-    return command(ControlAction.SET_LEVEL, level=level, reason="looked into it", **named)
+def free(level: Level = Level.ACTIVE) -> Any:
+    """Return execution's word that two people have set alpha's level."""
+    return reset(level, ScopeKind.STRATEGY, "alpha")
 
 
 def orders(bench: Bench, count: int, at_ns: int = T0, strategy: str = "alpha") -> list[Any]:
@@ -80,10 +74,10 @@ def test_a_halt_outlives_the_window_a_restart_and_the_day() -> None:
 def test_only_a_person_who_names_the_strategy_sets_it_free(scope: ScopeKind, target: str) -> None:
     bench = Bench(executions_max=2, duplicate_window_ms=1)
     orders(bench, 3)
-    bench.give(command(ControlAction.SET_LEVEL, level=Level.ACTIVE, scope=scope, target=target))
+    bench.give(reset(scope=scope, target=target))
     assert R.KILLED in orders(bench, 1, T0 + NS_PER_S)[0].reasons
     bench.give(free())
-    assert bench.levels.causes[ALPHA] == "ann: looked into it"
+    assert bench.levels.causes[ALPHA] == "ann: looked at"
     found = orders(bench, 3, T0 + 2 * NS_PER_S)
     assert [type(item) for item in found] == [OrderApproved, OrderApproved, OrderDenied], "and it begins anew"
     assert bench.levels.causes[ALPHA] == "risk: EXEC_THROTTLE"
