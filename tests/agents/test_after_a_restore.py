@@ -16,6 +16,7 @@ from agents.risk.stage import Risk
 from agents.stage import ShardState
 from schemas.decisions import OrderApproved
 from schemas.orders import OrderStatus, QueryRequested, ReportKind, SubmitRequested, VenueFill
+from schemas.reconciliation import BooksRequested
 from schemas.values import NS_PER_S, ZERO, Level, Liquidity, TimeInForce
 
 FATES = ("filled", "part and expired", "resting", "never sent")
@@ -76,9 +77,11 @@ def test_execution_asks_about_each_order_since_the_backup_and_then_holds_what_th
 
     assert backup.stage.adopt(backup.state, approvals * 2) == [approval.order_id for approval in approvals]
     backup.beat(60_000)
-    asked = {event.order_id for event in backup.claim(9) if isinstance(event, QueryRequested)}
-    working = {f"before-{number}" for number, fate in enumerate(before) if fate == "resting"}
-    assert asked == working | {approval.order_id for approval in approvals}
+    (books,) = (event for event in backup.claim(9) if isinstance(event, BooksRequested))
+    working = {backup.order(f"before-{n}").client_order_id for n, fate in enumerate(before) if fate == "resting"}
+    assert set(books.client_ids) == working | {approval.order_id for approval in approvals}
+    asked = {event.order_id for event in backup.beat(3_600) if isinstance(event, QueryRequested)}
+    assert len(asked) == len(books.client_ids), "a venue that does not tell its books is asked by name"
     for number, fate in enumerate(since):
         _answer(backup, f"since-{number}", fate)
         _answer(backup, f"since-{number}", fate)

@@ -24,6 +24,7 @@ from schemas.orders import (
     SubmitRequested,
     VenueFill,
 )
+from schemas.reconciliation import BooksRequested
 from schemas.values import Liquidity, TimeInForce
 
 TENTH = ONE // 10
@@ -245,9 +246,10 @@ def test_a_take_over_asks_about_everything_open() -> None:
     desk.approve("o1")
     desk.approve("o2", time_in_force=TimeInForce.GTC)
     desk.report("o2", ReportKind.ACCEPTED, venue_order_id="v2")
-    outputs = desk.claim(2)
-    asked = [event.order_id for event in outputs if isinstance(event, QueryRequested)]
-    assert asked == ["o1", "o2"]
+    (asked,) = (event for event in desk.claim(2) if isinstance(event, BooksRequested))
+    assert asked.client_ids == (desk.order("o1").client_order_id, desk.order("o2").client_order_id)
+    by_name = [event.order_id for event in desk.beat(3_600) if isinstance(event, QueryRequested)]
+    assert by_name == ["o1", "o2"], "without an answer for a while each is asked about by its name"
     assert desk.order("o1").status is OrderStatus.UNKNOWN
     assert desk.order("o2").status is OrderStatus.NEW
 
