@@ -15,9 +15,12 @@ _OURS: Final = re.compile(r"[0-9a-f]{32}")
 _TAG_BYTES: Final = 3
 
 
-def order_id_of(cause: str, name: str, account: str, strategy: str) -> str:
-    """Return the 32 hex digits that name the order ``name`` of a cause (a decision, a command, another order)."""
-    return derive_id(cause, name, 0)[: -2 * _TAG_BYTES] + owner_tag(account, strategy)
+def order_id_of(cause: str, owner: tuple[str, str], name: str = "order", ordinal: int = 0) -> str:
+    """Return the 32 hex digits that name an order of a cause (a decision, a command, another order).
+
+    ``owner`` is (account, strategy); ``name`` and ``ordinal`` tell the orders of one cause apart.
+    """
+    return derive_id(cause, name, ordinal)[: -2 * _TAG_BYTES] + owner_tag(*owner)
 
 
 def owner_tag(account: str, strategy: str) -> str:

@@ -291,7 +291,7 @@ def test_less_of_an_asset_than_the_books_hold_is_a_difference_and_more_is_none()
 
 
 def _orphan(strategy: str = "beta") -> str:
-    return order_id_of("a decision that nobody remembers", "order", "main", strategy)
+    return order_id_of("a decision that nobody remembers", ("main", strategy))
 
 
 def _under(policy: OrphanPolicy) -> Desk:
@@ -480,7 +480,7 @@ def test_the_standing_outlives_its_process() -> None:
 
 def _tags() -> Iterator[str]:
     for number in range(200):
-        yield order_id_of(f"decision {number}", "order", "main", "alpha")
+        yield order_id_of(f"decision {number}", ("main", "alpha"))
 
 
 def test_an_id_says_whose_it_is_and_no_two_are_alike() -> None:
