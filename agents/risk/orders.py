@@ -18,6 +18,7 @@ from agents.stage import ShardState
 from schemas.decisions import OrderApproved, OrderDenied
 from schemas.event import Event, derive_id
 from schemas.opinions import MarketMark
+from schemas.order_ids import order_id_of
 from schemas.values import Side
 
 
@@ -38,7 +39,7 @@ class Intention:
     @property
     def order_id(self) -> str:
         """The order's id: a function of its decision, so that it is the same whenever it is derived."""
-        return derive_id(self.decision_id, "order", self.ordinal)
+        return order_id_of(self.decision_id, (self.strategy.account, self.strategy.name), ordinal=self.ordinal)
 
 
 def to_cancel(working: dict[str, WorkingOrder], strategy: str, instrument: str) -> tuple[str, ...]:
