@@ -27,12 +27,12 @@ from streams.commands import PostgresCommands, follow_commands
 from streams.composition import Run, build_stage
 from streams.engine.ports import Inlet, StageHosting, StageKind
 from streams.sending_right import PostgresClaims, Refusal, SendingRight
+from streams.venue_requests import Lanes, WaitingRequests
 
 OpenVenue = Callable[[], Awaitable[VenuePort]]
 _LATENCIES_KEPT: Final = 10_000
 _LATENCY_INTERVAL_S: Final = 1.0
 _CLOCK_STEP_NS: Final = 100 * NS_PER_MS
-_REQUESTS_WAITING_MAX: Final = 1000
 _STALE_POLL_S: Final = 0.01
 _STALE: Final = Refusal(DenyReason.NOT_SENT_IN_TIME, "it was not known in time whether it may be sent")
 
@@ -65,72 +65,8 @@ class PostgresLatencies:
         await self._database.close()
 
 
-class WaitingRequests:
-    """What a venue is still to be asked, in the order of the commits: ``most`` requests, and a time between any two.
-
-    An order or a cancel is never given up. A question about an order that is to be asked about anyway is not put twice,
-    and of two times with nothing between them only the newer is told: so that a venue that hangs makes nothing grow.
-    """
-
-    def __init__(self, most: int = _REQUESTS_WAITING_MAX) -> None:
-        self._most = most
-        self._items: deque[tuple[Event | None, int]] = deque()
-        self._asked: set[str] = set()
-        self._requests = 0
-        self._filled = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    @property
-    def full(self) -> bool:
-        """Whether nothing more may be added now."""
-        return not self._room.is_set()
-
-    async def room(self) -> None:
-        """Wait until there is room."""
-        await self._room.wait()
-
-    def add(self, request: Event, origin: int) -> None:
-        """Add a request; there must be room."""
-        assert not self.full
-        if isinstance(request, QueryRequested):
-            if request.order_id in self._asked:
-                return
-            self._asked.add(request.order_id)
-        self._requests += 1
-        if self._requests >= self._most:
-            self._room.clear()
-        self._append(request, origin)
-
-    def tell_time(self, now_ns: int) -> None:
-        """Add a time (ns), in the place of one that waits last."""
-        if self._items and self._items[-1][0] is None:
-            self._items.pop()
-        self._append(None, now_ns)
-
-    def _append(self, request: Event | None, origin: int) -> None:
-        self._items.append((request, origin))
-        self._filled.set()
-
-    async def next(self) -> tuple[Event | None, int]:
-        """Take out the next: a request with its origin, or None with a time."""
-        while not self._items:
-            self._filled.clear()
-            await self._filled.wait()
-        request, origin = self._items.popleft()
-        if request is not None:
-            self._requests -= 1
-            self._room.set()
-        if isinstance(request, QueryRequested):
-            self._asked.discard(request.order_id)
-        return request, origin
-
-
 class VenueCompanion:
-    """Performs venue requests in the order of their commits, and injects what comes back."""
+    """Performs venue requests, those on one instrument in the order of their commits, and injects what comes back."""
 
     def __init__(
         self,
@@ -147,11 +83,9 @@ class VenueCompanion:
         self._on_capture = on_capture
         self._now_ns = now_ns
         self._venue: VenuePort
-        self._inlet: Inlet
-        self._asking: set[asyncio.Task[None]] = set()
         self._epoch = 0
         self._requests = WaitingRequests()
-        self._kept_back: asyncio.Queue[VenueReport] = asyncio.Queue()
+        self._told: asyncio.Queue[VenueReport | VenueBooks] = asyncio.Queue()
         self._told_ns = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._latencies: deque[tuple[str, int]] = deque(maxlen=_LATENCIES_KEPT)
@@ -159,10 +93,10 @@ class VenueCompanion:
     async def start(self, inlet: Inlet, epoch: int) -> None:
         """Connect to the venue and begin."""
         self._epoch = self._right.held_epoch = epoch
-        self._venue, self._inlet = await self._open_venue(), inlet
+        self._venue = await self._open_venue()
         # People's commands come straight from where they are written: a kill must not wait for a broker.
         commands = follow_commands(self._right, inlet.inject)
-        works = (self._send(), self._receive(inlet), self._tell_kept_back(inlet), self._write_latencies(), commands)
+        works = (self._send(), self._receive(inlet), self._tell(inlet), self._write_latencies(), commands)
         self._tasks = [asyncio.ensure_future(work) for work in works]
 
     async def perform(self, requests: Sequence[Event], origins: Sequence[int]) -> None:
@@ -187,9 +121,8 @@ class VenueCompanion:
         self._fail_with_a_task()
 
     def _fail_with_a_task(self) -> None:
-        for task in (*self._tasks, *self._asking):
+        for task in self._tasks:
             if task.done():
-                self._asking.discard(task)
                 task.result()
 
     def reached(self, now_ns: int) -> None:
@@ -200,30 +133,38 @@ class VenueCompanion:
 
     async def stop(self) -> None:
         """End and let go of the venue."""
-        for task in (*self._tasks, *self._asking):
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, *self._asking, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._record.close()
         await self._right.close()
         if self._tasks:
             await self._venue.close()
 
     async def _send(self) -> None:
+        if not self._on_capture:
+            await Lanes(self._requests, self._perform).run()
         while True:
+            # A venue that is told the time hears it and everything else in one line.
             request, origin = await self._requests.next()
             if request is None:
                 await self._venue.tell_time(origin)
-                continue
-            now_ns = self._time_of(request)
-            if isinstance(request, SubmitRequested):
-                await self._submit(request, origin)
-            elif isinstance(request, CancelRequested):
-                await self._venue.cancel(request, epoch=self._epoch, now_ns=now_ns)
-            elif isinstance(request, QueryRequested):
-                await self._venue.query(request, now_ns=now_ns)
-            elif isinstance(request, BooksRequested):
-                # It may take long, and the answer may have to wait for room: nothing that is sent waits for it.
-                self._asking.add(asyncio.ensure_future(self._ask_books(request, now_ns)))
+            else:
+                await self._perform(request, origin)
+                self._requests.over(request)
+
+    async def _perform(self, request: Event, origin: int) -> None:
+        now_ns = self._time_of(request)
+        if isinstance(request, SubmitRequested):
+            await self._submit(request, origin)
+        elif isinstance(request, CancelRequested):
+            await self._venue.cancel(request, epoch=self._epoch, now_ns=now_ns)
+        elif isinstance(request, QueryRequested):
+            await self._venue.query(request, now_ns=now_ns)
+        elif isinstance(request, BooksRequested):
+            books = await self._venue.books(request, now_ns=now_ns)
+            if books is not None:
+                self._told.put_nowait(books)
 
     async def _submit(self, request: SubmitRequested, origin: int) -> None:
         """Send an order, or keep it back for good."""
@@ -234,7 +175,7 @@ class VenueCompanion:
             if refusal is None and self._right.fresh():
                 break
             if refusal is not None or now_ns > request.not_after_ns:
-                self._kept_back.put_nowait(_not_sent(request, now_ns, refusal or _STALE))
+                self._told.put_nowait(_not_sent(request, now_ns, refusal or _STALE))
                 return
             await asyncio.sleep(_STALE_POLL_S)
         if origin:
@@ -245,15 +186,10 @@ class VenueCompanion:
         # On a capture time is the capture's: the request's own is when the capture's clock saw it.
         return request.available_at_ns if self._on_capture else self._now_ns()
 
-    async def _tell_kept_back(self, inlet: Inlet) -> None:
+    async def _tell(self, inlet: Inlet) -> None:
         # A task of its own: a full shard waits for the sender, which therefore must never wait for the shard.
         while True:
-            await inlet.inject(await self._kept_back.get())
-
-    async def _ask_books(self, request: BooksRequested, now_ns: int) -> None:
-        books = await self._venue.books(request, now_ns=now_ns)
-        if books is not None:
-            await self._inlet.inject(books)
+            await inlet.inject(await self._told.get())
 
     async def _receive(self, inlet: Inlet) -> None:
         async for report in self._venue.reports():

@@ -1,18 +1,22 @@
 """What waits for a venue that hangs: bounded, in order, and no intent is lost of it."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from infra.postgres.commands import StoredCommand
 from schemas.event import Event
 from schemas.orders import CancelRequested, QueryRequested, SubmitRequested, VenueReport
+from schemas.reconciliation import BooksRequested, VenueBooks
 from schemas.values import OrderType, Side, TimeInForce
-from streams.execution import VenueCompanion, WaitingRequests
+from streams.execution import VenueCompanion
 from streams.sending_right import SendingRight
 from streams.simulation.parts import Unforgetting
+from streams.venue_requests import Lanes, WaitingRequests
 
 FACTS: dict[str, Any] = {"key": "main", "event_time_ns": 1, "available_at_ns": 1, "instrument": "SIM:BTCUSD"}
 
@@ -58,6 +62,10 @@ class HungVenue:
 
     async def query(self, request: QueryRequested, *, now_ns: int) -> None:
         await self._hang(f"query {request.order_id}")
+
+    async def books(self, request: BooksRequested, *, now_ns: int) -> VenueBooks | None:
+        await self._hang(f"books {request.venue}")
+        return None
 
     async def tell_time(self, now_ns: int) -> bool:
         await self._hang(f"time {now_ns}")
@@ -171,8 +179,47 @@ def test_of_two_times_with_nothing_between_them_the_newer_is_told_and_a_question
         taken = [await waiting.next() for _ in range(5)]
         assert [None if event is None else event.order_id for event, _ in taken] == [None, "a", "b", None, "c"]  # type: ignore[attr-defined]
         assert [number for _, number in taken] == [2, 0, 0, 3, 7]
+        assert waiting.full, "what is under way counts, too"
+        for event, _ in taken:
+            if event is not None:
+                waiting.over(event)
         assert not waiting.full
         waiting.add(query("a"), 0)
         assert len(waiting) == 1, "what was asked may be asked again"
+
+    asyncio.run(scenario())
+
+
+def test_instruments_go_side_by_side_and_each_keeps_its_order() -> None:
+    """The first instrument's first request hangs: everything of the others is done, nothing more of the first."""
+
+    async def scenario() -> None:
+        waiting, gate, done = WaitingRequests(), asyncio.Event(), list[tuple[str, str]]()
+        under_way, most = Counter[str](), Counter[str]()
+
+        async def perform(request: Event, origin: int) -> None:
+            assert isinstance(request, SubmitRequested)
+            under_way[request.instrument] += 1
+            most[request.instrument] = max(most[request.instrument], under_way[request.instrument])
+            await asyncio.sleep(0)
+            if request.instrument == "SIM:A":
+                await gate.wait()
+            under_way[request.instrument] -= 1
+            done.append((request.instrument, request.order_id))
+
+        running = asyncio.ensure_future(Lanes(waiting, perform).run())
+        names = [(f"SIM:{'ABC'[number % 3]}", f"o{number}") for number in range(30)]
+        for instrument, name in names:
+            waiting.add(replace(submit(name), instrument=instrument), 0)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert {instrument for instrument, _ in done} == {"SIM:B", "SIM:C"}
+        gate.set()
+        while len(done) < len(names):
+            await asyncio.sleep(0)
+        for instrument in ("SIM:A", "SIM:B", "SIM:C"):
+            assert [pair for pair in done if pair[0] == instrument] == [pair for pair in names if pair[0] == instrument]
+            assert most[instrument] == 1
+        running.cancel()
 
     asyncio.run(scenario())
