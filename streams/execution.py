@@ -33,6 +33,8 @@ OpenVenue = Callable[[], Awaitable[VenuePort]]
 _LATENCIES_KEPT: Final = 10_000
 _LATENCY_INTERVAL_S: Final = 1.0
 _CLOCK_STEP_NS: Final = 100 * NS_PER_MS
+_TOLD_MAX: Final = 10_000
+"""More than a batch can ask for: what does not fit ends the worker."""
 _STALE_POLL_S: Final = 0.01
 _STALE: Final = Refusal(DenyReason.NOT_SENT_IN_TIME, "it was not known in time whether it may be sent")
 
@@ -85,7 +87,7 @@ class VenueCompanion:
         self._venue: VenuePort
         self._epoch = 0
         self._requests = WaitingRequests()
-        self._told: asyncio.Queue[VenueReport | VenueBooks] = asyncio.Queue()
+        self._told: asyncio.Queue[VenueReport | VenueBooks] = asyncio.Queue(_TOLD_MAX)
         self._told_ns = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._latencies: deque[tuple[str, int]] = deque(maxlen=_LATENCIES_KEPT)
