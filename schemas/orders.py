@@ -233,6 +233,8 @@ class AmendRequested(Event, frozen=True, kw_only=True, gc=False):
     former_quantity: int
     not_after_ns: int
     client_order_id: str = ""
+    strategy: str = ""
+    commands_through: int = 0
 
 
 class QueryRequested(Event, frozen=True, kw_only=True, gc=False):
