@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from infra.audit_keys import MAC_BYTES, AuditKeys
+from schemas.changes import ControlOutcome
 from schemas.control import ControlCommand
 from schemas.decisions import Decision, OrderApproved, OrderDenied
 from schemas.event import Event
@@ -30,6 +31,7 @@ STREAM_OF: Final[dict[type[Event], str]] = {
     Fill: ORDERS,
     Decision: DECISIONS,
     ControlCommand: COMMANDS,
+    ControlOutcome: COMMANDS,
     ModelRelease: COMMANDS,
 }
 """Which events are chained, and where. What people do in tables of its own comes to COMMANDS, see ``audit_tables``."""

@@ -57,8 +57,11 @@ CLASSES: Final = (
         *(_YEARS_7, _YEARS_5),
         "What people ordered and changed.",
         (
-            *_by_event("command_events model_releases"),
-            *((name, "created_at") for name in ("commands", "dead_letter_actions")),
+            *_by_event("command_events control_outcomes model_releases"),
+            *(
+                (name, "created_at")
+                for name in ("commands", "change_proposals", "change_approvals", "dead_letter_actions")
+            ),
             *((name, "started_at") for name in ("topic_rescales", "restores")),
         ),
         (COMMANDS,),

@@ -3,6 +3,7 @@
 from typing import Final
 
 from infra.postgres.projection_table import Projection, by_record
+from schemas.changes import ControlOutcome
 from schemas.control import ControlCommand
 from schemas.decisions import Decision, OrderApproved, OrderDenied
 from schemas.event import Event, Heartbeat
@@ -196,7 +197,13 @@ _OF_FEEDBACK: Final = (
     Projection(
         ControlCommand,
         "command_events",
-        "event_id available_at_ns command_id author reason action scope target level",
+        "event_id available_at_ns command_id author reason action scope target level change approvals refusal",
+    ),
+    Projection(
+        ControlOutcome,
+        "control_outcomes",
+        "event_id available_at_ns generation seq outcome command_id change_id author reason approved_by action scope"
+        " target level values loosens base version proposed_at_ns seen_through until_ns refusal detail sets overrides",
     ),
 )
 

@@ -19,7 +19,10 @@ from schemas.decisions import Decision
 
 pytestmark = pytest.mark.embedded
 LOGINS = {"tradermind_app": "audit_test_worker", "tradermind_reader": "audit_test_reader"}
-KEPT = ("audit_rows", "order_events", "fills", "decisions", "order_verdicts", "ledger", "commands")
+KEPT = (
+    *("audit_rows", "order_events", "fills", "decisions", "order_verdicts", "ledger", "commands"),
+    *("change_proposals", "change_approvals", "control_outcomes"),
+)
 CHANGES = {
     "UPDATE": "UPDATE {table} SET {column} = {column}",
     "DELETE": "DELETE FROM {table}",
