@@ -4,15 +4,13 @@ An order may fill in part, or be capped by the largest order allowed; so the wis
 """
 
 from collections.abc import Sequence
-from decimal import Decimal
 
 from agents.limits.exposure import ExposureLine
 from agents.limits.limit_set import LimitSet
-from agents.limits.valuation import quote_value
 from agents.risk.config import RiskConfig
 from agents.risk.levels import in_scope
 from agents.risk.orders import Intention, cancel_only, judge, to_cancel
-from agents.risk.sizing import toward_zero
+from agents.risk.sizing import largest_quantity, toward_zero
 from agents.risk.standing import limits_of
 from agents.risk.state import (
     LEVELS_KEY,
@@ -29,7 +27,7 @@ from schemas.decisions import DenyReason, OrderDenied
 from schemas.event import Event, derive_id
 from schemas.market import InstrumentDefined
 from schemas.opinions import MarketMark
-from schemas.values import NS_PER_S, UNITS_PER_ONE, to_decimal
+from schemas.values import NS_PER_S
 
 _RETRY_NS = NS_PER_S
 _DOUBLINGS_MAX = 6
@@ -82,7 +80,7 @@ def attempt(state: ShardState, config: RiskConfig, account_name: str, key: tuple
         instrument=key[1],
         quantity=quantity,
         target=0.0,
-        cancels=to_cancel(account.exposure.working, *key),
+        cancels=to_cancel(account.exposure.working, *key, legs=True),
         decided_at_ns=now_ns,
         expires_at_ns=now_ns + config.order_life_ns,
         ordinal=wish.attempt,
@@ -125,12 +123,7 @@ def _closing(state: ShardState, config: RiskConfig, line: ExposureLine) -> int:
 
 
 def _largest(instrument: InstrumentDefined, mark: MarketMark | None, limits: LimitSet) -> int:
-    quantity = min(
-        to_decimal(instrument.quantity_max), limits.order_quantity_max.get(instrument.key, Decimal("Infinity"))
-    )
-    rate = limits.rate(instrument.quote_currency)
-    if mark is not None and mark.mid is not None and mark.mid > 0 and rate is not None:
-        # Half a collar's room is left below the value limit, since the order is priced beyond the mid.
-        per_unit = quote_value(instrument, mark.mid, UNITS_PER_ONE) * rate * (1 + limits.price_collar)
-        quantity = min(quantity, limits.order_value_max / per_unit)
-    return int(quantity * UNITS_PER_ONE)
+    if mark is None or mark.mid is None or mark.mid <= 0:
+        return instrument.quantity_max
+    # A collar's room is left below the value limit, since the order is priced beyond the mid.
+    return largest_quantity(instrument, int(mark.mid * (1 + limits.price_collar)) + 1, limits)

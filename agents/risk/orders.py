@@ -1,7 +1,7 @@
 """One order from intention to verdict: priced, checked against the hard limits, counted when approved."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -10,6 +10,7 @@ from agents.limits.exposure import ExposureLine, MarketView, view_of
 from agents.limits.windows import PriceRange
 from agents.limits.working import WorkingOrder
 from agents.risk.config import RiskConfig, StrategyRisk
+from agents.risk.leg_prices import OrderForm
 from agents.risk.levels import effective_level
 from agents.risk.sizing import limit_price
 from agents.risk.standing import book_in, limits_of
@@ -24,7 +25,12 @@ from schemas.values import Side
 
 @dataclass(frozen=True, slots=True)
 class Intention:
-    """What is to be ordered: a signed quantity, and the decision that it answers."""
+    """What is to be ordered: a signed quantity, and the decision that it answers.
+
+    With ``amends`` it is to change that order, and ``quantity`` is the whole order's, what is filled included.
+    With a ``form`` it is put in that way, else in its strategy's. ``name`` and ``ordinal`` make its id among the
+    decision's orders.
+    """
 
     decision_id: str
     strategy: StrategyRisk
@@ -35,19 +41,28 @@ class Intention:
     decided_at_ns: int
     expires_at_ns: int
     ordinal: int = 0
+    name: str = "order"
+    form: OrderForm | None = None
+    amends: WorkingOrder | None = None
 
     @property
     def order_id(self) -> str:
-        """The order's id: a function of its decision, so that it is the same whenever it is derived."""
-        return order_id_of(self.decision_id, (self.strategy.account, self.strategy.name), ordinal=self.ordinal)
+        """The order's id: a function of its decision, the same whenever it is derived; its end says whose it is."""
+        return order_id_of(self.decision_id, (self.strategy.account, self.strategy.name), self.name, self.ordinal)
 
 
-def to_cancel(working: dict[str, WorkingOrder], strategy: str, instrument: str) -> tuple[str, ...]:
-    """Return the resting orders of a line, which a new target replaces. What takes at once ends by itself."""
+def to_cancel(
+    working: dict[str, WorkingOrder], strategy: str, instrument: str, *, legs: bool = False
+) -> tuple[str, ...]:
+    """Return the resting orders of a line, which a new target replaces. What takes at once ends by itself.
+
+    What only protects the position stays, save ``legs`` are wanted, too.
+    """
     return tuple(
         order.order_id
         for order in working.values()
         if order.strategy == strategy and order.instrument == instrument and order.rests and not order.cancelling
+        if legs or order.leg is None
     )
 
 
@@ -100,8 +115,14 @@ def judge(state: ShardState, config: RiskConfig, intention: Intention, reducing:
         reasons=reasons,
         limits_version=order.limits_version,
         checks=results,
+        stop_price=order.stop_price,
+        parent_order_id=order.parent_order_id,
+        leg=order.leg,
     )
-    if not order.cancels:
+    if intention.amends is not None:
+        # As it is, the order is not what is wanted any more.
+        intention = replace(intention, quantity=0, cancels=(intention.amends.order_id,), amends=None)
+    if not intention.cancels:
         return (denied,)
     return (denied, *cancel_only(state, config, intention))
 
@@ -116,6 +137,7 @@ def cancel_only(state: ShardState, config: RiskConfig, intention: Intention) -> 
         order_id=derive_id(intention.order_id, "cancels", 0),
         quantity=0,
         limit_price=None,
+        stop_price=None,
     )
     view = view_of(account.exposure, MarketView(config.instruments, {}, {}, 0), effective_level(state, "", "", ""))
     results = check_order(bare, view, limits, now_ns)
@@ -132,8 +154,10 @@ def _priced(state: ShardState, config: RiskConfig, intention: Intention, reducin
     mark = None if kept is None else kept.mark
     instrument = config.instruments.get(intention.instrument)
     side = Side.BUY if intention.quantity > 0 else Side.SELL
-    price = None
-    if mark is not None and instrument is not None and intention.quantity:
+    form, price = intention.form, None
+    if form is not None:
+        price = form.limit_price
+    elif mark is not None and instrument is not None and intention.quantity:
         price = limit_price(side, mark, instrument, strategy, limits)
     account: AccountRisk = state[account_key(strategy.account)]
     line = account.exposure.lines().get((strategy.name, intention.instrument))
@@ -149,14 +173,26 @@ def _priced(state: ShardState, config: RiskConfig, intention: Intention, reducin
         instrument=intention.instrument,
         side=side,
         quantity=abs(intention.quantity),
-        order_type=strategy.order_type,
+        order_type=strategy.order_type if form is None else form.order_type,
         limit_price=price,
-        time_in_force=strategy.time_in_force,
-        reduce_only=reducing or line.reduced_by(side, abs(intention.quantity)),
+        time_in_force=strategy.time_in_force if form is None else form.time_in_force,
+        reduce_only=reducing or _reduces(line, side, intention),
         cancels=intention.cancels,
         decision_mid=0 if mark is None or mark.mid is None else mark.mid,
         limits_version=book_in(state, config).version,
         checks=(),
         expires_at_ns=intention.expires_at_ns,
         decided_at_ns=intention.decided_at_ns,
+        stop_price=None if form is None else form.stop_price,
+        parent_order_id=None if form is None else form.parent_order_id,
+        leg=None if form is None else form.leg,
+        amends=None if intention.amends is None else intention.amends.order_id,
     )
+
+
+def _reduces(line: ExposureLine, side: Side, intention: Intention) -> bool:
+    """Tell whether all that the order may still fill brings the position nearer to 0."""
+    changed = intention.amends
+    if changed is None:
+        return line.reduced_by(side, abs(intention.quantity))
+    return line.after(side, -changed.leaves).reduced_by(side, abs(intention.quantity) - changed.filled)

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from agents.limits.exposure import ExposureLine
 from agents.limits.limit_set import LimitSet
-from agents.limits.valuation import EXACT
+from agents.limits.valuation import EXACT, quote_value
 from agents.risk.config import StrategyRisk
 from schemas.market import InstrumentDefined
 from schemas.opinions import MarketMark
@@ -46,6 +46,17 @@ def toward_zero(quantity: int, lot_size: int) -> int:
     """Return ``quantity`` without what is not a whole lot."""
     lots = abs(quantity) // lot_size * lot_size
     return lots if quantity >= 0 else -lots
+
+
+def largest_quantity(instrument: InstrumentDefined, price: int, limits: LimitSet) -> int:
+    """Return the largest quantity, in units of 1e-8, that one order may have at ``price``, by the venue and by us."""
+    quantity = min(
+        to_decimal(instrument.quantity_max), limits.order_quantity_max.get(instrument.key, Decimal("Infinity"))
+    )
+    rate = limits.rate(instrument.quote_currency)
+    if rate is not None:
+        quantity = min(quantity, limits.order_value_max / (quote_value(instrument, price, UNITS_PER_ONE) * rate))
+    return int(quantity * UNITS_PER_ONE)
 
 
 def limit_price(

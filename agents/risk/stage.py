@@ -1,21 +1,18 @@
 """Risk: from a target to an order that has passed the hard limits, or to a denial with every reason."""
 
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
 from typing import Any, Final
 
 from agents.limits.book import LimitBook
 from agents.limits.changes import loosens_level
-from agents.limits.checks import failed
 from agents.limits.conduct import stopped_by
 from agents.limits.conduct_checks import drawdown_exceeded
-from agents.limits.exposure import AccountExposure, ExposureLine
+from agents.limits.exposure import AccountExposure
 from agents.limits.order_checks import reference_mid
-from agents.risk import flatten
+from agents.risk import flatten, protection
 from agents.risk.config import RiskConfig, StrategyRisk
 from agents.risk.levels import latch, latched, scope_name
-from agents.risk.orders import Intention, cancel_only, judge, to_cancel
-from agents.risk.sizing import order_quantity, wanted_position
+from agents.risk.orders import Intention, cancel_only, to_cancel
 from agents.risk.standing import LIMITS_KEY, follow, limits_of, was_latched_since
 from agents.risk.state import (
     LEVELS_KEY,
@@ -30,10 +27,10 @@ from agents.stage import NO_EVENTS, ShardState
 from schemas.changes import ControlOutcome, OutcomeKind
 from schemas.control import ControlAction, ControlCommand, ScopeKind
 from schemas.dead_letters import BadRecord, DeadLetterReason
-from schemas.decisions import CheckResult, Decision, DecisionOutcome, DenyReason, OrderDenied
+from schemas.decisions import Decision, DecisionOutcome, DenyReason, OrderDenied
 from schemas.event import Event, Heartbeat, derive_id
 from schemas.opinions import AlertLevel, AnomalyAlert, MarketMark
-from schemas.orders import AccountMark, OrderEvent
+from schemas.orders import AccountMark, OrderEvent, Position
 from schemas.values import NS_PER_MS, Level
 
 _Handler = Callable[[ShardState, Any], Sequence[Event]]
@@ -55,6 +52,7 @@ class Risk:
             MarketMark: self._mark,
             AnomalyAlert: self._alert,
             OrderEvent: self._order_event,
+            Position: self._position,
             AccountMark: self._account_mark,
             ControlCommand: self._command,
             ControlOutcome: self._outcome,
@@ -68,7 +66,7 @@ class Risk:
         return AccountRisk if key.startswith("account/") else InstrumentRisk
 
     def step(self, state: ShardState, event: Event) -> tuple[ShardState, Sequence[Event]]:
-        """Take one event. Fill and Position change nothing here: each OrderEvent carries the position after it.
+        """Take one event. A Fill changes nothing here: each OrderEvent carries the position after it.
 
         Raises BadRecord for a command that names no level or an unknown account.
         """
@@ -129,7 +127,7 @@ class Risk:
         if mid is not None:
             kept.mids.add(state[LEVELS_KEY].now_ns, mid, self._move_window_ms)
         state[instrument_key(mark.key)] = kept
-        return flatten.retry(state, self._config, mark.key)
+        return (*flatten.retry(state, self._config, mark.key), *protection.on_mark(state, self._config, mark.key))
 
     def _alert(self, state: ShardState, alert: AnomalyAlert) -> Sequence[Event]:
         kept: InstrumentRisk = state.get(instrument_key(alert.key)) or InstrumentRisk()
@@ -140,10 +138,10 @@ class Risk:
         return NO_EVENTS
 
     def _order_event(self, state: ShardState, event: OrderEvent) -> Sequence[Event]:
-        account: AccountRisk = state[account_key(event.account)]
-        account.exposure.apply_order_event(event)
-        state[account_key(event.account)] = account
-        return NO_EVENTS
+        return protection.take_order_event(state, self._config, event)
+
+    def _position(self, state: ShardState, event: Position) -> Sequence[Event]:
+        return protection.take_position(state, self._config, event)
 
     def _account_mark(self, state: ShardState, mark: AccountMark) -> Sequence[Event]:
         account: AccountRisk = state[account_key(mark.account)]
@@ -229,64 +227,4 @@ class Risk:
     def _decide(self, state: ShardState, decision: Decision) -> Sequence[Event]:
         if decision.outcome is not DecisionOutcome.TARGET:
             return NO_EVENTS
-        strategy = self._config.strategies.get(decision.strategy)
-        if strategy is None or strategy.account != decision.account:
-            return (self._unpermitted(state, decision),)
-        account: AccountRisk = state[account_key(strategy.account)]
-        cancels = to_cancel(account.exposure.working, decision.strategy, decision.instrument)
-        sized = self._size(state, decision, strategy)
-        intention = Intention(
-            decision_id=decision.decision_id,
-            strategy=strategy,
-            instrument=decision.instrument,
-            quantity=sized or 0,
-            target=decision.target,
-            cancels=cancels,
-            decided_at_ns=decision.available_at_ns,
-            expires_at_ns=decision.expires_at_ns,
-        )
-        if sized == 0:
-            account.unchanged += 1
-            state[account_key(strategy.account)] = account
-            return cancel_only(state, self._config, intention) if cancels else NO_EVENTS
-        reducing = line_key(decision.strategy, decision.instrument) in account.flattening
-        return judge(state, self._config, intention, reducing)
-
-    def _size(self, state: ShardState, decision: Decision, strategy: StrategyRisk) -> int | None:
-        """Return the signed quantity to order, or None when it cannot be told: the limits then say what is missing."""
-        instrument = self._config.instruments.get(decision.instrument)
-        kept: InstrumentRisk | None = state.get(instrument_key(decision.instrument))
-        if instrument is None or kept is None or kept.mark is None or kept.mark.mid is None or kept.mark.mid <= 0:
-            return None
-        rate = limits_of(state, self._config, strategy.account).rate(instrument.quote_currency)
-        account: AccountRisk = state[account_key(strategy.account)]
-        line = account.exposure.lines().get((decision.strategy, decision.instrument))
-        line = line or ExposureLine(strategy=decision.strategy, instrument=decision.instrument)
-        # Without a rate the order is sized as if it were 1; the value check then refuses it for the missing rate.
-        wanted = wanted_position(decision.target, strategy.budget, kept.mark.mid, instrument, rate or Decimal(1))
-        return order_quantity(wanted, line, instrument.lot_size)
-
-    def _unpermitted(self, state: ShardState, decision: Decision) -> OrderDenied:
-        now_ns: int = state[LEVELS_KEY].now_ns
-        check = CheckResult(
-            reason=DenyReason.NOT_PERMITTED,
-            passed=False,
-            observed=f"{decision.strategy} on {decision.account}",
-            limit="configured strategies",
-        )
-        return OrderDenied(
-            key=decision.account,
-            event_time_ns=now_ns,
-            available_at_ns=now_ns,
-            order_id=derive_id(decision.decision_id, "order", 0),
-            decision_id=decision.decision_id,
-            account=decision.account,
-            strategy=decision.strategy,
-            instrument=decision.instrument,
-            side=None,
-            quantity=0,
-            target=decision.target,
-            reasons=failed((check,)),
-            limits_version="",
-            checks=(check,),
-        )
+        return protection.take_decision(state, self._config, decision)

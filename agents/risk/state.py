@@ -6,6 +6,7 @@ import msgspec
 
 from agents.limits.exposure import AccountExposure
 from agents.limits.windows import PriceRange
+from schemas.decisions import Decision
 from schemas.opinions import MarketMark
 from schemas.values import Level
 
@@ -46,14 +47,37 @@ class Flattening(msgspec.Struct, kw_only=True):
     next_try_ns: int = 0
 
 
+class Protection(msgspec.Struct, kw_only=True):
+    """What protects one line, beside the legs that work (those are in the exposure).
+
+    ``parent_order_id`` and ``decision_id`` are of the newest order that made the position. ``waiting`` is a decision
+    whose order can leave only once the legs have gone. ``filled`` is what each leg of late has filled, ``overfill`` the
+    signed quantity that takes back what legs have traded beyond the position. ``failures`` counts legs in a row that
+    came to nothing, the newest at ``failed_at_ns``.
+    """
+
+    parent_order_id: str | None = None
+    decision_id: str = ""
+    waiting: Decision | None = None
+    filled: dict[str, int] = {}
+    overfill: int = 0
+    count: int = 0
+    failures: int = 0
+    failed_at_ns: int = 0
+    next_try_ns: int = 0
+    next_profit_ns: int = 0
+
+
 class AccountRisk(msgspec.Struct, kw_only=True):
-    """One account: its exposure, the lines being flattened (``strategy|instrument``), and counts of verdicts.
+    """One account: its exposure, the lines being flattened or protected (``strategy|instrument``), and counts of
+    verdicts.
 
     ``unchanged`` counts targets that came to no whole lot and so to no order.
     """
 
     exposure: AccountExposure
     flattening: dict[str, Flattening] = {}
+    protections: dict[str, Protection] = {}
     approved: int = 0
     denied: int = 0
     unchanged: int = 0

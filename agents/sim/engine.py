@@ -4,13 +4,16 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from agents.sim.last_prices import LastPrices
 from schemas.event import Event
 from schemas.orders import OrderStatus, VenueFill
 from schemas.values import OrderType, Side, TimeInForce
 
 
 class VenueOrder(msgspec.Struct, kw_only=True):
-    """The venue's record of one order, by the client's id. Quantities and prices in units of 1e-8."""
+    """The venue's record of one order, by the client's id. Quantities and prices in units of 1e-8.
+
+    ``sent_at_ns`` is the time that the request carried, ``requests`` how many requests for it have arrived."""
 
     order_id: str
     venue_order_id: str
@@ -27,11 +30,21 @@ class VenueOrder(msgspec.Struct, kw_only=True):
     filled_quantity: int = 0
     fills: list[VenueFill] = []
     reason: str | None = None
+    stop_price: int | None = None
+    triggered: bool = False
+    client_order_id: str = ""
+    sent_at_ns: int = 0
+    requests: int = 1
 
     @property
     def leaves_quantity(self) -> int:
         """Return what is not filled yet."""
         return self.quantity - self.filled_quantity
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it is a stop that has not been reached: it lies in no book."""
+        return self.order_type.waits and not self.triggered
 
     @property
     def live(self) -> bool:
@@ -64,7 +77,9 @@ class Arrival(NamedTuple):
 
 
 class Engine(Protocol):
-    """A place where orders meet a market."""
+    """A place where orders meet a market. ``prices`` are those that were traded there."""
+
+    prices: LastPrices
 
     def place(self, order: VenueOrder, now_ns: int) -> Arrival:
         """Take an order that arrives now."""
@@ -97,4 +112,5 @@ def bound_of(order: VenueOrder) -> int | None:
 def rests_in_book(order: VenueOrder) -> bool:
     """Tell whether what an order does not take on arrival lies in the book."""
     resting = order.time_in_force in (TimeInForce.GTC, TimeInForce.POST_ONLY)
-    return resting and order.order_type is OrderType.LIMIT and order.limit_price is not None
+    limited = order.order_type in (OrderType.LIMIT, OrderType.STOP_LIMIT)
+    return resting and limited and order.limit_price is not None

@@ -1,11 +1,12 @@
 """Matching mode *full*: an account's orders meet the simulated population in the same book."""
 
 from agents.sim.engine import Arrival, MakerFill, Taken, VenueOrder, rests_in_book
+from agents.sim.last_prices import LastPrices
 from agents.sim.market import SimulatedMarket
 from agents.sim.matching import Incoming
 from agents.sim.population import CROWD
 from schemas.event import Event
-from schemas.market import BookSnapshot
+from schemas.market import BookSnapshot, Trade
 from schemas.values import TimeInForce
 
 
@@ -13,6 +14,7 @@ class PopulationEngine:
     """The simulated market as an engine. ``take_events`` returns the market data that came of it."""
 
     def __init__(self, market: SimulatedMarket) -> None:
+        self.prices = LastPrices()
         self._market = market
         self._events: list[Event] = []
         self._fills: list[MakerFill] = []
@@ -24,8 +26,7 @@ class PopulationEngine:
 
     def advance(self) -> None:
         """Let the population make its next step."""
-        self._events.extend(self._market.advance())
-        self._collect()
+        self._take(self._market.advance())
 
     def on_market(self, event: Event) -> None:
         """Refuse: this engine is the market."""
@@ -76,10 +77,13 @@ class PopulationEngine:
         return None if mid is None else int(mid)
 
     def _say(self, instrument: str, now_ns: int) -> None:
-        self._events.extend(self._market.drain(instrument, now_ns))
-        self._collect()
+        self._take(self._market.drain(instrument, now_ns))
 
-    def _collect(self) -> None:
+    def _take(self, events: list[Event]) -> None:
+        self._events.extend(events)
+        for event in events:
+            if isinstance(event, Trade):
+                self.prices.trade(event.key, event.price)
         for _, match, time_ns in self._market.take_account_matches():
             assert match.maker_owner != CROWD
             self._fills.append(MakerFill(match.maker_id[2:], match.price, match.quantity, time_ns))

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from agents.sim.engine import Arrival, MakerFill, Taken, VenueOrder, bound_of, rests_in_book
+from agents.sim.last_prices import LastPrices
 from schemas.event import Event
 from schemas.market import BookSnapshot, DepthUpdate, Quality, QualityKind, Quote, Trade
 from schemas.values import Side, TimeInForce
@@ -42,6 +43,7 @@ class ReplayEngine:
     """Recorded market data as an engine. ``fill_max`` (units of 1e-8, by instrument) serves quotes without sizes."""
 
     def __init__(self, fill_max: Mapping[str, int]) -> None:
+        self.prices = LastPrices()
         self._fill_max = fill_max
         self._tapes: dict[str, _Tape] = {}
         self._fills: list[MakerFill] = []
@@ -64,6 +66,7 @@ class ReplayEngine:
         elif kind is Quote:
             self._take_quote(tape, event)  # type: ignore[arg-type]
         elif kind is Trade:
+            self.prices.trade(event.key, event.price)  # type: ignore[attr-defined]
             if tape.queue:
                 self._take_trade(tape, event)  # type: ignore[arg-type]
         elif kind is BookSnapshot:

@@ -8,20 +8,19 @@ from heapq import heappop, heappush
 
 import msgspec
 
-from agents.sim.engine import Engine, VenueOrder
-from agents.sim.venue_reports import answer, cancel_refusal, funding_report, number_report, order_report, trade_report
-from agents.sim.venue_rules import latency_of, order_of, rejection, sellable
+from agents.sim.engine import Engine, Taken, VenueOrder
+from agents.sim.stops import WaitingStops, last_price
+from agents.sim.venue_fills import book_fill
+from agents.sim.venue_funding import FundingClock
+from agents.sim.venue_reports import answer, cancel_refusal, number_report, order_report, trade_report
+from agents.sim.venue_rules import Seen, asked_about, latency_of, name_of, order_of, rejection, sellable, untimely
 from agents.sim.venue_state import (
     Action,
     FaultKind,
     Outgoing,
-    VenueAccount,
     VenueChanges,
     VenueState,
     VenueTerms,
-    settle_fee,
-    settle_fill,
-    settle_funding,
 )
 from schemas.event import Event
 from schemas.orders import (
@@ -30,10 +29,9 @@ from schemas.orders import (
     QueryRequested,
     ReportKind,
     SubmitRequested,
-    VenueFill,
     VenueReport,
 )
-from schemas.values import Liquidity, OrderType, TimeInForce, money, notional
+from schemas.values import Liquidity
 
 
 class SimulatedVenue:
@@ -53,10 +51,10 @@ class SimulatedVenue:
         self.terms = terms
         self.engine = engine
         self.state = state if state is not None else VenueState()
-        self._perpetuals = [item for _, item in sorted(terms.instruments.items()) if item.funding_interval_ns]
-        self._funding_due_ns = 0
+        self._funding = FundingClock(terms.instruments)
         self._changes = changes
         self._actions = [(item.due_ns, item.serial, item) for item in sorted(self.state.actions, key=_due)]
+        self._stops = WaitingStops(self.state.orders.values())
         self._live = {order.order_id: order for order in self.state.orders.values() if order.live}
         self._outgoing = [(item.due_ns, item.serial, item) for item in sorted(self.state.outgoing, key=_due)]
 
@@ -72,7 +70,9 @@ class SimulatedVenue:
 
     def query(self, request: QueryRequested, now_ns: int) -> VenueReport:
         """Return what the venue knows of an order at ``now_ns``: STATUS with all fills, or NOT_FOUND."""
-        return answer(request, self.state.orders.get(request.order_id), self.terms.name, now_ns)
+        # Whoever asks has taken over: nothing of a former holder is taken from now on.
+        self.state.epoch = max(self.state.epoch, request.epoch)
+        return answer(request, asked_about(request, self.state.orders), self.terms.name, now_ns)
 
     def open_orders(self) -> list[VenueOrder]:
         """Return the orders that may still trade."""
@@ -84,6 +84,8 @@ class SimulatedVenue:
             self._run_until(event.available_at_ns)
         self.engine.on_market(event)
         self._book_maker_fills()
+        if self._stops:
+            self._trigger_stops(event.available_at_ns)
 
     def advance(self, now_ns: int) -> list[VenueReport]:
         """Move time on to ``now_ns`` and return the reports that have come back by then, numbered and in order."""
@@ -105,11 +107,14 @@ class SimulatedVenue:
     def readmit(self, now_ns: int) -> None:
         """Put the orders that were open before a crash back into a new book, behind whoever is there now."""
         for order in self.open_orders():
+            if order.waiting:
+                continue
             arrival = self.engine.place(order, now_ns)
             if arrival.refused is not None:
                 self._end(order, OrderStatus.EXPIRED, ReportKind.EXPIRED, now_ns, f"on restart: {arrival.refused}")
             for taken in arrival.taken:
-                self._fill(order, taken.price, taken.quantity, Liquidity.TAKER, now_ns)
+                self._fill(order, taken, Liquidity.TAKER, now_ns)
+        self._trigger_stops(now_ns)
 
     @property
     def next_due_ns(self) -> int | None:
@@ -136,11 +141,12 @@ class SimulatedVenue:
                 self._charge_funding(step_ns)
                 engine.advance()
                 self._book_maker_fills()
+                self._trigger_stops(step_ns)
             elif actions and actions[0][0] <= now_ns:
                 self._perform(heappop(actions)[2])
             else:
                 break
-        if now_ns >= self._funding_due_ns:
+        if now_ns >= self._funding.due_ns:
             self._charge_funding(now_ns)
 
     def _perform(self, action: Action) -> None:
@@ -152,87 +158,88 @@ class SimulatedVenue:
 
     def _arrive(self, action: Action, request: SubmitRequested) -> None:
         state, now_ns = self.state, action.due_ns
-        if request.order_id in state.orders:
+        name = name_of(request, state.orders)
+        if name in state.orders:
+            state.orders[name].requests += 1
+            self._note(state.orders[name])
             return
         state.order_number += 1
         number = state.order_number
         if self._fault(FaultKind.LOSE_REQUEST, number):
             return
-        order = order_of(action, request, number)
+        order = order_of(action, request, number, name)
         state.orders[order.order_id] = self._live[order.order_id] = order
         self._note(order)
         reason = self._refuse(action, request, order)
         if reason is not None:
             self._end(order, OrderStatus.REJECTED, ReportKind.REJECTED, now_ns, reason)
             return
+        if order.waiting:
+            self._stops.add(order, self.engine)
+            self._send(order_report(order, ReportKind.ACCEPTED, now_ns), order)
+        else:
+            self._place(order, ReportKind.ACCEPTED, now_ns)
+            self._trigger_stops(now_ns)
+        if self._fault(FaultKind.DISCONNECT, number):
+            state.disconnects += 1
+
+    def _place(self, order: VenueOrder, told_as: ReportKind, now_ns: int) -> None:
+        """Let an order meet the market: as it arrives, or as its stop price is reached."""
         arrival = self.engine.place(order, now_ns)
         if arrival.refused is not None:
             self._end(order, OrderStatus.REJECTED, ReportKind.REJECTED, now_ns, arrival.refused)
             return
-        self._send(order_report(order, ReportKind.ACCEPTED, now_ns), order)
+        self._send(order_report(order, told_as, now_ns), order)
         for taken in arrival.taken:
-            self._fill(order, taken.price, taken.quantity, Liquidity.TAKER, now_ns)
+            self._fill(order, taken, Liquidity.TAKER, now_ns)
         if not arrival.rests and order.live:
             self._end(order, OrderStatus.EXPIRED, ReportKind.EXPIRED, now_ns, "nothing more to take")
         self._book_maker_fills()
-        if self._fault(FaultKind.DISCONNECT, number):
-            state.disconnects += 1
+
+    def _trigger_stops(self, now_ns: int) -> None:
+        """Let the stops act whose price has been reached; what they trade may reach others."""
+        while self._stops and (reached := self._stops.take_reached(self.engine)):
+            for order in reached:
+                order.triggered = True
+                self._note(order)
+                self._place(order, ReportKind.TRIGGERED, now_ns)
 
     def _refuse(self, action: Action, request: SubmitRequested, order: VenueOrder) -> str | None:
         state = self.state
-        if action.epoch < state.epoch:
-            return f"fenced: epoch {action.epoch} is below {state.epoch}"
-        state.epoch = action.epoch
-        if action.due_ns - action.sent_ns > self.terms.receive_window_ns:
-            return "outside the receive window"
+        reason = untimely(action, self.terms, state.epoch)
+        if reason is not None:
+            return reason
+        state.epoch = max(state.epoch, action.epoch)
         if self._fault(FaultKind.REJECT, order.number):
             return "rejected by script"
-        if order.order_type is OrderType.MARKET and order.time_in_force is TimeInForce.POST_ONLY:
-            return "a market order cannot be post-only"
-        account = state.accounts.get(order.account)
-        held = account.positions.get(order.instrument, 0) if account is not None else 0
         others = (other for other in self._live.values() if other is not order)
-        inventory = sellable(held, others, order.account, order.instrument)
+        inventory = sellable(state.accounts.get(order.account), others, order)
         instrument = self.terms.instruments.get(order.instrument)
-        mid = self.engine.mid(order.instrument) if instrument is not None else None
-        return rejection(request, instrument, mid, inventory)
+        if instrument is None:
+            return rejection(request, None, Seen(None, None, inventory))
+        mid, last = self.engine.mid(order.instrument), last_price(self.engine, order.instrument)
+        return rejection(request, instrument, Seen(mid, last, inventory))
 
     def _cancel(self, action: Action, request: CancelRequested) -> None:
-        order = self.state.orders.get(request.order_id)
-        if order is None or not order.live:
-            self._send(cancel_refusal(request, order, action.due_ns), None)
+        state = self.state
+        order = asked_about(request, state.orders)
+        fenced = self.terms.fences_epochs and action.epoch < state.epoch
+        if order is None or not order.live or fenced:
+            self._send(cancel_refusal(request, order, action.due_ns, fenced=fenced), None)
             return
-        self.engine.cancel(order, action.due_ns)
+        state.epoch = max(state.epoch, action.epoch)
+        if not order.waiting:
+            self.engine.cancel(order, action.due_ns)
         self._end(order, OrderStatus.CANCELED, ReportKind.CANCELED, action.due_ns, None)
 
     def _book_maker_fills(self) -> None:
         for fill in self.engine.take_maker_fills():
-            self._fill(self.state.orders[fill.order_id], fill.price, fill.quantity, Liquidity.MAKER, fill.time_ns)
+            met = Taken(fill.price, fill.quantity)
+            self._fill(self.state.orders[fill.order_id], met, Liquidity.MAKER, fill.time_ns)
 
-    def _fill(self, order: VenueOrder, price: int, quantity: int, liquidity: Liquidity, time_ns: int) -> None:
-        instrument = self.terms.instruments[order.instrument]
-        value = notional(price, order.side.sign * quantity, instrument.multiplier)
-        taker = liquidity is Liquidity.TAKER
-        fee = money(abs(value) * (instrument.taker_fee_rate if taker else instrument.maker_fee_rate))
-        account = self.state.accounts.setdefault(order.account, VenueAccount())
-        settle_fill(account, instrument, order.side.sign * quantity, value)
-        settle_fee(account, instrument.quote_currency, fee)
-        self.state.fill_number += 1
-        fill = VenueFill(
-            fill_id=f"{self.terms.name}-{self.state.fill_number}",
-            price=price,
-            quantity=quantity,
-            fee=fee,
-            fee_currency=instrument.quote_currency,
-            liquidity=liquidity,
-            event_time_ns=time_ns,
-        )
-        order.fills.append(fill)
-        order.filled_quantity += quantity
-        assert order.filled_quantity <= order.quantity, "the engine filled more than was ordered"
-        order.status = OrderStatus.PARTIALLY_FILLED
-        if order.leaves_quantity == 0:
-            order.status = OrderStatus.FILLED
+    def _fill(self, order: VenueOrder, met: Taken, liquidity: Liquidity, time_ns: int) -> None:
+        fill = book_fill(self.state, self.terms, order, met, liquidity, time_ns)
+        if order.status is OrderStatus.FILLED:
             del self._live[order.order_id]
         self._note(order)
         self._send(trade_report(order, fill), order)
@@ -243,6 +250,7 @@ class SimulatedVenue:
         order.status = status
         order.reason = reason
         self._live.pop(order.order_id, None)
+        self._stops.drop(order)
         self._note(order)
         self._send(order_report(order, kind, time_ns, reason), order)
 
@@ -276,21 +284,8 @@ class SimulatedVenue:
         return any(fault.kind is kind and fault.befalls(number) for fault in self.terms.faults if number)
 
     def _charge_funding(self, now_ns: int) -> None:
-        """Charge every perpetual position at each funding time, at the mid the venue has then."""
-        if now_ns < self._funding_due_ns:
-            return
-        indices = self.state.funding_index
-        for item in self._perpetuals:
-            index = now_ns // item.funding_interval_ns
-            times = index - indices.setdefault(item.key, index)
-            mid = self.engine.mid(item.key) if times > 0 else None
-            if mid is not None:
-                indices[item.key] = index
-                for name, account in self.state.accounts.items():
-                    if settle_funding(account, item, mid, times):
-                        self._send(funding_report(name, item.key, account.funding_by[item.key], now_ns), None)
-        due_ns = [(indices[item.key] + 1) * item.funding_interval_ns for item in self._perpetuals]
-        self._funding_due_ns = min(due_ns, default=1 << 63)
+        for report in self._funding.charge(self.state, self.engine, now_ns):
+            self._send(report, None)
 
 
 def _due(item: Action | Outgoing) -> tuple[int, int]:

@@ -2,13 +2,14 @@
 
 from agents.sim.engine import VenueOrder
 from agents.sim.venue_state import VenueState
-from schemas.client_ids import parse_client_order_id
 from schemas.event import derive_id
 from schemas.reconciliation import BooksRequested, ToldOrder, VenueBooks
 
 
 def books_of(state: VenueState, request: BooksRequested, now_ns: int) -> VenueBooks:
     """Return the venue's answer as of ``now_ns``; its identity is a function of the question and of that time."""
+    # Whoever asks has taken over: nothing of a former holder is taken from now on.
+    state.epoch = max(state.epoch, request.epoch)
     orders = [order for order in state.orders.values() if _wanted(order, request)]
     return VenueBooks(
         key=request.key,
@@ -33,19 +34,13 @@ def _wanted(order: VenueOrder, request: BooksRequested) -> bool:
     if order.instrument not in request.instruments:
         return False
     newest_ns = max((fill.event_time_ns for fill in order.fills), default=order.created_at_ns)
-    return order.live or newest_ns >= request.since_ns or order.order_id in request.client_ids
-
-
-def _own_id(order: VenueOrder) -> str:
-    """Return our own id of an order where the client's id of it is made of ours, else the client's."""
-    parsed = parse_client_order_id(order.order_id)
-    return order.order_id if parsed is None else parsed[0]
+    return order.live or newest_ns >= request.since_ns or order.client_order_id in request.client_ids
 
 
 def _told(order: VenueOrder) -> ToldOrder:
     return ToldOrder(
-        order_id=_own_id(order),
-        client_id=order.order_id,
+        order_id=order.order_id,
+        client_id=order.client_order_id,
         venue_order_id=order.venue_order_id,
         instrument=order.instrument,
         side=order.side,

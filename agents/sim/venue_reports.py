@@ -20,6 +20,7 @@ def order_report(order: VenueOrder, kind: ReportKind, time_ns: int, reason: str 
         status=order.status,
         filled_quantity=order.filled_quantity,
         reason=reason,
+        triggered=order.triggered,
     )
 
 
@@ -70,14 +71,18 @@ def answer(request: QueryRequested, order: VenueOrder | None, name: str, now_ns:
         status=None if order is None else order.status,
         filled_quantity=None if order is None else order.filled_quantity,
         reason=None if order is None else order.reason,
+        triggered=order is not None and order.triggered,
         fills=() if order is None else tuple(order.fills),
     )
     stamp_identity(report, request.event_id, f"{name}/status/{now_ns}", request.attempt)
     return report
 
 
-def cancel_refusal(request: CancelRequested, order: VenueOrder | None, time_ns: int) -> VenueReport:
-    """Return why there is nothing to cancel."""
+def cancel_refusal(
+    request: CancelRequested, order: VenueOrder | None, time_ns: int, *, fenced: bool = False
+) -> VenueReport:
+    """Return why there is nothing to cancel, or nothing that this client may cancel any more (``fenced``)."""
+    too_late = "unknown order" if order is None else f"too late: {order.status}"
     return VenueReport(
         key=request.key,
         event_time_ns=time_ns,
@@ -86,7 +91,7 @@ def cancel_refusal(request: CancelRequested, order: VenueOrder | None, time_ns: 
         instrument=request.instrument,
         kind=ReportKind.CANCEL_REJECTED,
         venue_order_id=None if order is None else order.venue_order_id,
-        reason="unknown order" if order is None else f"too late: {order.status}",
+        reason="fenced: somebody else holds the shard" if fenced else too_late,
     )
 
 

@@ -43,7 +43,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 class VenueTerms:
     """The venue's settings. A request takes ``latency_ns`` plus up to ``jitter_ns`` to arrive, a report as long back.
 
-    A request older than ``receive_window_ns`` when it arrives is rejected. ``name`` goes into the ids of reports.
+    A request older than ``receive_window_ns``, or than it says itself, when it arrives is rejected, and so is one from
+    more than ``clock_ahead_max_ns`` in the future. With ``fences_epochs`` whoever has an older epoch than the newest
+    seen is rejected, too; real venues know no epochs. ``name`` goes into the ids of reports.
     """
 
     instruments: Mapping[str, InstrumentDefined]
@@ -52,6 +54,8 @@ class VenueTerms:
     latency_ns: int = 5 * NS_PER_MS
     jitter_ns: int = 5 * NS_PER_MS
     receive_window_ns: int = 2 * NS_PER_S
+    clock_ahead_max_ns: int = NS_PER_S
+    fences_epochs: bool = True
     faults: tuple[Fault, ...] = ()
 
 
@@ -71,12 +75,13 @@ class VenueAccount(msgspec.Struct):
 
 
 class Action(msgspec.Struct, kw_only=True):
-    """A request on its way to the matching engine, due at ``due_ns``."""
+    """A request on its way to the matching engine, due at ``due_ns``; ``window_ns``: how old it may be by then."""
 
     due_ns: int
     serial: int
     sent_ns: int
     epoch: int
+    window_ns: int | None = None
     submit: SubmitRequested | None = None
     cancel: CancelRequested | None = None
 
