@@ -140,7 +140,7 @@ def take_terms(turn: Turn, order: OrderState, report: VenueReport) -> bool:
         order.quantity, order.limit_price = told
         order.terms_at_ns = turn.at_ns
         _tell_end(turn, order, ExecType.REPLACED, "by the venue's status", amend.amend_id)
-    elif report.event_time_ns >= amend.not_after_ns + turn.config.receive_window_ns:
+    elif report.event_time_ns >= amend.not_after_ns + turn.config.takeover_wait_ns:
         _end(turn, order, taken=False)
         _tell_end(turn, order, ExecType.REPLACE_REJECTED, "the venue never took it", amend.amend_id)
     return order.amend is not None and not order.final
