@@ -1,8 +1,8 @@
-"""What a venue is still to be asked: bounded, in the order of the commits, and in as many lines as may go side by side.
+"""What a venue is still to be asked: bounded, in the order of the commits, in as many lines as may go side by side.
 
 A venue answers a request in about a thousandth of a second, and whoever waits for each answer sends no more than that
-many. Nothing but the instrument ties two requests together, so requests on different instruments do not wait for each
-other; on one instrument each leaves when the one before it has been answered.
+many. What ties two requests together is an account and an instrument, so those of others do not wait for each other;
+of one account on one instrument each leaves when the one before it has been answered.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from schemas.event import Event
-from schemas.orders import QueryRequested
+from schemas.orders import AmendRequested, CancelRequested, QueryRequested, SubmitRequested
 from schemas.reconciliation import BooksRequested
 
 _REQUESTS_WAITING_MAX: Final = 1000
@@ -85,7 +85,9 @@ class WaitingRequests:
 
 
 class Lanes:
-    """Performs requests side by side, one instrument's one after the other. What ``perform`` raises ends ``run``.
+    """Performs requests side by side, those of an account on an instrument one after the other.
+
+    What ``perform`` raises ends ``run``.
 
     How many there are at a time is bounded by the requests that wait: they count until they are over.
     """
@@ -93,7 +95,7 @@ class Lanes:
     def __init__(self, requests: WaitingRequests, perform: Perform) -> None:
         self._requests = requests
         self._perform = perform
-        self._newest: dict[str, asyncio.Task[None]] = {}
+        self._newest: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Perform what waits, for ever."""
@@ -102,11 +104,11 @@ class Lanes:
                 while True:
                     request, origin = await self._requests.next()
                     assert request is not None, "only a capture is told the time"
-                    # The books of a venue are of no instrument and keep nothing waiting.
-                    lane = "" if isinstance(request, BooksRequested) else getattr(request, "instrument", request.key)
-                    before = self._newest.get(lane) if lane else None
+                    # The books of a venue are of no instrument: nothing waits for them, and they for nothing.
+                    lane = None if isinstance(request, BooksRequested) else (request.key, _instrument(request))
+                    before = None if lane is None else self._newest.get(lane)
                     task = group.create_task(self._after(before, request, origin))
-                    if lane:
+                    if lane is not None:
                         self._newest[lane] = task
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from failed
@@ -116,3 +118,8 @@ class Lanes:
             await asyncio.wait((before,))
         await self._perform(request, origin)
         self._requests.over(request)
+
+
+def _instrument(request: Event) -> str:
+    assert isinstance(request, SubmitRequested | CancelRequested | AmendRequested | QueryRequested)
+    return request.instrument

@@ -190,7 +190,7 @@ def test_of_two_times_with_nothing_between_them_the_newer_is_told_and_a_question
     asyncio.run(scenario())
 
 
-def test_instruments_go_side_by_side_and_each_keeps_its_order() -> None:
+def test_lines_go_side_by_side_and_each_keeps_its_order() -> None:
     """The first instrument's first request hangs: everything of the others is done, nothing more of the first."""
 
     async def scenario() -> None:
