@@ -26,7 +26,7 @@ LineKey = tuple[str, str]
 """(strategy, instrument)."""
 
 
-class ExposureLine(msgspec.Struct, frozen=True, kw_only=True):
+class ExposureLine(msgspec.Struct, frozen=True, gc=False):
     """One (strategy, instrument): the signed position, and the unsigned quantities that could still fill."""
 
     strategy: str
@@ -130,16 +130,22 @@ class AccountExposure(msgspec.Struct, kw_only=True):
 
     def lines(self) -> dict[LineKey, ExposureLine]:
         """Return every line that holds or works anything."""
-        found = {
-            (strategy, instrument): ExposureLine(strategy=strategy, instrument=instrument, position=position)
+        # Summed first and made into lines once: this is done for every order that is judged.
+        sums = {
+            strategy: {instrument: [position, 0, 0] for instrument, position in of_strategy.items()}
             for strategy, of_strategy in self.positions.items()
-            for instrument, position in of_strategy.items()
         }
         for order in self.working.values():
-            key = (order.strategy, order.instrument)
-            line = found.get(key) or ExposureLine(strategy=order.strategy, instrument=order.instrument)
-            found[key] = line.after(order.side, order.leaves)
-        return found
+            of_strategy = sums.setdefault(order.strategy, {})
+            line = of_strategy.get(order.instrument)
+            if line is None:
+                line = of_strategy[order.instrument] = [0, 0, 0]
+            line[1 if order.side is Side.BUY else 2] += order.leaves
+        return {
+            (strategy, instrument): ExposureLine(strategy, instrument, *line)
+            for strategy, of_strategy in sums.items()
+            for instrument, line in of_strategy.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)

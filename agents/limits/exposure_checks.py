@@ -5,10 +5,10 @@ An order that can only bring a position nearer to 0 passes them all: a limit mus
 
 from decimal import Decimal
 
-from agents.limits.case import Case, Check, result
+from agents.limits.case import Case, Check, result, units_text
 from agents.limits.valuation import finite
 from schemas.decisions import CheckResult, DenyReason
-from schemas.values import ZERO, to_decimal
+from schemas.values import ZERO
 
 _REDUCES = "only reduces"
 
@@ -19,7 +19,7 @@ def short_allowed(case: Case) -> CheckResult:
     shortable = case.view.instruments[case.order.instrument].shortable
     # A buy never makes a position shorter, whatever stands already.
     passed = shortable or lowest >= 0 or case.order.side.sign > 0
-    return result(DenyReason.SHORT_NOT_ALLOWED, passed, to_decimal(lowest), "any" if shortable else "0")
+    return result(DenyReason.SHORT_NOT_ALLOWED, passed, units_text(lowest), "any" if shortable else "0")
 
 
 def position_limit(case: Case) -> CheckResult:
@@ -27,26 +27,20 @@ def position_limit(case: Case) -> CheckResult:
     name = case.order.instrument
     limit = case.limits.position_value_max
     limit = min(limit, case.limits.position_value_max_of.get(name, limit))
-    worst = sum(line.worst for line in case.lines_after() if line.instrument == name)
-    return _compared(case, DenyReason.POSITION_LIMIT, case.at_mid(name, worst), limit)
+    value = case.at_mid(name, case.totals.quantities.get(name, 0))
+    return _compared(case, DenyReason.POSITION_LIMIT, value, limit)
 
 
 def gross_exposure(case: Case) -> CheckResult:
     """The worst positions of all lines, added up."""
-    return _compared(case, DenyReason.GROSS_EXPOSURE, _gross(case), case.limits.gross_exposure_max)
+    return _compared(case, DenyReason.GROSS_EXPOSURE, case.totals.gross, case.limits.gross_exposure_max)
 
 
 def net_exposure(case: Case) -> CheckResult:
     """The worst sum of signed positions, long or short."""
-    highest, lowest = ZERO, ZERO
-    for line in case.lines_after():
-        if line.worst == 0:
-            continue
-        high, low = case.at_mid(line.instrument, line.highest), case.at_mid(line.instrument, line.lowest)
-        if high is None or low is None:
-            return _compared(case, DenyReason.NET_EXPOSURE, None, case.limits.net_exposure_max)
-        highest, lowest = highest + high, lowest + low
-    return _compared(case, DenyReason.NET_EXPOSURE, max(abs(highest), abs(lowest)), case.limits.net_exposure_max)
+    highest, lowest = case.totals.highest, case.totals.lowest
+    net = None if highest is None or lowest is None else max(highest, lowest.copy_negate())
+    return _compared(case, DenyReason.NET_EXPOSURE, net, case.limits.net_exposure_max)
 
 
 def credit(case: Case) -> CheckResult:
@@ -54,31 +48,19 @@ def credit(case: Case) -> CheckResult:
     equity = case.view.equity
     known = equity.is_finite()
     limit = equity * case.limits.leverage_max if known and equity > 0 else ZERO
-    return _compared(case, DenyReason.CREDIT_LIMIT, _gross(case), limit)
+    return _compared(case, DenyReason.CREDIT_LIMIT, case.totals.gross, limit)
 
 
 def risk_threshold(case: Case) -> CheckResult:
     """The strategy's own thresholds: its loss of the day, and the worst positions of its own lines, added up."""
     strategy, limits = case.order.strategy, case.limits
     lost = -case.view.conduct.day_pnl.get(strategy, ZERO)
-    held = _gross(case, strategy)
+    held = case.totals.own
     loss_max, exposure_max = limits.loss_threshold(strategy), limits.exposure_threshold(strategy)
     passed = held is not None and held <= exposure_max and finite(lost) and lost <= loss_max
     observed = f"loss {lost:f}, exposure {'unknown' if held is None else format(held, 'f')}"
     limit = f"loss {loss_max:f}, exposure {exposure_max:f}"
     return result(DenyReason.RISK_THRESHOLD, case.reduces or passed, observed, limit)
-
-
-def _gross(case: Case, strategy: str | None = None) -> Decimal | None:
-    total = ZERO
-    for line in case.lines_after():
-        if line.worst == 0 or (strategy is not None and line.strategy != strategy):
-            continue
-        value = case.at_mid(line.instrument, line.worst)
-        if value is None:
-            return None
-        total += value
-    return total
 
 
 def _compared(case: Case, reason: DenyReason, value: Decimal | None, limit: Decimal) -> CheckResult:

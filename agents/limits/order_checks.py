@@ -1,6 +1,6 @@
 """Checks of the order itself: may it be sent, are its numbers numbers, is its price sane, do its increments fit."""
 
-from agents.limits.case import Case, Check, result
+from agents.limits.case import Case, Check, result, units_text
 from agents.limits.valuation import positive_units, quote_value
 from schemas.decisions import CheckResult, DenyReason
 from schemas.market import InstrumentDefined
@@ -16,7 +16,7 @@ def _ms(time_ns: int) -> str:
 
 def _plain(units: object) -> str:
     """Return units of 1e-8 as people write them, and what is no number as it came."""
-    return format(to_decimal(units).normalize(), "f") if isinstance(units, int) else str(units)
+    return units_text(units).rstrip("0").rstrip(".") if isinstance(units, int) else str(units)
 
 
 def reference_mid(mark: MarketMark) -> int | None:
@@ -85,12 +85,12 @@ def price_collar(case: Case) -> CheckResult:
     price, stop = order.limit_price, order.stop_price
     if mid is None or price is None or not positive_units(price):
         return result(DenyReason.PRICE_COLLAR, False, f"{price} with mid {mid}", collar)
-    observed = f"{to_decimal(price)} with mid {to_decimal(mid)}"
+    observed = f"{units_text(price)} with mid {units_text(mid)}"
     reference = mid
     if order.order_type.waits:
         if stop is None or not positive_units(stop) or order.side.sign * (stop - mid) <= 0:
             return result(DenyReason.PRICE_COLLAR, False, f"{observed}, from {_plain(stop)}", "a stop beyond the mid")
-        observed, reference = f"{observed}, from {to_decimal(stop)}", stop
+        observed, reference = f"{observed}, from {units_text(stop)}", stop
     # Compared as a product: a quotient would be rounded, and the exact limit must pass.
     return result(DenyReason.PRICE_COLLAR, abs(price - reference) <= collar * reference, observed, collar)
 
@@ -105,7 +105,7 @@ def price_move(case: Case) -> CheckResult:
         # Whether there is a reference at all is another check's question.
         return result(DenyReason.PRICE_MOVE, True, "no mids yet", told)
     low, high = bounds
-    observed = f"{to_decimal(low)} to {to_decimal(high)}"
+    observed = f"{units_text(low)} to {units_text(high)}"
     return result(DenyReason.PRICE_MOVE, case.reduces or high - low <= limit * high, observed, told)
 
 
@@ -145,22 +145,22 @@ def tick_size(case: Case) -> CheckResult:
     """The price is a multiple of the tick, and a stop price, too."""
     tick, stop = _instrument(case).tick_size, case.order.stop_price
     passed = tick > 0 and _price(case) % tick == 0 and (stop is None or stop % tick == 0)
-    observed = to_decimal(_price(case)) if stop is None else f"{to_decimal(_price(case))} from {to_decimal(stop)}"
-    return result(DenyReason.TICK_SIZE, passed, observed, to_decimal(tick))
+    observed = units_text(_price(case)) if stop is None else f"{units_text(_price(case))} from {units_text(stop)}"
+    return result(DenyReason.TICK_SIZE, passed, observed, units_text(tick))
 
 
 def lot_size(case: Case) -> CheckResult:
     """The quantity is a multiple of the lot."""
     lot = _instrument(case).lot_size
     quantity = case.order.quantity
-    return result(DenyReason.LOT_SIZE, lot > 0 and quantity % lot == 0, to_decimal(quantity), to_decimal(lot))
+    return result(DenyReason.LOT_SIZE, lot > 0 and quantity % lot == 0, units_text(quantity), units_text(lot))
 
 
 def quantity_min(case: Case) -> CheckResult:
     """The quantity is at least the venue's minimum."""
     limit = _instrument(case).quantity_min
     quantity = case.order.quantity
-    return result(DenyReason.ORDER_QTY_MIN, quantity >= limit, to_decimal(quantity), to_decimal(limit))
+    return result(DenyReason.ORDER_QTY_MIN, quantity >= limit, units_text(quantity), units_text(limit))
 
 
 def quantity_max(case: Case) -> CheckResult:
