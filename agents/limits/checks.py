@@ -5,6 +5,7 @@ can, in a fixed order, and reports them all: an operator must see everything tha
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from agents.limits.amendment import amendable, in_its_place
 from agents.limits.canary_checks import TEMPORARY
@@ -13,8 +14,11 @@ from agents.limits.conduct_checks import CONDUCT, message_rate
 from agents.limits.exposure import ExposureView
 from agents.limits.exposure_checks import EXPOSED
 from agents.limits.limit_set import LimitSet
-from agents.limits.order_checks import ALWAYS, MEASURED, instrument_known, numbers_valid
+from agents.limits.order_checks import ALWAYS, MEASURED
 from schemas.decisions import CheckResult, DenyReason, OrderApproved
+
+_MEASURING: Final = MEASURED + EXPOSED + TEMPORARY
+_UNMEASURABLE: Final = frozenset({DenyReason.INSTRUMENT_UNKNOWN, DenyReason.INVALID_NUMBER})
 
 
 def check_order(order: OrderApproved, view: ExposureView, limits: LimitSet, now_ns: int) -> tuple[CheckResult, ...]:
@@ -31,10 +35,10 @@ def check_order(order: OrderApproved, view: ExposureView, limits: LimitSet, now_
     case = Case.of(order, view, limits, now_ns)
     if order.quantity == 0 and order.cancels:
         return (message_rate(case),)
-    checks = ALWAYS
-    if instrument_known(case).passed and numbers_valid(case).passed:
-        checks += MEASURED + EXPOSED + TEMPORARY
-    return (*change, *(check(case) for check in checks + CONDUCT))
+    results = [check(case) for check in ALWAYS]
+    if not _UNMEASURABLE.intersection(failed(results)):
+        results += [check(case) for check in _MEASURING]
+    return (*change, *results, *[check(case) for check in CONDUCT])
 
 
 def failed(results: Sequence[CheckResult]) -> tuple[DenyReason, ...]:
