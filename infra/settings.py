@@ -33,7 +33,6 @@ from infra.settings_sections import (
     Section,
     SimSettings,
     StalenessSettings,
-    StrategySettings,
     VenueSettings,
 )
 from infra.settings_sources import (
@@ -45,6 +44,7 @@ from infra.settings_sources import (
     read_toml,
     spelled_as_known,
 )
+from infra.settings_strategies import StrategySettings
 from infra.settings_venues import BinanceSettings, VenuesSettings
 from schemas.market import InstrumentDefined
 

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from schemas.cloudevents import CloudEventsOn
 from schemas.market import InstrumentDefined, Session
-from schemas.values import NS_PER_MS, NS_PER_S, TimeInForce, units
+from schemas.values import NS_PER_MS, NS_PER_S, units
 
 
 def _not_bool(value: Any) -> Any:
@@ -207,26 +207,6 @@ class AccountSettings(Section):
     currency: Currency = "USD"
     capital: Positive
     conversion_rates: dict[Currency, Positive] = {}
-
-
-class StrategySettings(Section):
-    """One strategy: which policy acts for which account, on what, and how far.
-
-    ``share`` is the part of the account's capital that the strategy acts with, ``risk_budget`` the part of that
-    which target 1 puts on one instrument. ``instruments`` may be ``["*"]``: all of the run. A taking order is
-    priced ``aggression_ticks`` beyond the touch. ``parameters`` are the policy's own numbers.
-    """
-
-    name: Name
-    account: Name
-    policy: Literal["baseline", "null", "probe"] = "baseline"
-    horizon_s: Seconds = 10
-    instruments: Annotated[tuple[InstrumentName | Literal["*"], ...], Field(min_length=1)] = ("*",)
-    share: Share = Decimal(1)
-    risk_budget: Annotated[Number, Field(gt=0, le=10)]
-    time_in_force: TimeInForce = TimeInForce.IOC
-    aggression_ticks: Annotated[Whole, Field(ge=0, le=10_000)] = 10
-    parameters: dict[Name, Number] = {}
 
 
 class InstrumentSettings(Section):

@@ -28,7 +28,7 @@ from agents.limits.limit_set import LimitSet
 from agents.market.ingress import Ingress, IngressConfig
 from agents.market.settings import IngestionConfig
 from agents.market.stage import Ingestion
-from agents.risk.config import RiskConfig, StrategyRisk
+from agents.risk.config import RiskConfig
 from agents.risk.stage import Risk
 from agents.stage import Stage
 from agents.voting.ballot import BallotConfig
@@ -36,10 +36,11 @@ from agents.voting.stage import Voting, VotingConfig
 from infra.feeds.capture import Capture, open_capture
 from infra.feeds.instruments import infer_increments
 from infra.settings import Settings, SettingsError
-from infra.settings_sections import StrategySettings
+from infra.settings_strategies import StrategySettings
 from schemas.market import InstrumentDefined
-from schemas.values import NS_PER_MS, NS_PER_S, OrderType, units
+from schemas.values import NS_PER_MS, NS_PER_S, units
 from streams.cost_priors import priors_of
+from streams.strategies import strategy_risk
 
 SIMULATED_VENUE: Final = "SIM"
 EXTERNAL_VENUE: Final = "EXT"
@@ -226,14 +227,7 @@ def _whole_or_decimal(value: Decimal) -> object:
 
 def _risk(run: Run) -> Stage:
     strategies = {
-        name: StrategyRisk(
-            name=name,
-            account=strategy.account,
-            budget=budget(run, strategy),
-            order_type=OrderType.LIMIT,
-            time_in_force=strategy.time_in_force,
-            aggression_ticks=strategy.aggression_ticks,
-        )
+        name: strategy_risk(name, strategy, budget(run, strategy))
         for name, strategy in run.settings.strategies.items()
     }
     return Risk(RiskConfig(instruments=run.instruments, limits=limit_sets(run), strategies=strategies))
