@@ -66,8 +66,6 @@ class ExecutionConfig:
     retention_ns: int = 600 * NS_PER_S
     orphan_orders: OrphanPolicy = OrphanPolicy.CANCEL
     traders: Mapping[str, tuple[tuple[str, str], ...]] = field(init=False)
-    move_window_ms: int = field(init=False)
-    clock_drift_max_ns: int = field(init=False)
     book: LimitBook | None = None
     effective: EffectiveLimits = field(init=False)
 
@@ -83,11 +81,7 @@ class ExecutionConfig:
             for name in terms.instruments:
                 _refuse_unbookable(strategy, self.instruments.get(name), name, account)
                 traders.setdefault(name, []).append((terms.account, strategy))
-        widest = max((item.price_move_window_ms for item in self.limits.values()), default=0)
-        drift_ms = max((item.clock_drift_max_ms for item in self.limits.values()), default=0)
         object.__setattr__(self, "effective", EffectiveLimits(self.limits, self.book))
-        object.__setattr__(self, "move_window_ms", widest)
-        object.__setattr__(self, "clock_drift_max_ns", drift_ms * NS_PER_MS)
         object.__setattr__(self, "traders", {name: tuple(pairs) for name, pairs in traders.items()})
 
 
@@ -127,7 +121,7 @@ class AccountState(msgspec.Struct):
 
 
 class InstrumentState(msgspec.Struct):
-    """The newest mark of an instrument, its newest known mid, the newest grid mark that had one, and its mids of late."""
+    """The newest mark of an instrument, its newest known mid, the newest grid mark that had one, its mids of late."""
 
     mark: MarketMark | None = None
     mid: int | None = None

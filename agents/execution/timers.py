@@ -25,7 +25,7 @@ def take_time(turn: Turn, event: Event) -> None:
     at_ns = event.available_at_ns
     if desk.clock_ns:
         # Whoever made a mark may have a clock that runs ahead: it moves ours by no more than is allowed.
-        at_ns = min(at_ns, desk.clock_ns + turn.config.clock_drift_max_ns)
+        at_ns = min(at_ns, desk.clock_ns + turn.config.effective.clock_drift_max_ns(turn.book(desk.now_ns)))
     if at_ns > desk.now_ns:
         desk.now_ns = at_ns
         turn.touch_desk()

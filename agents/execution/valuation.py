@@ -22,7 +22,7 @@ def take_mark(turn: Turn, mark: MarketMark) -> None:
     known.mark = mark
     mid = reference_mid(mark)
     if mid is not None:
-        known.mids.add(turn.desk.now_ns, mid, turn.config.move_window_ms)
+        known.mids.add(turn.desk.now_ns, mid, turn.config.effective.move_window_ms(turn.book()))
     if mark.mid is not None:
         known.mid = mark.mid
         if mark.on_grid:

@@ -19,6 +19,7 @@ from agents.limits.canary_caps import CAP_NAMES, parse_caps
 from agents.limits.limit_set import LimitSet
 from schemas.changes import ControlOutcome, Override
 from schemas.control import ScopeKind
+from schemas.values import NS_PER_MS
 
 GLOBAL_SET: Final = f"{ScopeKind.GLOBAL}|*"
 SETTINGS_OWNER: Final = "settings"
@@ -71,6 +72,14 @@ class EffectiveLimits:
             known = effective(book, self.seeds)
             self._known = (book.version, known)
         return known
+
+    def move_window_ms(self, book: LimitBook) -> int:
+        """Return the widest window over which any account looks at how far a price has moved."""
+        return max((limits.price_move_window_ms for limits in self.of(book).values()), default=0)
+
+    def clock_drift_max_ns(self, book: LimitBook) -> int:
+        """Return by how much a mark may be ahead of our clock for any account."""
+        return NS_PER_MS * max((limits.clock_drift_max_ms for limits in self.of(book).values()), default=0)
 
 
 def scope_key(scope: ScopeKind, target: str) -> str:

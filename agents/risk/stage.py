@@ -13,7 +13,7 @@ from agents.risk import flatten, protection
 from agents.risk.config import RiskConfig, StrategyRisk
 from agents.risk.levels import latch, latched, scope_name
 from agents.risk.orders import Intention, cancel_only, to_cancel
-from agents.risk.standing import LIMITS_KEY, follow, limits_of, was_latched_since
+from agents.risk.standing import LIMITS_KEY, book_in, follow, limits_of, was_latched_since
 from agents.risk.state import (
     LEVELS_KEY,
     AccountRisk,
@@ -31,7 +31,7 @@ from schemas.decisions import Decision, DecisionOutcome, DenyReason, OrderDenied
 from schemas.event import Event, Heartbeat, derive_id
 from schemas.opinions import AlertLevel, AnomalyAlert, MarketMark
 from schemas.orders import AccountMark, OrderEvent, Position
-from schemas.values import NS_PER_MS, Level
+from schemas.values import Level
 
 _Handler = Callable[[ShardState, Any], Sequence[Event]]
 _BREACH_AUTHOR: Final = "risk"
@@ -45,8 +45,6 @@ class Risk:
 
     def __init__(self, config: RiskConfig) -> None:
         self._config = config
-        self._move_window_ms = max((item.price_move_window_ms for item in config.limits.values()), default=0)
-        self._drift_max_ns = NS_PER_MS * max((item.clock_drift_max_ms for item in config.limits.values()), default=0)
         self._handlers: dict[type[Event], _Handler] = {
             Decision: self._decide,
             MarketMark: self._mark,
@@ -118,14 +116,18 @@ class Risk:
         return NO_EVENTS
 
     def _mark(self, state: ShardState, mark: MarketMark) -> Sequence[Event]:
-        clock_ns = state[LEVELS_KEY].clock_ns
-        # Whoever made the mark may have a clock that runs ahead: it moves ours by no more than is allowed.
-        self._now(state, min(mark.available_at_ns, clock_ns + self._drift_max_ns) if clock_ns else mark.available_at_ns)
+        clock_ns: int = state[LEVELS_KEY].clock_ns
+        book, limits = book_in(state, self._config), self._config.effective
+        at_ns = mark.available_at_ns
+        if clock_ns:
+            # Whoever made the mark may have a clock that runs ahead: it moves ours by no more than is allowed.
+            at_ns = min(at_ns, clock_ns + limits.clock_drift_max_ns(book))
+        self._now(state, at_ns)
         kept: InstrumentRisk = state.get(instrument_key(mark.key)) or InstrumentRisk()
         kept.mark = mark
         mid = reference_mid(mark)
         if mid is not None:
-            kept.mids.add(state[LEVELS_KEY].now_ns, mid, self._move_window_ms)
+            kept.mids.add(state[LEVELS_KEY].now_ns, mid, limits.move_window_ms(book))
         state[instrument_key(mark.key)] = kept
         return (*flatten.retry(state, self._config, mark.key), *protection.on_mark(state, self._config, mark.key))
 

@@ -5,11 +5,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from money_events import ONE, PERP, SPOT, T0, account_mark, command, decision, mark, order_event, reset
+from money_events import ONE, PERP, SPOT, T0, account_mark, decision, limits, mark, order_event, reset
 from risk_bench import Bench
 
+from agents.limits.book import book_of
 from agents.stage import ShardState
-from schemas.control import ControlAction, ScopeKind
+from schemas.control import ScopeKind
 from schemas.decisions import DenyReason, OrderApproved, OrderDenied
 from schemas.event import Heartbeat
 from schemas.orders import ExecType, OrderStatus
@@ -211,3 +212,13 @@ def test_on_a_capture_its_clock_rules() -> None:
     later_ns = T0 + 3_600 * NS_PER_S
     (order,) = bench.give(beat(T0, "capture"), mark(at_ns=later_ns), decision(0.5, at_ns=later_ns))
     assert isinstance(order, OrderApproved)
+
+
+def test_a_window_that_was_made_wider_is_kept_that_wide() -> None:
+    bench = Bench(price_move_max="0.05", price_move_window_ms=10_000)
+    bench.give(mark(mid=106 * ONE))
+    book = book_of({"main": limits(price_move_max="0.05", price_move_window_ms=600_000)})
+    bench.give(msgspec.structs.replace(reset(Level.ACTIVE), level=None, version="wider", sets=book.sets))
+    for second in (15, 300):
+        (denied,) = bench.give(mark(at_ns=T0 + second * NS_PER_S), decision(0.5, second, at_ns=T0 + second * NS_PER_S))
+        assert denied.reasons == (R.PRICE_MOVE,)
