@@ -18,6 +18,7 @@ from influxdb_client.client.write.point import Point
 from influxdb_client.domain.write_precision import WritePrecision
 
 from infra.unit_fields import UNIT_FIELDS
+from schemas.changes import ControlOutcome
 from schemas.control import ControlCommand
 from schemas.decisions import Decision, OrderApproved, OrderDenied
 from schemas.event import Event, Heartbeat
@@ -54,8 +55,10 @@ MEASUREMENTS: Final[dict[type[Event], str]] = {
     ModelRelease: "model_release",
     ControlCommand: "command",
 }
-WITHOUT_POINTS: Final[tuple[type[Event], ...]] = (Heartbeat, InstrumentDefined, BookSnapshot, DepthUpdate)
-"""Time itself, definitions and whole books: nothing that a graph could draw. Marks and features speak for books."""
+WITHOUT_POINTS: Final[tuple[type[Event], ...]] = (
+    *(Heartbeat, InstrumentDefined, BookSnapshot, DepthUpdate, ControlOutcome),
+)
+"""Time itself, definitions, whole books and sets of limits: nothing that a graph could draw."""
 _TAGS: Final = ("account", "strategy", "policy", "expert")
 _NOT_FIELDS: Final = frozenset(
     (*_TAGS, "key", "instrument", "horizon_ns", "event_time_ns", "available_at_ns", "cause_id", "source")

@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails
 from infra.settings_audit import AuditSettings
 from infra.settings_costs import CostTables
 from infra.settings_limits import LimitSettings
+from infra.settings_people import PeopleSettings
 from infra.settings_registry import RegistrySettings
 from infra.settings_sections import (
     AccountSettings,
@@ -65,6 +66,7 @@ _NOT_HASHED: Final[frozenset[KeyPath]] = frozenset(
         ("postgres",),
         ("influx",),
         ("audit",),
+        ("people",),
         ("feed", "paths"),
         ("feed", "speed"),
         ("feed", "websocket_url"),
@@ -85,6 +87,7 @@ class Settings(Section):
     postgres: PostgresSettings = PostgresSettings()
     influx: InfluxSettings = InfluxSettings()
     audit: AuditSettings = AuditSettings()
+    people: PeopleSettings = PeopleSettings()
     feed: FeedSettings = FeedSettings()
     venue: VenueSettings = VenueSettings()
     venues: VenuesSettings = VenuesSettings()

@@ -3,9 +3,11 @@
 They are kept as data because the names belong to ``agents.limits``, which infra does not see.
 """
 
+from typing import Annotated
+
 from pydantic import Field
 
-from infra.settings_sections import Name, Positive, Section
+from infra.settings_sections import InstrumentName, Name, Positive, Section, Whole
 
 LimitSet = dict[Name, Positive]
 
@@ -22,10 +24,18 @@ class InstrumentLimits(Section):
 
 
 class StrategyLimits(Section):
-    """A strategy's own thresholds, in its account's money: the loss of a day, and its gross exposure."""
+    """A strategy's own thresholds, in its account's money: the loss of a day, and its gross exposure.
+
+    With any of the others it is a canary, on trial within caps: which instruments, how much an order and all that it
+    holds may be worth, and how many orders a day.
+    """
 
     loss_max: Positive | None = None
     exposure_max: Positive | None = None
+    instruments: tuple[InstrumentName, ...] | None = None
+    order_value_max: Positive | None = None
+    position_value_max: Positive | None = None
+    orders_per_day_max: Annotated[Whole, Field(ge=1)] | None = None
 
 
 class LimitSettings(Section):
@@ -39,18 +49,3 @@ class LimitSettings(Section):
     account: dict[str, LimitSet] = {}
     instrument: dict[str, InstrumentLimits] = {}
     strategy: dict[str, StrategyLimits] = {}
-
-    def further(self) -> dict[str, object]:
-        """Return what holds for single instruments and strategies, by the names of the limits."""
-        caps, own = self.instrument, self.strategy
-        return {
-            "order_quantity_max": {
-                name: cap.order_quantity_max for name, cap in caps.items() if cap.order_quantity_max
-            },
-            "position_value_max_of": {
-                name: cap.position_value_max for name, cap in caps.items() if cap.position_value_max
-            },
-            "restricted": tuple(name for name, cap in caps.items() if cap.restricted),
-            "strategy_loss_max": {name: item.loss_max for name, item in own.items() if item.loss_max},
-            "strategy_exposure_max": {name: item.exposure_max for name, item in own.items() if item.exposure_max},
-        }

@@ -10,6 +10,8 @@ from typing import Final, Protocol
 
 import psycopg
 
+from infra.examination import examine
+from infra.people import ReadPeople
 from infra.postgres.commands import StoredCommand, read_commands
 from infra.postgres.session import KeptSession
 from schemas.event import Event
@@ -42,13 +44,18 @@ class PostgresCommands:
         await self._database.close()
 
 
-async def follow_commands(commands: Commands, obey: Callable[[Event], Awaitable[None]]) -> None:
-    """Give every command to ``obey``, from the first row on, for ever: a stage's memory, not ours, says what is new."""
+async def follow_commands(
+    commands: Commands, people: ReadPeople | None, obey: Callable[[Event], Awaitable[None]]
+) -> None:
+    """Give every command to ``obey``, from the first row on, for ever: a stage's memory, not ours, says what is new.
+
+    What a command wants to change is examined before, against this worker's own list of people: a row proves nothing.
+    """
     newest = 0
     while True:
         # While the database is away people cannot write commands either. The shard's own store gives up first.
         with suppress(psycopg.OperationalError):
             for command in await commands.after(newest):
-                await obey(command.event)
+                await obey(examine(people, command.event))
                 newest = command.ordinal
         await asyncio.sleep(_POLL_S)

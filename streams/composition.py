@@ -24,6 +24,7 @@ from agents.experts.stage import Experts, ExpertsConfig
 from agents.features.state import FeatureConfig
 from agents.feedback.config import FeedbackConfig, StrategyFeedback
 from agents.feedback.stage import Feedback
+from agents.limits.book import LimitBook
 from agents.limits.limit_set import LimitSet
 from agents.market.ingress import Ingress, IngressConfig
 from agents.market.settings import IngestionConfig
@@ -40,6 +41,7 @@ from infra.settings_strategies import StrategySettings
 from schemas.market import InstrumentDefined
 from schemas.values import NS_PER_MS, NS_PER_S, units
 from streams.cost_priors import priors_of
+from streams.limit_seeds import seed_book, seed_limits
 from streams.strategies import strategy_risk
 
 SIMULATED_VENUE: Final = "SIM"
@@ -196,41 +198,24 @@ def budget(run: Run, strategy: StrategySettings) -> Decimal:
     return run.settings.accounts[strategy.account].capital * strategy.share * strategy.risk_budget
 
 
+def limit_book(run: Run) -> LimitBook:
+    """Return the limits that the settings begin with, as sets by scope."""
+    permissions = {name: traded(run, strategy) for name, strategy in run.settings.strategies.items()}
+    return seed_book(run.settings, permissions)
+
+
 def limit_sets(run: Run) -> dict[str, LimitSet]:
-    """Return each account's hard limits. Raises ValueError for an unknown key or an impossible value."""
-    settings = run.settings
-    sets: dict[str, LimitSet] = {}
-    for name, account in settings.accounts.items():
-        permissions = {
-            strategy_name: traded(run, strategy)
-            for strategy_name, strategy in settings.strategies.items()
-            if strategy.account == name
-        }
-        values: dict[str, object] = {
-            "currency": account.currency,
-            "capital": account.capital,
-            "conversion_rates": dict(account.conversion_rates),
-            "permissions": permissions,
-            **settings.limits.further(),
-        }
-        staleness = settings.staleness
-        values |= {"reference_age_max_ms": staleness.mark_ms, "data_age_max_ms": staleness.market_ms}
-        numbers = {**settings.limits.global_, **settings.limits.account.get(name, {})}
-        values.update({key: _whole_or_decimal(value) for key, value in numbers.items()})
-        sets[name] = LimitSet.from_mapping(values)
-    return sets
-
-
-def _whole_or_decimal(value: Decimal) -> object:
-    return int(value) if value == value.to_integral_value() else value
+    """Return each account's limits of the settings. Raises ValueError for an unknown key or an impossible value."""
+    return seed_limits(run.settings, limit_book(run))
 
 
 def _risk(run: Run) -> Stage:
     strategies = {
-        name: strategy_risk(name, strategy, budget(run, strategy))
-        for name, strategy in run.settings.strategies.items()
+        name: strategy_risk(name, strategy, budget(run, strategy)) for name, strategy in run.settings.strategies.items()
     }
-    return Risk(RiskConfig(instruments=run.instruments, limits=limit_sets(run), strategies=strategies))
+    return Risk(
+        RiskConfig(instruments=run.instruments, limits=limit_sets(run), book=limit_book(run), strategies=strategies)
+    )
 
 
 def _execution(run: Run) -> Stage:
@@ -251,6 +236,7 @@ def _execution(run: Run) -> Stage:
             accounts=accounts,
             strategies=strategies,
             limits=limit_sets(run),
+            book=limit_book(run),
             orphan_orders=OrphanPolicy(settings.venue.orphan_orders),
             takeover_wait_ns=settings.venue.takeover_wait_ms * NS_PER_MS,
         )

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
+from infra.people import ReadPeople, reader_of
+from schemas.changes import Examined
 from schemas.control import ControlCommand
 from schemas.event import Event
 from streams.commands import Commands, PostgresCommands, follow_commands
@@ -11,16 +13,17 @@ from streams.engine.ports import Inlet, StageHosting, StageKind
 
 
 class CommandReader:
-    """Polls the commands and injects each; the stage drops what it has passed on before."""
+    """Polls the commands, examines and injects each; the stage drops what it has passed on before."""
 
-    def __init__(self, commands: Commands) -> None:
+    def __init__(self, commands: Commands, people: ReadPeople | None = None) -> None:
         self._commands = commands
+        self._people = people
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, inlet: Inlet, epoch: int) -> None:
         """Begin."""
         del epoch
-        self._task = asyncio.ensure_future(follow_commands(self._commands, inlet.inject))
+        self._task = asyncio.ensure_future(follow_commands(self._commands, self._people, inlet.inject))
 
     async def perform(self, requests: Sequence[Event], origins: Sequence[int]) -> None:
         """Do nothing: commands ask the venue for nothing by themselves."""
@@ -40,11 +43,12 @@ class CommandReader:
 
 def hosting(run: Run, dsn: str) -> StageHosting:
     """Return how a worker hosts the control stage: a shard without topics that lives on rows."""
+    people = reader_of(run.settings.people.allow_list_file)
     return StageHosting(
         make_stage=lambda: build_stage(run, "control"),
         name="control",
         topics=(),
         kind=StageKind.OUTBOX,
-        event_types=(ControlCommand,),
-        companion=lambda: CommandReader(PostgresCommands(dsn)),
+        event_types=(ControlCommand, Examined),
+        companion=lambda: CommandReader(PostgresCommands(dsn), people),
     )

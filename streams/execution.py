@@ -13,9 +13,11 @@ from typing import Final, Protocol
 
 import psycopg
 
+from infra.people import ReadPeople, reader_of
 from infra.postgres.latencies import record_latencies
 from infra.postgres.session import KeptSession
 from infra.venues import VenuePort
+from schemas.changes import Examined
 from schemas.control import ControlCommand
 from schemas.decisions import DenyReason
 from schemas.event import Event, derive_id
@@ -38,7 +40,7 @@ _TOLD_MAX: Final = 10_000
 _STALE_POLL_S: Final = 0.01
 _STALE: Final = Refusal(DenyReason.NOT_SENT_IN_TIME, "it was not known in time whether it may be sent")
 
-INJECTED: Final = (VenueReport, VenueBooks, Claimed, ControlCommand)
+INJECTED: Final = (VenueReport, VenueBooks, Claimed, ControlCommand, Examined)
 _INPUTS: Final = (ORDER_APPROVED, MARKET_MARK, CONTROL)
 
 
@@ -78,11 +80,13 @@ class VenueCompanion:
         *,
         on_capture: bool,
         now_ns: Callable[[], int] = time.time_ns,
+        people: ReadPeople | None = None,
     ) -> None:
         self._open_venue = open_venue
         self._record = latencies
         self._right = right
         self._on_capture = on_capture
+        self._people = people
         self._now_ns = now_ns
         self._venue: VenuePort
         self._epoch = 0
@@ -97,7 +101,7 @@ class VenueCompanion:
         self._epoch = self._right.held_epoch = epoch
         self._venue = await self._open_venue()
         # People's commands come straight from where they are written: a kill must not wait for a broker.
-        commands = follow_commands(self._right, inlet.inject)
+        commands = follow_commands(self._right, self._people, inlet.inject)
         works = (self._send(), self._receive(inlet), self._tell(inlet), self._write_latencies(), commands)
         self._tasks = [asyncio.ensure_future(work) for work in works]
 
@@ -239,5 +243,6 @@ def hosting(run: Run, open_venue: OpenVenue, dsn: str) -> StageHosting:
             PostgresLatencies(dsn),
             SendingRight(PostgresCommands(dsn), PostgresClaims(dsn, "execution", "0")),
             on_capture=run.on_capture,
+            people=reader_of(run.settings.people.allow_list_file),
         ),
     )

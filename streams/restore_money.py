@@ -66,14 +66,15 @@ class MoneyMending:
         books = state_of(execution, row)
         adopted = execution.adopt(books, approvals)
         verdicts, lines = state_of(risk, shards["risk", "0"]), state_of(feedback, shards["feedback", "0"])
-        risk.take_over(verdicts, execution.exposures(books))
+        risk.take_over(verdicts, execution.exposures(books), execution.limits(books))
         feedback.resume(lines, execution.holdings(books))
         reduced = []
         for command in self._commands():
             # A person may have halted the account before the backup: that is stricter, and stays.
             if latched(verdicts, scope_name(ScopeKind.ACCOUNT, command.target)) is not Level.HALTED:
+                # One that execution has stricter it keeps, and what it says of that nobody needs to hear.
                 for stage, state in ((risk, verdicts), (execution, books)):
-                    assert not stage.step(state, command)[1]
+                    stage.step(state, command)
                 reduced.append(command.target)
         mended = shards | {
             ("execution", "0"): with_state(row, books),

@@ -120,7 +120,7 @@ class SendingRight:
 
     def _note(self, command: ControlCommand) -> None:
         level = command.level
-        if command.action is not ControlAction.SET_LEVEL or level is None or level is Level.ACTIVE:
+        if command.change or command.action is not ControlAction.SET_LEVEL or level is None or level is Level.ACTIVE:
             return
         target = _EVERYTHING if command.scope is ScopeKind.GLOBAL else command.target
         number, _ = self._halts.get((command.scope, target), (0, level))

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from agents.stage import NO_EVENTS, ShardState
+from schemas.changes import Examined
 from schemas.control import ControlCommand
 from schemas.event import Event
 
@@ -34,7 +35,13 @@ class Control:
         return CommandsSeen
 
     def step(self, state: ShardState, event: Event) -> tuple[ShardState, Sequence[Event]]:
-        """Pass a command on unless it was passed on before; everything else says nothing here."""
+        """Pass a command on unless it was passed on before; everything else says nothing here.
+
+        A change whose signatures were found wanting is passed on as refused, so that everybody hears of the attempt.
+        """
+        refusal: str | None = None
+        if isinstance(event, Examined):
+            event, refusal = event.command, event.refusal
         if not isinstance(event, ControlCommand):
             return state, NO_EVENTS
         seen: CommandsSeen = state.get(_KEY) or CommandsSeen([])
@@ -43,5 +50,6 @@ class Control:
         seen.ids.append(event.command_id)
         del seen.ids[:-_REMEMBERED_MAX]
         state[_KEY] = seen
-        passed_on = msgspec.structs.replace(event, event_id="", cause_id="", source="", generation=0, seq=0)
+        unmarked = {"event_id": "", "cause_id": "", "source": "", "generation": 0, "seq": 0}
+        passed_on = msgspec.structs.replace(event, refusal=refusal, **unmarked)
         return state, (passed_on,)

@@ -14,6 +14,7 @@ from agents.execution.state import STATE_TYPES, ExecutionConfig
 from agents.execution.timers import take_claim, take_time
 from agents.execution.turn import Turn
 from agents.execution.valuation import take_mark
+from agents.limits.book import LimitBook
 from agents.limits.exposure import AccountExposure
 from agents.stage import ShardState
 from schemas.changes import Examined
@@ -83,6 +84,11 @@ class Execution:
         """Return how far the comparison with the venues is that the last claim began; None before any claim."""
         found: ReconciliationState | None = state.get(STATE_KEY)
         return found
+
+    def limits(self, state: ShardState) -> LimitBook:
+        """Return the limits in force, for whoever must not believe anything else."""
+        kept: LimitBook | None = state.get("limits")
+        return self._config.effective.first if kept is None else kept
 
     def exposures(self, state: ShardState) -> Mapping[str, AccountExposure]:
         """Return what each account holds and works, for whoever must not believe anything else."""

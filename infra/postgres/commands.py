@@ -10,18 +10,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import psycopg
+from psycopg.types.json import Jsonb
 
-from schemas.control import ControlAction, ControlCommand, ScopeKind
+from schemas.control import Approval, ControlAction, ControlCommand, ScopeKind
 from schemas.values import Level
 
 ALL = "*"
 _INSERT = (
-    "INSERT INTO commands (command_id, author, reason, action, scope, target, level)"
-    " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (command_id) DO NOTHING RETURNING ordinal"
+    "INSERT INTO commands (command_id, author, reason, action, scope, target, level, change, approvals)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (command_id) DO NOTHING RETURNING ordinal"
 )
 _READ = (
-    "SELECT ordinal, command_id, author, reason, action, scope, target, level, created_at_ns FROM commands"
+    "SELECT ordinal, command_id, author, reason, action, scope, target, level, created_at_ns, change, approvals"
+    " FROM commands"
     " WHERE ordinal > %s ORDER BY ordinal LIMIT %s"
 )
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('commands'))"
@@ -29,7 +32,10 @@ _LOCK = "SELECT pg_advisory_xact_lock(hashtext('commands'))"
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What a person orders. ``target`` names the account, strategy, instrument or order; ``*`` is all of them."""
+    """What a person orders. ``target`` names the account, strategy, instrument or order; ``*`` is all of them.
+
+    ``change`` is the canonical text of what is to change, and ``approvals`` are the signatures of it.
+    """
 
     author: str
     reason: str
@@ -37,6 +43,8 @@ class Command:
     scope: ScopeKind = ScopeKind.GLOBAL
     target: str = ALL
     level: Level | None = None
+    change: str = ""
+    approvals: tuple[Approval, ...] = ()
 
     def flaw(self) -> str:
         """Return why this is no command, in one sentence, or nothing."""
@@ -44,6 +52,8 @@ class Command:
             return "A command needs an author and a reason."
         if (self.action is ControlAction.SET_LEVEL) != (self.level is not None):
             return "SET_LEVEL needs a level, and no other action has one."
+        if self.action is ControlAction.SET_LIMITS and not self.change:
+            return "SET_LIMITS needs a change."
         if self.scope is ScopeKind.GLOBAL and self.action is not ControlAction.CANCEL and self.target != ALL:
             return f"A global {self.action} has the target '*', not {self.target!r}."
         if self.scope is not ScopeKind.GLOBAL and self.target == ALL:
@@ -67,12 +77,13 @@ def insert_command(dsn: str, command: Command, command_id: str | None = None) ->
     if flaw := command.flaw():
         raise ValueError(flaw)
     name = command_id or uuid.uuid4().hex
+    approvals = Jsonb(msgspec.to_builtins(command.approvals))
     values = (name, command.author, command.reason, command.action, command.scope, command.target, command.level)
     with psycopg.connect(dsn) as connection:
         # Numbers are given out before the commit; the lock makes their order the order of the commits, so that a
         # reader who has seen a number will never meet a smaller one.
         connection.execute(_LOCK)
-        connection.execute(_INSERT, values)
+        connection.execute(_INSERT, (*values, command.change, approvals))
     return name
 
 
@@ -103,8 +114,15 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
+def _approvals(content: Any) -> tuple[Approval, ...]:
+    try:
+        return msgspec.convert(content, tuple[Approval, ...])
+    except msgspec.ValidationError:
+        return ()  # Whoever wrote this has approved nothing, and what needs approvals will be refused.
+
+
 def _stored(row: tuple[Any, ...]) -> StoredCommand:
-    ordinal, command_id, author, reason, action, scope, target, level, created_at_ns = row
+    ordinal, command_id, author, reason, action, scope, target, level, created_at_ns, change, approvals = row
     event = ControlCommand(
         key=command_id,
         event_time_ns=created_at_ns,
@@ -118,5 +136,7 @@ def _stored(row: tuple[Any, ...]) -> StoredCommand:
         target=target,
         level=None if level is None else Level(level),
         ordinal=ordinal,
+        change=change,
+        approvals=_approvals(approvals),
     )
     return StoredCommand(ordinal, event)

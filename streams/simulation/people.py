@@ -18,6 +18,7 @@ from schemas.values import Level
 from streams.simulation.database import SimulatedDatabase
 from streams.simulation.faults import Dice
 from streams.simulation.process import SimulatedProcess
+from streams.simulation.signers import signed_reset
 
 if TYPE_CHECKING:
     from streams.simulation.world import World
@@ -111,7 +112,12 @@ class People:
         self._world.loop.call_later(self._random.uniform(*_KILLED_S), self._set, scope, Level.ACTIVE)
 
     def _set(self, scope: _Scope, level: Level) -> None:
-        self._give(ControlAction.SET_LEVEL, scope, level)
+        if level is not Level.ACTIVE:
+            self._give(ControlAction.SET_LEVEL, scope, level)
+            return
+        name = f"command-{next(self._numbers)}"
+        seen = len(self._world.database.commands)
+        self._order(signed_reset(name, scope, level, seen, self._world.loop.now_ns()))
 
     def _cancel(self) -> None:
         known = sorted(self._world.venue.core.state.orders)
@@ -148,6 +154,9 @@ class People:
             target=scope[1],
             level=level,
         )
+        self._order(command)
+
+    def _order(self, command: ControlCommand) -> None:
         self._world.database.order(command)
         if self._random.random() < _NO_ANSWER:
             self._world.dice.injected["command_given_again"] += 1

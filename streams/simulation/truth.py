@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from agents.stage import ShardState, run_step
+from schemas.changes import Examined
 from schemas.control import ControlCommand
 from schemas.dead_letters import BadRecord
 from schemas.event import ORDINALS_PER_OFFSET, Event, stamp_position
@@ -46,7 +47,7 @@ class ShardTruth:
         self.covered: dict[Lane, int] = {}
         self.inputs = 0
         self.refused: set[Place | str] = set()
-        self.story: list[ControlCommand | SubmitRequested] = []
+        self.story: list[ControlCommand | Examined | SubmitRequested] = []
         self._hosting = hosting
         self._shard = shard
         self._rows = rows
@@ -150,7 +151,7 @@ class ShardTruth:
             _, outputs = run_step(self._stage, self.state, event)
         except BadRecord:  # A venue's word on an order that is not ours, say: it has no effect.
             return False
-        if isinstance(event, ControlCommand):
+        if isinstance(event, ControlCommand | Examined):
             self.story.append(event)
         self.story += [output for output in outputs if isinstance(output, SubmitRequested)]
         self._say(outputs, headers, base)

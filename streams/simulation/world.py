@@ -23,6 +23,7 @@ from streams.simulation.people import People
 from streams.simulation.plan import INGRESS, PARTITIONS, Plan
 from streams.simulation.process import SimulatedProcess
 from streams.simulation.rest import unfinished
+from streams.simulation.signers import simulated_people
 from streams.simulation.strangers import Strangers
 from streams.simulation.strokes import strike
 from streams.simulation.venue import LyingVenue, VenueClient
@@ -173,7 +174,7 @@ class World:
         hosting = self.hostings[stage]
         commands = self._parts.commands(self.database, process, self.dice)
         if stage == _CONTROL:
-            return replace(hosting, companion=lambda: CommandReader(commands))
+            return replace(hosting, companion=lambda: CommandReader(commands, simulated_people))
         if stage != "execution":
             return hosting
 
@@ -184,7 +185,14 @@ class World:
 
         def companion() -> VenueCompanion:
             right = SendingRight(commands, self._parts.claims(self.database, process, self.dice))
-            return VenueCompanion(open_venue, Unforgetting(), right, on_capture=False, now_ns=self.loop.now_ns)
+            return VenueCompanion(
+                open_venue,
+                Unforgetting(),
+                right,
+                on_capture=False,
+                now_ns=self.loop.now_ns,
+                people=simulated_people,
+            )
 
         assert hosting.event_types == execution.INJECTED
         return replace(hosting, companion=companion)

@@ -98,9 +98,9 @@ def test_risk_believes_what_execution_holds_and_keeps_its_latches() -> None:
     _approval(desk, "works", "resting")
     stage = Risk(RiskConfig(INSTRUMENTS, {"main": wide_limits("alpha")}, {"alpha": StrategyRisk("alpha", "main", ONE)}))  # type: ignore[arg-type]
     state = ShardState()
-    stage.take_over(state, desk.stage.exposures(desk.state))
+    stage.take_over(state, desk.stage.exposures(desk.state), desk.stage.limits(desk.state))
     state["levels"].levels["ACCOUNT/main"] = Level.HALTED
-    stage.take_over(state, desk.stage.exposures(desk.state))
+    stage.take_over(state, desk.stage.exposures(desk.state), desk.stage.limits(desk.state))
     exposure = state["account/main"].exposure
     assert exposure.positions == {"alpha": {PERP: ONE}}
     assert {name: (order.leaves, order.rests) for name, order in exposure.working.items()} == {"works": (ONE, True)}
