@@ -218,6 +218,24 @@ def test_the_limits_of_the_committed_file_are_ones_that_the_checks_know() -> Non
     assert limits.messages_max == 50
 
 
+@pytest.mark.parametrize(
+    ("overrides", "is_sound"),
+    [
+        ({}, True),
+        ({"venue.receive_window_ms": 3_999}, True),
+        ({"venue.receive_window_ms": 4_000}, False),
+        ({"venue.clock_skew_max_ms": 3_000}, False),
+        ({"venue.takeover_wait_ms": 3_000}, False),
+    ],
+)
+def test_a_venue_stops_taking_a_request_before_its_order_is_given_up(overrides: dict[str, Any], is_sound: bool) -> None:
+    if is_sound:
+        assert load(overrides).venue.arrives_within_ms < load(overrides).venue.takeover_wait_ms
+    else:
+        with pytest.raises(SettingsError, match=r"which must be less than venue.takeover_wait_ms"):
+            load(overrides)
+
+
 def test_settings_are_frozen() -> None:
     settings = load()
     with pytest.raises(ValueError, match="frozen"):

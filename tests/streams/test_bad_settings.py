@@ -77,6 +77,11 @@ WRONG = {
     "a drawdown above all": ("LIMITS__GLOBAL__DRAWDOWN_MAX", "7", ("drawdown_max", "between 0 and 1")),
     "a grid that cannot be kept": ("GRID__STEP_MS", "150", ("grid", "150")),
     "a password among settings": ("POSTGRES__DSN", "host=h password=p", ("password_file",)),
+    "a request that outlives the wait": (
+        "VENUE__RECEIVE_WINDOW_MS",
+        "4000",
+        ("venue: a request might arrive for 5000 ms", "less than venue.takeover_wait_ms (5000)"),
+    ),
     "an account that is not there": ("STRATEGIES__PULSE__ACCOUNT", "nobody", ("nobody",)),
 }
 
