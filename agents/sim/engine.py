@@ -13,7 +13,10 @@ from schemas.values import OrderType, Side, TimeInForce
 class VenueOrder(msgspec.Struct, kw_only=True):
     """The venue's record of one order, by the client's id. Quantities and prices in units of 1e-8.
 
-    ``sent_at_ns`` is the time that the request carried, ``requests`` how many requests for it have arrived."""
+    ``sent_at_ns`` is the time that the request carried, ``requests`` how many requests for it have arrived.
+    ``busted_quantity`` was traded and taken back; ``amends`` says of each change that was asked for whether it was
+    made.
+    """
 
     order_id: str
     venue_order_id: str
@@ -35,11 +38,13 @@ class VenueOrder(msgspec.Struct, kw_only=True):
     client_order_id: str = ""
     sent_at_ns: int = 0
     requests: int = 1
+    busted_quantity: int = 0
+    amends: dict[str, bool] = {}
 
     @property
     def leaves_quantity(self) -> int:
-        """Return what is not filled yet."""
-        return self.quantity - self.filled_quantity
+        """Return what may still be traded: what was traded and taken back is not offered again."""
+        return self.quantity - self.filled_quantity - self.busted_quantity
 
     @property
     def waiting(self) -> bool:
@@ -68,6 +73,17 @@ class MakerFill(NamedTuple):
     time_ns: int
 
 
+class Terms(NamedTuple):
+    """What an order asked for before it was changed: its price, and what might still be traded of it."""
+
+    limit_price: int | None
+    leaves: int
+
+    def keep_place(self, order: VenueOrder) -> bool:
+        """Tell whether an order keeps its place in the queue: it has only become smaller."""
+        return order.limit_price == self.limit_price and order.leaves_quantity <= self.leaves
+
+
 class Arrival(NamedTuple):
     """What became of an order on arrival: what it took, whether the rest lies in the book, or why it was refused."""
 
@@ -86,6 +102,9 @@ class Engine(Protocol):
 
     def cancel(self, order: VenueOrder, now_ns: int) -> None:
         """Take a resting order out."""
+
+    def amend(self, order: VenueOrder, former: "Terms", now_ns: int) -> Arrival:
+        """Give a resting order, which has its new terms already, its place by them; refused, it keeps the old one."""
 
     def take_maker_fills(self) -> list[MakerFill]:
         """Return the fills of resting orders since the last call."""

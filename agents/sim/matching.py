@@ -120,6 +120,17 @@ class MatchingBook:
         self.changed.add((order.side, order.price))
         return order.quantity
 
+    def reduce(self, order_id: str, quantity: int) -> None:
+        """Make a resting order smaller; it keeps its place. Raises AssertionError for one that would grow."""
+        order = self._orders[order_id]
+        assert 0 < quantity <= order.quantity
+        order.quantity = quantity
+        self.changed.add((order.side, order.price))
+
+    def would_take(self, order: Incoming) -> bool:
+        """Tell whether an order would meet another on arrival."""
+        return self._crosses(order)
+
     def take_changed(self) -> list[tuple[Side, int, int]]:
         """Return (side, price, quantity) of every level that changed since the last call, in a fixed order."""
         found = [(side, price, self.quantity_at(side, price)) for side, price in sorted(self.changed)]

@@ -1,6 +1,6 @@
 """Matching mode *full*: an account's orders meet the simulated population in the same book."""
 
-from agents.sim.engine import Arrival, MakerFill, Taken, VenueOrder, rests_in_book
+from agents.sim.engine import Arrival, MakerFill, Taken, Terms, VenueOrder, rests_in_book
 from agents.sim.last_prices import LastPrices
 from agents.sim.market import SimulatedMarket
 from agents.sim.matching import Incoming
@@ -34,19 +34,8 @@ class PopulationEngine:
 
     def place(self, order: VenueOrder, now_ns: int) -> Arrival:
         """Match an order against whoever is there."""
-        time_in_force = order.time_in_force
-        if not rests_in_book(order) and time_in_force is not TimeInForce.FOK:
-            time_in_force = TimeInForce.IOC
         crowd = self._market.crowd(order.instrument)
-        incoming = Incoming(
-            f"a/{order.order_id}",
-            order.account,
-            order.side,
-            order.leaves_quantity,
-            order.limit_price,
-            time_in_force,
-        )
-        placed = crowd.book.place(incoming)
+        placed = crowd.book.place(_incoming(order))
         crowd.matches.extend(placed.matches)
         self._say(order.instrument, now_ns)
         taken = [Taken(match.price, match.quantity) for match in placed.matches]
@@ -56,6 +45,18 @@ class PopulationEngine:
         """Take a resting order out of the book."""
         self._market.crowd(order.instrument).book.cancel(f"a/{order.order_id}")
         self._say(order.instrument, now_ns)
+
+    def amend(self, order: VenueOrder, former: Terms, now_ns: int) -> Arrival:
+        """Make an order smaller where it lies, or take it out and match it anew."""
+        book, name = self._market.crowd(order.instrument).book, f"a/{order.order_id}"
+        if former.keep_place(order):
+            book.reduce(name, order.leaves_quantity)
+            self._say(order.instrument, now_ns)
+            return Arrival([], True)
+        if order.time_in_force is TimeInForce.POST_ONLY and book.would_take(_incoming(order)):
+            return Arrival([], True, "a post-only order would take")
+        book.cancel(name)
+        return self.place(order, now_ns)
 
     def take_maker_fills(self) -> list[MakerFill]:
         """Return the fills of resting orders since the last call."""
@@ -87,3 +88,12 @@ class PopulationEngine:
         for _, match, time_ns in self._market.take_account_matches():
             assert match.maker_owner != CROWD
             self._fills.append(MakerFill(match.maker_id[2:], match.price, match.quantity, time_ns))
+
+
+def _incoming(order: VenueOrder) -> Incoming:
+    """Return an order as it meets the book."""
+    time_in_force = order.time_in_force
+    if not rests_in_book(order) and time_in_force is not TimeInForce.FOK:
+        time_in_force = TimeInForce.IOC
+    name = f"a/{order.order_id}"
+    return Incoming(name, order.account, order.side, order.leaves_quantity, order.limit_price, time_in_force)

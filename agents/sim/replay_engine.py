@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from agents.sim.engine import Arrival, MakerFill, Taken, VenueOrder, bound_of, rests_in_book
+from agents.sim.engine import Arrival, MakerFill, Taken, Terms, VenueOrder, bound_of, rests_in_book
 from agents.sim.last_prices import LastPrices
 from schemas.event import Event
 from schemas.market import BookSnapshot, DepthUpdate, Quality, QualityKind, Quote, Trade
@@ -102,6 +102,16 @@ class ReplayEngine:
     def cancel(self, order: VenueOrder, now_ns: int) -> None:  # noqa: ARG002 - as above
         """Leave the queue."""
         self._tape(order.instrument).queue.pop(order.order_id, None)
+
+    def amend(self, order: VenueOrder, former: Terms, now_ns: int) -> Arrival:
+        """Keep the place in the queue, or join it anew at the end."""
+        if former.keep_place(order):
+            return Arrival([], True)
+        tape = self._tape(order.instrument)
+        if order.time_in_force is TimeInForce.POST_ONLY and any(self._offers(order, tape)):
+            return Arrival([], True, "a post-only order would take")
+        tape.queue.pop(order.order_id, None)
+        return self.place(order, now_ns)
 
     def take_maker_fills(self) -> list[MakerFill]:
         """Return the fills of queued orders since the last call."""

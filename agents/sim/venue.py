@@ -4,26 +4,26 @@ A request travels for a seeded latency, meets the engine, and what follows trave
 once, ever: a second request with it changes nothing. Holders of an older epoch than the newest seen are fenced off.
 """
 
-from heapq import heappop, heappush
-
-import msgspec
-
-from agents.sim.engine import Engine, Taken, VenueOrder
+from agents.sim.engine import Engine, Taken, Terms, VenueOrder
 from agents.sim.stops import WaitingStops, last_price
-from agents.sim.venue_fills import book_fill
+from agents.sim.venue_amends import amend_refusal
+from agents.sim.venue_fills import book_fill, take_back
 from agents.sim.venue_funding import FundingClock
-from agents.sim.venue_reports import answer, cancel_refusal, number_report, order_report, trade_report
-from agents.sim.venue_rules import Seen, asked_about, latency_of, name_of, order_of, rejection, sellable, untimely
+from agents.sim.venue_inbox import VenueInbox
+from agents.sim.venue_post import VenuePost
+from agents.sim.venue_reports import amend_report, answer, bust_report, cancel_refusal, order_report, trade_report
+from agents.sim.venue_rules import Seen, asked_about, name_of, order_of, rejection, sellable, untimely
 from agents.sim.venue_state import (
     Action,
+    Bust,
     FaultKind,
-    Outgoing,
     VenueChanges,
     VenueState,
     VenueTerms,
 )
 from schemas.event import Event
 from schemas.orders import (
+    AmendRequested,
     CancelRequested,
     OrderStatus,
     QueryRequested,
@@ -53,20 +53,25 @@ class SimulatedVenue:
         self.state = state if state is not None else VenueState()
         self._funding = FundingClock(terms.instruments)
         self._changes = changes
-        self._actions = [(item.due_ns, item.serial, item) for item in sorted(self.state.actions, key=_due)]
+        self._inbox = VenueInbox(terms, self.state, changes)
         self._stops = WaitingStops(self.state.orders.values())
         self._live = {order.order_id: order for order in self.state.orders.values() if order.live}
-        self._outgoing = [(item.due_ns, item.serial, item) for item in sorted(self.state.outgoing, key=_due)]
+        self._post = VenuePost(terms, self.state, changes)
 
     def submit(self, request: SubmitRequested, now_ns: int, epoch: int = 1, sent_ns: int | None = None) -> Action:
         """Take an order request at ``now_ns``, sent at ``sent_ns``; it meets the engine after the latency."""
         action = Action(due_ns=0, serial=0, sent_ns=sent_ns or now_ns, epoch=epoch, submit=request)
-        return self._enqueue(action, request.order_id, now_ns)
+        return self._inbox.send(action, request.order_id, now_ns)
 
     def cancel(self, request: CancelRequested, now_ns: int, epoch: int = 1) -> Action:
         """Take a request to cancel."""
         action = Action(due_ns=0, serial=0, sent_ns=now_ns, epoch=epoch, cancel=request)
-        return self._enqueue(action, request.order_id, now_ns)
+        return self._inbox.send(action, request.order_id, now_ns)
+
+    def amend(self, request: AmendRequested, now_ns: int, epoch: int = 1, sent_ns: int | None = None) -> Action:
+        """Take a request to change a resting order."""
+        action = Action(due_ns=0, serial=0, sent_ns=sent_ns or now_ns, epoch=epoch, amend=request)
+        return self._inbox.send(action, request.order_id, now_ns)
 
     def query(self, request: QueryRequested, now_ns: int) -> VenueReport:
         """Return what the venue knows of an order at ``now_ns``: STATUS with all fills, or NOT_FOUND."""
@@ -80,7 +85,8 @@ class SimulatedVenue:
 
     def on_market(self, event: Event) -> None:
         """Take a recorded market event: first whatever was due before it, then the event itself."""
-        if self._actions and self._actions[0][0] <= event.available_at_ns:
+        due_ns = self._inbox.due_ns
+        if due_ns is not None and due_ns <= event.available_at_ns:
             self._run_until(event.available_at_ns)
         self.engine.on_market(event)
         self._book_maker_fills()
@@ -89,20 +95,9 @@ class SimulatedVenue:
 
     def advance(self, now_ns: int) -> list[VenueReport]:
         """Move time on to ``now_ns`` and return the reports that have come back by then, numbered and in order."""
-        state = self.state
         self._run_until(now_ns)
-        if now_ns > state.now_ns:
-            state.now_ns = now_ns
-        arrived: list[VenueReport] = []
-        while self._outgoing and self._outgoing[0][0] <= now_ns:
-            _, _, outgoing = heappop(self._outgoing)
-            state.report_sequence += 1
-            report = outgoing.report
-            number_report(report, self.terms.name, state.report_sequence)
-            if self._changes is not None:
-                self._changes.sent.append((outgoing.serial, state.report_sequence, report))
-            arrived.append(report)
-        return arrived
+        self.state.now_ns = max(self.state.now_ns, now_ns)
+        return self._post.take_arrived(now_ns)
 
     def readmit(self, now_ns: int) -> None:
         """Put the orders that were open before a crash back into a new book, behind whoever is there now."""
@@ -119,31 +114,21 @@ class SimulatedVenue:
     @property
     def next_due_ns(self) -> int | None:
         """Return when something happens next of its own accord, or None if nothing will."""
-        times = [queue[0][0] for queue in (self._actions, self._outgoing) if queue]
-        if self.engine.next_time_ns is not None:
-            times.append(self.engine.next_time_ns)
-        return min(times, default=None)
-
-    def _enqueue(self, action: Action, order_id: str, now_ns: int) -> Action:
-        self.state.serial += 1
-        action.serial = self.state.serial
-        kind = "submit" if action.submit is not None else "cancel"
-        action.due_ns = now_ns + latency_of(self.terms, order_id, kind)
-        heappush(self._actions, (action.due_ns, action.serial, action))
-        return action
+        times = (self._inbox.due_ns, self._post.due_ns, self.engine.next_time_ns)
+        return min((time_ns for time_ns in times if time_ns is not None), default=None)
 
     def _run_until(self, now_ns: int) -> None:
         """Carry out actions and engine steps in the order of their times."""
-        actions, engine = self._actions, self.engine
+        inbox, engine = self._inbox, self.engine
         while True:
-            step_ns = engine.next_time_ns
-            if step_ns is not None and step_ns <= now_ns and not (actions and actions[0][0] < step_ns):
+            step_ns, due_ns = engine.next_time_ns, inbox.due_ns
+            if step_ns is not None and step_ns <= now_ns and not (due_ns is not None and due_ns < step_ns):
                 self._charge_funding(step_ns)
                 engine.advance()
                 self._book_maker_fills()
                 self._trigger_stops(step_ns)
-            elif actions and actions[0][0] <= now_ns:
-                self._perform(heappop(actions)[2])
+            elif due_ns is not None and due_ns <= now_ns:
+                self._perform(inbox.take())
             else:
                 break
         if now_ns >= self._funding.due_ns:
@@ -155,6 +140,10 @@ class SimulatedVenue:
             self._arrive(action, action.submit)
         elif action.cancel is not None:
             self._cancel(action, action.cancel)
+        elif action.amend is not None:
+            self._amend(action, action.amend)
+        elif action.bust is not None:
+            self._bust(action.bust, action.due_ns)
 
     def _arrive(self, action: Action, request: SubmitRequested) -> None:
         state, now_ns = self.state, action.due_ns
@@ -176,7 +165,7 @@ class SimulatedVenue:
             return
         if order.waiting:
             self._stops.add(order, self.engine)
-            self._send(order_report(order, ReportKind.ACCEPTED, now_ns), order)
+            self._post.send(order_report(order, ReportKind.ACCEPTED, now_ns), order)
         else:
             self._place(order, ReportKind.ACCEPTED, now_ns)
             self._trigger_stops(now_ns)
@@ -189,7 +178,7 @@ class SimulatedVenue:
         if arrival.refused is not None:
             self._end(order, OrderStatus.REJECTED, ReportKind.REJECTED, now_ns, arrival.refused)
             return
-        self._send(order_report(order, told_as, now_ns), order)
+        self._post.send(order_report(order, told_as, now_ns), order)
         for taken in arrival.taken:
             self._fill(order, taken, Liquidity.TAKER, now_ns)
         if not arrival.rests and order.live:
@@ -225,12 +214,48 @@ class SimulatedVenue:
         order = asked_about(request, state.orders)
         fenced = self.terms.fences_epochs and action.epoch < state.epoch
         if order is None or not order.live or fenced:
-            self._send(cancel_refusal(request, order, action.due_ns, fenced=fenced), None)
+            self._post.send(cancel_refusal(request, order, action.due_ns, fenced=fenced), None)
             return
         state.epoch = max(state.epoch, action.epoch)
         if not order.waiting:
             self.engine.cancel(order, action.due_ns)
         self._end(order, OrderStatus.CANCELED, ReportKind.CANCELED, action.due_ns, None)
+
+    def _amend(self, action: Action, request: AmendRequested) -> None:
+        state, now_ns = self.state, action.due_ns
+        order = asked_about(request, state.orders)
+        if order is not None and (request.amend_id in order.amends or self._fault(FaultKind.LOSE_AMEND, order.number)):
+            return
+        reason = untimely(action, self.terms, state.epoch)
+        if reason is None:
+            state.epoch = max(state.epoch, action.epoch)
+            reason = amend_refusal(order, request, state.accounts, self.terms.instruments)
+        if reason is not None or order is None:
+            self._tell_amend(order, request, now_ns, reason)
+            return
+        former = Terms(order.limit_price, order.leaves_quantity)
+        quantity, order.quantity, order.limit_price = order.quantity, request.quantity, request.limit_price
+        arrival = self.engine.amend(order, former, now_ns)
+        if arrival.refused is not None:
+            order.quantity, order.limit_price = quantity, former.limit_price
+        self._tell_amend(order, request, now_ns, arrival.refused)
+        for taken in arrival.taken:
+            self._fill(order, taken, Liquidity.TAKER, now_ns)
+        self._book_maker_fills()
+        self._trigger_stops(now_ns)
+
+    def _tell_amend(self, order: VenueOrder | None, request: AmendRequested, now_ns: int, refused: str | None) -> None:
+        if order is not None:
+            order.amends[request.amend_id] = refused is None
+            self._note(order)
+        self._post.send(amend_report(order, request, now_ns, refused), order)
+
+    def _bust(self, bust: Bust, now_ns: int) -> None:
+        order = self.state.orders[bust.order_id]
+        fill = take_back(self.state, self.terms, order, bust.fill_id)
+        if fill is not None:
+            self._note(order)
+            self._post.send(bust_report(order, fill, now_ns), order)
 
     def _book_maker_fills(self) -> None:
         for fill in self.engine.take_maker_fills():
@@ -242,9 +267,10 @@ class SimulatedVenue:
         if order.status is OrderStatus.FILLED:
             del self._live[order.order_id]
         self._note(order)
-        self._send(trade_report(order, fill), order)
+        self._post.send(trade_report(order, fill), order)
         if self._fault(FaultKind.DUPLICATE_FILLS, order.number):
-            self._send(trade_report(order, fill), order)
+            self._post.send(trade_report(order, fill), order)
+        self._inbox.plan_bust(order, fill)
 
     def _end(self, order: VenueOrder, status: OrderStatus, kind: ReportKind, time_ns: int, reason: str | None) -> None:
         order.status = status
@@ -252,41 +278,15 @@ class SimulatedVenue:
         self._live.pop(order.order_id, None)
         self._stops.drop(order)
         self._note(order)
-        self._send(order_report(order, kind, time_ns, reason), order)
-
-    def _send(self, report: VenueReport, order: VenueOrder | None) -> None:
-        """Put a report on its way back; reports keep their order save where the script delays them."""
-        state = self.state
-        number = order.number if order is not None else 0
-        if self._fault(FaultKind.DROP_REPORTS, number):
-            return
-        if report.kind is ReportKind.ACCEPTED and self._fault(FaultKind.DROP_ACK, number):
-            return
-        due_ns = max(state.last_due_ns, report.event_time_ns + latency_of(self.terms, report.order_id, report.kind))
-        state.last_due_ns = due_ns
-        due_ns += sum(
-            fault.delay_ns
-            for fault in self.terms.faults
-            if fault.kind is FaultKind.DELAY_REPORTS and fault.befalls(number)
-        )
-        state.serial += 1
-        arrived = msgspec.structs.replace(report, available_at_ns=due_ns)
-        outgoing = Outgoing(due_ns=due_ns, serial=state.serial, report=arrived)
-        heappush(self._outgoing, (due_ns, state.serial, outgoing))
-        if self._changes is not None:
-            self._changes.created.append(outgoing)
+        self._post.send(order_report(order, kind, time_ns, reason), order)
 
     def _note(self, order: VenueOrder) -> None:
         if self._changes is not None:
             self._changes.orders[order.order_id] = order
 
     def _fault(self, kind: FaultKind, number: int) -> bool:
-        return any(fault.kind is kind and fault.befalls(number) for fault in self.terms.faults if number)
+        return self.terms.strikes(kind, number)
 
     def _charge_funding(self, now_ns: int) -> None:
         for report in self._funding.charge(self.state, self.engine, now_ns):
-            self._send(report, None)
-
-
-def _due(item: Action | Outgoing) -> tuple[int, int]:
-    return item.due_ns, item.serial
+            self._post.send(report, None)

@@ -1,5 +1,7 @@
 """What one execution does to the venue's own books: the order, the account that it belongs to, and its fee."""
 
+import msgspec
+
 from agents.sim.engine import Taken, VenueOrder
 from agents.sim.venue_state import VenueAccount, VenueState, VenueTerms, settle_fee, settle_fill
 from schemas.orders import OrderStatus, VenueFill
@@ -29,6 +31,24 @@ def book_fill(
     )
     order.fills.append(fill)
     order.filled_quantity += met.quantity
-    assert order.filled_quantity <= order.quantity, "the engine filled more than was ordered"
+    assert order.leaves_quantity >= 0, "the engine filled more than was ordered"
     order.status = OrderStatus.FILLED if order.leaves_quantity == 0 else OrderStatus.PARTIALLY_FILLED
+    return fill
+
+
+def take_back(state: VenueState, terms: VenueTerms, order: VenueOrder, fill_id: str) -> VenueFill | None:
+    """Undo a fill as it was booked, and return it; None when that is done already. It reopens nothing."""
+    place = next((at for at, fill in enumerate(order.fills) if fill.fill_id == fill_id), None)
+    if place is None or order.fills[place].busted:
+        return None
+    fill, instrument = order.fills[place], terms.instruments[order.instrument]
+    order.fills[place] = msgspec.structs.replace(fill, busted=True)
+    signed = -order.side.sign * fill.quantity
+    account = state.accounts[order.account]
+    settle_fill(account, instrument, signed, notional(fill.price, signed, instrument.multiplier))
+    settle_fee(account, fill.fee_currency, -fill.fee)
+    order.filled_quantity -= fill.quantity
+    order.busted_quantity += fill.quantity
+    if order.status is OrderStatus.PARTIALLY_FILLED and not order.filled_quantity:
+        order.status = OrderStatus.NEW
     return fill

@@ -71,6 +71,7 @@ def encode_line(line: Line) -> bytes:
 def encode_batch(state: VenueState, changes: VenueChanges, mids: dict[str, int]) -> bytes:
     """Return the lines for everything that changed, to be appended in one write."""
     lines: list[Line] = [Changed(order) for order in changes.orders.values()]
+    lines.extend(Queued(action) for action in changes.planned)
     lines.extend(Created(outgoing) for outgoing in changes.created)
     lines.extend(Sent(serial, sequence) for serial, sequence, _ in changes.sent)
     lines.append(Totals(msgspec.structs.replace(state, orders={}, actions=[], outgoing=[]), mids))
@@ -112,8 +113,14 @@ def restore(record: Iterable[bytes], name: str) -> Restored:
 def _undone(action: Action, orders: dict[str, VenueOrder], state: VenueState) -> bool:
     if action.submit is not None:
         return action.submit.order_id not in orders
-    assert action.cancel is not None
-    order = orders.get(action.cancel.order_id)
+    if action.bust is not None:
+        done = orders.get(action.bust.order_id)
+        return done is not None and any(fill.fill_id == action.bust.fill_id and not fill.busted for fill in done.fills)
+    asked = action.cancel or action.amend
+    assert asked is not None
+    order = orders.get(asked.order_id)
+    if order is not None and action.amend is not None and action.amend.amend_id in order.amends:
+        return False
     return action.due_ns > state.now_ns and order is not None and order.live
 
 

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from agents.sim.engine import VenueOrder
 from schemas.event import stamp_identity
-from schemas.orders import CancelRequested, QueryRequested, ReportKind, VenueFill, VenueReport
+from schemas.orders import AmendRequested, CancelRequested, QueryRequested, ReportKind, VenueFill, VenueReport
 
 
 def order_report(order: VenueOrder, kind: ReportKind, time_ns: int, reason: str | None = None) -> VenueReport:
@@ -21,6 +21,43 @@ def order_report(order: VenueOrder, kind: ReportKind, time_ns: int, reason: str 
         filled_quantity=order.filled_quantity,
         reason=reason,
         triggered=order.triggered,
+        quantity=order.quantity,
+        limit_price=order.limit_price,
+    )
+
+
+def amend_report(
+    order: VenueOrder | None, request: AmendRequested, time_ns: int, refused: str | None = None
+) -> VenueReport:
+    """Return what became of a change, with the terms that the order has now."""
+    return VenueReport(
+        key=request.key,
+        event_time_ns=time_ns,
+        available_at_ns=time_ns,
+        order_id=request.order_id,
+        instrument=request.instrument,
+        kind=ReportKind.REPLACED if refused is None else ReportKind.REPLACE_REJECTED,
+        venue_order_id=None if order is None else order.venue_order_id,
+        reason=refused,
+        amend_id=request.amend_id,
+        quantity=None if order is None else order.quantity,
+        limit_price=None if order is None else order.limit_price,
+    )
+
+
+def bust_report(order: VenueOrder, fill: VenueFill, time_ns: int) -> VenueReport:
+    """Return the word that an execution was taken back."""
+    return VenueReport(
+        key=order.account,
+        event_time_ns=time_ns,
+        available_at_ns=time_ns,
+        order_id=order.order_id,
+        instrument=order.instrument,
+        kind=ReportKind.TRADE_CANCEL,
+        venue_order_id=order.venue_order_id,
+        status=order.status,
+        filled_quantity=order.filled_quantity,
+        refers_to=fill.fill_id,
     )
 
 
@@ -73,6 +110,8 @@ def answer(request: QueryRequested, order: VenueOrder | None, name: str, now_ns:
         reason=None if order is None else order.reason,
         triggered=order is not None and order.triggered,
         fills=() if order is None else tuple(order.fills),
+        quantity=None if order is None else order.quantity,
+        limit_price=None if order is None else order.limit_price,
     )
     stamp_identity(report, request.event_id, f"{name}/status/{now_ns}", request.attempt)
     return report

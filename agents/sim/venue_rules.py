@@ -8,7 +8,7 @@ from agents.sim.engine import VenueOrder
 from agents.sim.stops import reached_by
 from agents.sim.venue_state import Action, VenueAccount, VenueTerms
 from schemas.market import InstrumentDefined
-from schemas.orders import CancelRequested, QueryRequested, SubmitRequested
+from schemas.orders import AmendRequested, CancelRequested, QueryRequested, SubmitRequested
 from schemas.values import OrderType, Side, TimeInForce, notional
 
 
@@ -115,7 +115,9 @@ def known_as(request: SubmitRequested | CancelRequested | QueryRequested) -> str
     return request.client_order_id or request.order_id
 
 
-def asked_about(request: CancelRequested | QueryRequested, orders: Mapping[str, VenueOrder]) -> VenueOrder | None:
+def asked_about(
+    request: AmendRequested | CancelRequested | QueryRequested, orders: Mapping[str, VenueOrder]
+) -> VenueOrder | None:
     """Return the order that a request names, by the id it was sent with if the request tells one."""
     order = orders.get(request.order_id)
     if order is None or not request.client_order_id or order.client_order_id == request.client_order_id:

@@ -9,12 +9,12 @@ import msgspec
 
 from agents.sim.engine import VenueOrder
 from schemas.market import InstrumentDefined
-from schemas.orders import CancelRequested, SubmitRequested, VenueReport
+from schemas.orders import AmendRequested, CancelRequested, SubmitRequested, VenueReport
 from schemas.values import NS_PER_MS, NS_PER_S, ZERO, money, notional
 
 
 class FaultKind(enum.StrEnum):
-    """What can go wrong at a venue, on purpose."""
+    """What can go wrong at a venue, on purpose. BUST_FILLS takes each fill back after ``delay_ns``."""
 
     DROP_ACK = "DROP_ACK"
     DROP_REPORTS = "DROP_REPORTS"
@@ -24,6 +24,9 @@ class FaultKind(enum.StrEnum):
     LOSE_REQUEST = "LOSE_REQUEST"
     REJECT = "REJECT"
     DISCONNECT = "DISCONNECT"
+    LOSE_AMEND = "LOSE_AMEND"
+    DROP_REPLACED = "DROP_REPLACED"
+    BUST_FILLS = "BUST_FILLS"
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +61,10 @@ class VenueTerms:
     fences_epochs: bool = True
     faults: tuple[Fault, ...] = ()
 
+    def strikes(self, kind: FaultKind, number: int) -> bool:
+        """Tell whether the script has a fault befall the order of this number; 0 is no order."""
+        return any(fault.kind is kind and fault.befalls(number) for fault in self.faults if number)
+
 
 class VenueAccount(msgspec.Struct):
     """The venue's own record of an account. ``cash`` is by currency: all that came in less all that went out.
@@ -74,6 +81,13 @@ class VenueAccount(msgspec.Struct):
     funding_by: dict[str, Decimal] = {}
 
 
+class Bust(msgspec.Struct, frozen=True):
+    """A fill of an order that is to be taken back."""
+
+    order_id: str
+    fill_id: str
+
+
 class Action(msgspec.Struct, kw_only=True):
     """A request on its way to the matching engine, due at ``due_ns``; ``window_ns``: how old it may be by then."""
 
@@ -84,6 +98,8 @@ class Action(msgspec.Struct, kw_only=True):
     window_ns: int | None = None
     submit: SubmitRequested | None = None
     cancel: CancelRequested | None = None
+    amend: AmendRequested | None = None
+    bust: Bust | None = None
 
 
 class Outgoing(msgspec.Struct, kw_only=True):
@@ -115,24 +131,26 @@ class VenueState(msgspec.Struct):
 class VenueChanges:
     """What has happened since the record was last written: orders changed, reports made, and reports sent.
 
-    ``sent`` holds (serial, sequence, report).
+    ``sent`` holds (serial, sequence, report); ``planned`` is what the script has put on its way.
     """
 
-    __slots__ = ("created", "orders", "sent")
+    __slots__ = ("created", "orders", "planned", "sent")
 
     def __init__(self) -> None:
         self.orders: dict[str, VenueOrder] = {}
         self.created: list[Outgoing] = []
         self.sent: list[tuple[int, int, VenueReport]] = []
+        self.planned: list[Action] = []
 
     def __bool__(self) -> bool:
-        return bool(self.orders or self.created or self.sent)
+        return bool(self.orders or self.created or self.sent or self.planned)
 
     def clear(self) -> None:
         """Forget what has been written down."""
         self.orders.clear()
         self.created.clear()
         self.sent.clear()
+        self.planned.clear()
 
 
 def settle_fill(account: VenueAccount, instrument: InstrumentDefined, signed: int, value: Decimal) -> None:
