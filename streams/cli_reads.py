@@ -21,6 +21,7 @@ from infra.postgres.queries_state import (
     positions,
 )
 from infra.postgres.queries_statement import book_faults, trial_balance
+from streams.books_standing import books_standing
 from streams.cli_record import DsnOption, JsonOption, RunOption, answer, print_json
 from streams.cli_tables import print_rows
 from streams.cli_why import print_chain
@@ -120,9 +121,13 @@ def show_orders(
 ) -> None:
     """Print orders, newest first."""
     asked = Selection(account=account, strategy=strategy, instrument=instrument, open=open_only, limit=limit)
-    rows = answer(dsn, run, lambda record: orders(record, asked))
-    columns = "time order_id strategy instrument side quantity limit_price filled_quantity average_price status reason"
-    _show(rows, f"{columns} deny_reasons decision_id", "There is no such order.", as_json)
+    rows, standing = answer(dsn, run, lambda record: (orders(record, asked), books_standing(record)))
+    if standing is not None and not standing.clean:
+        # To the side of the table, which programs read.
+        typer.echo(f"{standing.sentence}; tradermind reconcile lists what differs.", err=True)
+    columns = "time order_id strategy instrument side order_type quantity limit_price stop_price leg filled_quantity"
+    more = "average_price status reason deny_reasons decision_id parent_order_id"
+    _show(rows, f"{columns} {more}", "There is no such order.", as_json)
 
 
 @app.command(name="decisions")

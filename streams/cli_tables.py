@@ -12,7 +12,7 @@ from rich.text import Text
 _NONE: Final = "-"
 _DECIMAL: Final = re.compile(r"-?\d{1,20}(\.\d+)?")
 _ID_FIELDS: Final = frozenset(
-    {"decision_id", "order_id", "event_id", "fill_id", "entry_decision_id", "exit_decision_id"}
+    {"decision_id", "order_id", "event_id", "fill_id", "entry_decision_id", "exit_decision_id", "parent_order_id"}
 )
 _MONEY_PLACES: Final = 2
 _MONEY: Final = frozenset(

@@ -125,6 +125,7 @@ def _verdicts(chain: Chain) -> Iterator[RenderableType]:
         yield _said(
             f"{verdict['verdict']}{reasons}:{side} {verdict['quantity']} {verdict['instrument']}",
             f"order {shown('order_id', verdict['order_id'])}",
+            protects(verdict),
             f"limits {verdict['limits_version']}",
             f"after cancelling {', '.join(verdict['cancels'])}" if verdict["cancels"] else "",
         )
@@ -149,6 +150,7 @@ def _orders(chain: Chain) -> Iterator[RenderableType]:
         yield _said(
             f"{order['order_id']}: {order['side']} {order['quantity']} {order['order_type']}{limit}"
             f" {order['time_in_force']}",
+            protects(order),
             f"{order['status']}{' (final)' if order['final'] else ''}",
             f"filled {order['filled_quantity']} at {shown('', order['average_price'])}",
             order["reason"] or "",
@@ -156,6 +158,13 @@ def _orders(chain: Chain) -> Iterator[RenderableType]:
         events = [event for event in chain["order_events"] if event["order_id"] == order["order_id"]]
         columns = ("time", "exec_type", "status", "filled_quantity", "leaves_quantity", "position_after", "reason")
         yield table_of(events, columns)
+
+
+def protects(order: Mapping[str, Any]) -> str:
+    """Return from where a stop acts, and what an order that protects a position is for."""
+    stop = f"from {order['stop_price']}" if order["stop_price"] is not None else ""
+    leg = f"{order['leg']} of {shown('order_id', order['parent_order_id'])}" if order["leg"] is not None else ""
+    return ", ".join(part for part in (stop, leg) if part)
 
 
 def _fills(chain: Chain) -> Iterator[RenderableType]:

@@ -44,8 +44,8 @@ _ACCOUNTS: Final = """
     FROM account_marks ORDER BY account, generation DESC, seq DESC
 """
 _ORDERS: Final = """
-    SELECT order_id, time, account, strategy, instrument, side, order_type, time_in_force, limit_price, quantity,
-        filled_quantity, average_price, status, final, reason, deny_reasons, decision_id
+    SELECT order_id, time, account, strategy, instrument, side, order_type, time_in_force, limit_price, stop_price,
+        leg, parent_order_id, quantity, filled_quantity, average_price, status, final, reason, deny_reasons, decision_id
     FROM orders WHERE (%(account)s::text IS NULL OR account = %(account)s)
         AND (%(strategy)s::text IS NULL OR strategy = %(strategy)s)
         AND (%(instrument)s::text IS NULL OR instrument = %(instrument)s)
