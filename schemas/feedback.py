@@ -11,7 +11,8 @@ class ExpertScore(Event, frozen=True, kw_only=True, gc=False):
     """The score of one expert on one ballot at its horizon. ``key`` is the instrument.
 
     ``loss`` is the clipped log-loss scaled to [0, 1]; ``base_loss`` that of the running base rate; an abstainer
-    takes ``pool_loss``. ``outcome`` is -1, 0 or +1: down, flat, up.
+    takes ``pool_loss``. ``outcome`` is -1, 0 or +1: down, flat, up. ``p_*`` is what the expert said and ``loss`` its
+    loss; ``calibrated_loss`` is that of the vote that was pooled. They are null when it abstained.
     """
 
     ballot_id: str
@@ -23,6 +24,10 @@ class ExpertScore(Event, frozen=True, kw_only=True, gc=False):
     base_loss: float
     pool_loss: float
     abstained: bool
+    p_down: float | None = None
+    p_flat: float | None = None
+    p_up: float | None = None
+    calibrated_loss: float | None = None
 
 
 class VoidReason(enum.StrEnum):

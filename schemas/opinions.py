@@ -132,7 +132,11 @@ class BallotRequest(Event, frozen=True, kw_only=True, gc=False):
 
 
 class TallyEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What one expert said on a ballot, what it weighed, and its skill so far (loss saved over the base rate)."""
+    """What one expert said on a ballot, what it weighed, and its skill so far (loss saved over the base rate).
+
+    ``p_*`` is what it said, ``calibrated_*`` what that was found to mean, which is what was pooled. Weight and skill
+    are those of the calibrated vote, as is ``calibration_error``: the expected calibration error of its last votes.
+    """
 
     expert: str
     weight: float
@@ -142,6 +146,10 @@ class TallyEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     p_up: float | None
     abstained: AbstainReason | None
     evidence: dict[str, float | None]
+    calibrated_down: float | None = None
+    calibrated_flat: float | None = None
+    calibrated_up: float | None = None
+    calibration_error: float | None = None
 
 
 class VoteTally(Event, frozen=True, kw_only=True, gc=False):
