@@ -1,6 +1,7 @@
 """``tradermind reconcile``: our books against the venue's own statement, order by order and cent by cent.
 
-Exit codes: 0 no difference, 1 each difference is listed with both sides, 2 the venue or the database cannot be asked.
+Exit codes: 0 no difference, 1 each is listed with both sides, or execution's own comparison is not over, 2 the venue
+or the database cannot be asked.
 """
 
 import asyncio
@@ -27,6 +28,8 @@ from infra.venues.binance.credentials import read_credentials
 from infra.venues.binance.profiles import addresses_of
 from infra.venues.simulated import VenueUnreachable
 from schemas.values import NS_PER_S
+from streams.books_standing import COLUMNS as STANDING_COLUMNS
+from streams.books_standing import BooksStanding, books_standing
 from streams.cli_record import (
     LATEST_RUN,
     DsnOption,
@@ -56,16 +59,23 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """One comparison: with whom, how many things of each kind, and what differs."""
+    """One comparison: with whom, how many things of each kind, and what differs; and how execution's own stands."""
 
     venue: str
     counts: dict[str, int | None]
     found: list[Difference]
+    standing: BooksStanding | None = None
+
+    @property
+    def agrees(self) -> bool:
+        """Whether nothing differs, neither now nor in what execution waits for."""
+        return not self.found and (self.standing is None or self.standing.clean)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as programs read it."""
         found = [msgspec.to_builtins(item) for item in self.found]
-        return {"difference": len(found), "venue": self.venue, "compared": self.counts, "differences": found}
+        told = {"difference": len(found), "venue": self.venue, "compared": self.counts, "differences": found}
+        return told | {"start_up": msgspec.to_builtins(self.standing)}
 
 
 def reconcile(
@@ -95,7 +105,7 @@ def reconcile(
         print_json(done.as_json())
     else:
         _show(done)
-    raise typer.Exit(1 if done.found else 0)
+    raise typer.Exit(0 if done.agrees else 1)
 
 
 def settled(connection: Connection, venues: Sequence[Asked], settle_s: float) -> Reconciled:
@@ -108,7 +118,7 @@ def settled(connection: Connection, venues: Sequence[Asked], settle_s: float) ->
     limit = time.monotonic() + settle_s
     while True:
         done = _compared(connection, venues)
-        if not done.found or time.monotonic() >= limit:
+        if done.agrees or time.monotonic() >= limit:
             return done
         time.sleep(_ROUND_S)
 
@@ -118,13 +128,14 @@ def _compared(connection: Connection, venues: Sequence[Asked]) -> Reconciled:
     counts: dict[str, int | None] = {}
     with connection.transaction():
         found = book_faults(connection)
+        standing = books_standing(connection)
         for one, theirs in zip(venues, stated, strict=True):
             ours = our_statement(connection, one.at_venue)
             found += differences(ours, theirs)
             for name, count in compared(ours, theirs).items():
                 before = counts.get(name)
                 counts[name] = count if before is None else before + (count or 0)
-    return Reconciled(", ".join(one.name for one in venues), counts, found)
+    return Reconciled(", ".join(one.name for one in venues), counts, found, standing)
 
 
 def _venues(connection: Connection, venue: str | None, run: Path | None, settings: Path | None) -> list[Asked]:
@@ -186,3 +197,7 @@ def _show(done: Reconciled) -> None:
     if done.found:
         rows = [msgspec.to_builtins(item) for item in done.found]
         print_rows(rows, _COLUMNS.split(), "", console)
+    if done.standing is not None:
+        typer.echo(done.standing.sentence)
+        if done.standing.rows():
+            print_rows(done.standing.rows(), STANDING_COLUMNS.split(), "", console)

@@ -17,6 +17,7 @@ from typer import Typer
 from typer.testing import CliRunner, Result
 from venue_trading import FAULTS, Trading, simulated, trade
 
+from agents.execution.reconciliation_state import BookDifference, Doubt, ReconciliationState, VenueStanding
 from agents.sim.venue_record import encode_batch
 from agents.sim.venue_state import VenueChanges
 from infra.postgres.migrate import migrate
@@ -27,6 +28,7 @@ from infra.venues.account_compare import differences
 from schemas.event import Event
 from schemas.orders import AccountMark, Fill, OrderEvent, Position
 from schemas.values import NS_PER_S
+from streams import cli_reads
 from streams.cli_reconcile import reconcile
 from streams.exchange_statement import EndedExchange, statement_of
 
@@ -125,6 +127,39 @@ CHANGES = {
         "funding main|USD ",
     ),
 }
+
+
+def _keep(dsn: str, clean_at_ns: int, *missing: BookDifference) -> None:
+    standing = VenueStanding(instruments=["SIM:BTCUSD"], attempt=3, answered=2, differences=list(missing))
+    state = ReconciliationState(epoch=4, began_at_ns=NS_PER_S, venues={"SIM": standing}, clean_at_ns=clean_at_ns)
+    with psycopg.connect(dsn) as connection:
+        connection.execute("DELETE FROM shard_state WHERE stage = 'execution'")
+        connection.execute(
+            "INSERT INTO shard_state (stage, shard, key, value) VALUES ('execution', '0', 'reconciliation', %s)",
+            (msgspec.msgpack.encode(state),),
+        )
+
+
+def test_what_execution_still_waits_for_is_listed_beside_and_is_no_success(day: tuple[str, Path, Trading]) -> None:
+    dsn, directory, _ = day
+    assert _told(directory)["start_up"] is None, "nobody has claimed the shard of this record"
+    item = BookDifference(kind=Doubt.ORPHAN_ORDER, instrument="SIM:BTCUSD", name="o7", theirs="BUY 1 NEW")
+    _keep(dsn, 0, item)
+    asked = _ask(directory)
+    assert asked.exit_code == 1
+    assert "NOT reconciled under epoch 4 since 1970-01-01T00:00:01+00:00 (SIM asked 3 times)" in asked.stdout
+    assert "ORPHAN_ORDER" in asked.stdout
+    told = json.loads(_ask(directory, "--json").stdout)["start_up"]
+    assert (told["clean"], [one["name"] for one in told["missing"]]) == (False, ["o7"])
+    listed = RUNNER.invoke(cli_reads.app, ["orders", "--run", str(directory)])
+    assert listed.exit_code == 0
+    assert "nothing new is traded" in listed.stderr
+    foreign = BookDifference(kind=Doubt.FOREIGN_ORDER, instrument="SIM:BTCUSD", name="web_1", theirs="BUY 1 NEW")
+    _keep(dsn, 5 * NS_PER_S, foreign)
+    asked = _ask(directory)
+    assert asked.exit_code == 0
+    assert "web_1" in asked.stdout, "another's order is told of all the same"
+    assert "nothing new" not in RUNNER.invoke(cli_reads.app, ["orders", "--run", str(directory)]).stderr
 
 
 def test_any_one_changed_row_is_named_with_both_sides(day: tuple[str, Path, Trading]) -> None:
