@@ -6,6 +6,7 @@ Reports enter the shard's queue and are journaled with their bytes.
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,7 +22,15 @@ from schemas.changes import Examined
 from schemas.control import ControlCommand
 from schemas.decisions import DenyReason
 from schemas.event import Event, derive_id
-from schemas.orders import CancelRequested, Claimed, QueryRequested, ReportKind, SubmitRequested, VenueReport
+from schemas.orders import (
+    AmendRequested,
+    CancelRequested,
+    Claimed,
+    QueryRequested,
+    ReportKind,
+    SubmitRequested,
+    VenueReport,
+)
 from schemas.reconciliation import BooksRequested, VenueBooks
 from schemas.topics import CONTROL, MARKET_MARK, ORDER_APPROVED
 from schemas.values import NS_PER_MS
@@ -34,6 +43,10 @@ from streams.venue_requests import Lanes, WaitingRequests
 OpenVenue = Callable[[], Awaitable[VenuePort]]
 _LATENCIES_KEPT: Final = 10_000
 _LATENCY_INTERVAL_S: Final = 1.0
+LOG: Final = logging.getLogger("tradermind.execution")
+_ALERT: Final = "%s is not reconciled under epoch %d (question %d): nothing new is traded; see tradermind reconcile"
+_ALERT_EVERY: Final = 12
+"""From the third question on, which with the pauses between them is about once a minute."""
 _CLOCK_STEP_NS: Final = 100 * NS_PER_MS
 _TOLD_MAX: Final = 10_000
 """More than a batch can ask for: what does not fit ends the worker."""
@@ -161,19 +174,21 @@ class VenueCompanion:
 
     async def _perform(self, request: Event, origin: int) -> None:
         now_ns = self._time_of(request)
-        if isinstance(request, SubmitRequested):
-            await self._submit(request, origin)
+        if isinstance(request, SubmitRequested | AmendRequested):
+            await self._order(request, origin)
         elif isinstance(request, CancelRequested):
             await self._venue.cancel(request, epoch=self._epoch, now_ns=now_ns)
         elif isinstance(request, QueryRequested):
             await self._venue.query(request, now_ns=now_ns)
         elif isinstance(request, BooksRequested):
+            if request.attempt % _ALERT_EVERY == 3:
+                LOG.warning(_ALERT, request.venue, request.epoch, request.attempt)
             books = await self._venue.books(request, now_ns=now_ns)
             if books is not None:
                 self._told.put_nowait(books)
 
-    async def _submit(self, request: SubmitRequested, origin: int) -> None:
-        """Send an order, or keep it back for good."""
+    async def _order(self, request: SubmitRequested | AmendRequested, origin: int) -> None:
+        """Send an order, or what is to be changed of one, or keep it back for good."""
         while True:
             # Before the checks: whoever is stalled after them, and replaced, is refused by the venue for this time.
             now_ns = self._time_of(request)
@@ -184,6 +199,9 @@ class VenueCompanion:
                 self._told.put_nowait(_not_sent(request, now_ns, refusal or _STALE))
                 return
             await asyncio.sleep(_STALE_POLL_S)
+        if isinstance(request, AmendRequested):
+            await self._venue.amend(request, epoch=self._epoch, now_ns=now_ns)
+            return
         if origin:
             self._latencies.append((request.order_id, self._now_ns() - origin))
         await self._venue.submit(request, epoch=self._epoch, now_ns=now_ns)
@@ -214,18 +232,20 @@ class VenueCompanion:
                     self._latencies.popleft()
 
 
-def _not_sent(request: SubmitRequested, now_ns: int, refusal: Refusal) -> VenueReport:
+def _not_sent(request: SubmitRequested | AmendRequested, now_ns: int, refusal: Refusal) -> VenueReport:
+    kind = ReportKind.REPLACE_REJECTED if isinstance(request, AmendRequested) else ReportKind.NOT_SENT
     return VenueReport(
         key=request.key,
         event_time_ns=now_ns,
         available_at_ns=now_ns,
-        event_id=derive_id(request.event_id, f"sender/{ReportKind.NOT_SENT}", 0),
+        event_id=derive_id(request.event_id, f"sender/{kind}", 0),
         cause_id=request.event_id,
         order_id=request.order_id,
         instrument=request.instrument,
-        kind=ReportKind.NOT_SENT,
+        kind=kind,
         reason=refusal.text,
         deny_reason=refusal.reason,
+        amend_id=request.amend_id if isinstance(request, AmendRequested) else None,
     )
 
 

@@ -223,3 +223,29 @@ def test_lines_go_side_by_side_and_each_keeps_its_order() -> None:
         running.cancel()
 
     asyncio.run(scenario())
+
+
+def test_a_venue_that_does_not_agree_is_told_of_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        venue = HungVenue()
+        venue.answers.set()
+        companion = await _companion(venue)
+        facts = {key: FACTS[key] for key in ("event_time_ns", "available_at_ns")}
+        terms: dict[str, Any] = {
+            "key": "SIM",
+            "venue": "SIM",
+            "instruments": (),
+            "client_ids": (),
+            "since_ns": 0,
+            "epoch": 7,
+        }
+        asked = [BooksRequested(attempt=attempt, **terms, **facts) for attempt in range(1, 30)]
+        await companion.perform(asked, [0] * len(asked))
+        while len(venue.heard) < len(asked):
+            await asyncio.sleep(0)
+        await companion.stop()
+
+    asyncio.run(scenario())
+    told = [record.getMessage() for record in caplog.records if record.name == "tradermind.execution"]
+    assert [message.split("question ")[1].split(")")[0] for message in told] == ["3", "15", "27"]
+    assert all("not reconciled under epoch 7" in message for message in told)
