@@ -21,7 +21,7 @@ BENCH_FLAGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo setup setup-dev test test-beside test-fast test-coverage test-slow test-integration test-campaign test-faults test-crash-points check format bench bench-limits bench-orders bench-recovery bench-stream bench-sustained schemas lock clean
+.PHONY: help demo setup setup-dev test test-beside test-fast test-coverage test-slow test-integration test-campaign test-faults test-split-brain test-crash-points check format bench bench-kill bench-limits bench-orders bench-recovery bench-stream bench-sustained schemas lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -74,6 +74,9 @@ test-campaign: setup-dev ## kill every worker in turn on real Kafka; restore a b
 test-faults: setup-dev ## every fault against three stages at work on real Kafka and Postgres: a table (RUNS=n)
 	@$(BIN)/python tests/fault_campaign.py --runs $(RUNS)
 
+test-split-brain: setup-dev ## stop the executor, let another take over and trade, go on with the first: RUNS=50 times
+	@PYTHONPATH=tests $(BIN)/python -m split_brain --runs $(if $(filter command line,$(origin RUNS)),$(RUNS),50)
+
 test-crash-points: setup-dev ## end processes at every call to the simulated world, and a real worker at every SQL statement
 	@$(BIN)/tradermind simulate --crash-points
 	@$(BIN)/python tests/sql_crash_points.py
@@ -104,6 +107,9 @@ bench-sustained: setup-dev ## 11,600 messages a second through every worker for 
 
 bench-recovery: setup-dev ## kill -9 of each worker with 1, 10 and 60 minutes of history: time to its first new output
 	@$(BIN)/python -m benchmarks.recovery $(BENCH_FLAGS)
+
+bench-kill: setup-dev ## 100 kills each with all at work, with Kafka stopped, and with Postgres and the executor alone
+	@$(BIN)/python -m benchmarks.kill $(BENCH_FLAGS)
 
 .venv-quix/.done: $(BIN)/uv requirements-quix.lock
 	@test -x .venv-quix/bin/python || $(PYTHON) -m venv .venv-quix
