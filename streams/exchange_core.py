@@ -19,7 +19,7 @@ from agents.sim.venue_record import HISTORY_MAX, Queued, Restored, encode_batch,
 from agents.sim.venue_state import Fault, VenueChanges, VenueTerms
 from agents.stage import ShardState
 from infra.feeds.capture import open_capture
-from infra.venues.wire import BooksBody, CancelBody, QueryBody, SubmitBody
+from infra.venues.wire import AmendBody, BooksBody, CancelBody, QueryBody, SubmitBody
 from schemas.event import Event, Heartbeat
 from schemas.feed import FeedRecord
 from schemas.market import BookSnapshot, InstrumentDefined
@@ -127,6 +127,12 @@ class ExchangeCore:
     def cancel(self, body: CancelBody) -> None:
         """Take a request to cancel; it is on disk when this returns."""
         action = self.venue.cancel(body.request, self._time(body.now_ns), body.epoch)
+        self._append(encode_line(Queued(action)))
+
+    def amend(self, body: AmendBody) -> None:
+        """Take a request to change an order; it is on disk when this returns."""
+        action = self.venue.amend(body.request, self._time(body.now_ns), body.epoch, body.now_ns)
+        action.window_ns = body.window_ns
         self._append(encode_line(Queued(action)))
 
     def query(self, body: QueryBody) -> VenueReport:

@@ -12,6 +12,7 @@ from aiohttp import WSMsgType, web
 from agents.sim.venue_state import FaultKind
 from infra.venues.account_simulated import STATEMENT_PATH
 from infra.venues.wire import (
+    AmendBody,
     BooksBody,
     CancelBody,
     ClockBody,
@@ -82,6 +83,7 @@ class ExchangeServer:
             [
                 web.post("/v1/order", self._submit),
                 web.delete("/v1/order/{id}", self._cancel),
+                web.put("/v1/order/{id}", self._amend),
                 web.get("/v1/order/{id}", self._query),
                 web.post("/v1/books", self._books),
                 web.get("/v1/orders", self._orders),
@@ -155,6 +157,13 @@ class ExchangeServer:
         self._wake.set()
         return _json({"received": True}, 202)
 
+    async def _amend(self, request: web.Request) -> web.StreamResponse:
+        body = await _read(request, AmendBody)
+        self._catch_up()
+        self._core.amend(body)
+        self._wake.set()
+        return _json({"received": True}, 202)
+
     async def _query(self, request: web.Request) -> web.StreamResponse:
         body = await _read(request, QueryBody)
         # What is due comes before the answer: "not found" must not be said of a request that is about to be taken.
@@ -177,6 +186,7 @@ class ExchangeServer:
             | msgspec.to_builtins(fill)
             for order in self._core.orders()
             for fill in order.fills
+            if not fill.busted
         ]
         return _json(fills)
 

@@ -45,6 +45,7 @@ def statement_of(state: VenueState) -> AccountStatement:
             )
             for order in orders
             for fill in order.fills
+            if not fill.busted
         ),
         positions={f"{name}|{key}": held for name, account in accounts for key, held in account.positions.items()},
         cash={f"{name}|{key}": money for name, account in accounts for key, money in account.cash.items()},

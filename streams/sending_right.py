@@ -15,7 +15,7 @@ from infra.postgres.commands import StoredCommand
 from infra.postgres.session import KeptSession
 from schemas.control import ControlAction, ControlCommand, ScopeKind
 from schemas.decisions import DenyReason
-from schemas.orders import SubmitRequested
+from schemas.orders import AmendRequested, SubmitRequested
 from schemas.values import Level
 from streams.commands import Commands
 
@@ -102,7 +102,7 @@ class SendingRight:
         age_s = asyncio.get_running_loop().time() - self._known_at_s
         return age_s <= AGE_MAX_S and self.held_epoch == self._newest_epoch
 
-    def refusal(self, request: SubmitRequested) -> Refusal | None:
+    def refusal(self, request: SubmitRequested | AmendRequested) -> Refusal | None:
         """Return why an order must not leave whatever time it is: the shard is lost, or it was halted since."""
         if self.lost:
             return Refusal(DenyReason.NOT_SENT_IN_TIME, f"epoch {self._newest_epoch} holds the shard now")

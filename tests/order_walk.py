@@ -13,17 +13,18 @@ from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
-from trading_desk import ONE, PERP, SPOT, Desk
+from trading_desk import ONE, PERP, SPOT, T0, Desk
 
 from agents.execution.orders import OrderState
 from agents.execution.positions import PositionState
-from agents.execution.state import AccountState
+from agents.execution.state import AccountState, DeskState
 from agents.execution.transitions import LIVE, TERMINAL
 from agents.stage import ShardState
 from schemas.dead_letters import BadRecord
 from schemas.event import Event, Heartbeat
 from schemas.orders import (
     AmendRequested,
+    ExecType,
     Fill,
     OrderEvent,
     OrderStatus,
@@ -95,6 +96,7 @@ REPORTS: Final[dict[str, dict[str, Any]]] = {
     "status-canceled": _status(_S.CANCELED),
     "status-replaced": _status(_S.NEW, **AMENDED),
     "status-busted": _status(_S.NEW, replace(PART, busted=True)),
+    "status-stale": _status(_S.NEW, event_time_ns=T0 - 1),
 }
 SILENCES: Final = {"silence": 1_100, "long-silence": 6_000}
 """Milliseconds in which nobody says anything."""
@@ -168,16 +170,17 @@ class Walk:
             reached: dict[bytes, int] = {}
             for frozen, ways in frontier.items():
                 for letter in LETTERS:
-                    found = self._step(frozen, letter)
+                    # Nothing follows the last report: where it leads to need not be known.
+                    found = self._step(frozen, letter, last=depth == length)
                     reached[found] = reached.get(found, 0) + ways
             assert sum(reached.values()) == len(LETTERS) ** depth, "a sequence was left out"
             self.covered.sequences.append(sum(reached.values()))
-            self.covered.states += len(reached)
+            self.covered.states += len(frontier)
             frontier = reached
         self.covered.seconds = time.perf_counter() - began
         return self.covered
 
-    def _step(self, frozen: bytes, letter: str) -> bytes:
+    def _step(self, frozen: bytes, letter: str, *, last: bool) -> bytes:
         state, now_ns = _thaw(frozen, self._stage.state_type)
         before = _Books(state)
         now_ns += SILENCES.get(letter, 0) * NS_PER_MS
@@ -193,13 +196,14 @@ class Walk:
             _hold(before, _Books(state), outputs)
         except AssertionError as error:
             raise AssertionError(f"{letter} after {before.order}: {error}") from error
-        return _freeze(state, now_ns)
+        return b"" if last else _freeze(state, now_ns)
 
     def _event(self, letter: str, now_ns: int) -> Event:
         times = {"event_time_ns": now_ns, "available_at_ns": now_ns, "event_id": letter}
         if letter in SILENCES:
             return Heartbeat(key="market.event", **times)
-        return VenueReport(key="main", order_id=ORDER, instrument=self._instrument, **times, **REPORTS[letter])
+        fields = {"key": "main", "order_id": ORDER, "instrument": self._instrument, **times, **REPORTS[letter]}
+        return VenueReport(**fields)
 
 
 class _Books:
@@ -286,7 +290,8 @@ def _hold_outcome(before: _Books, after: _Books, told: list[OrderEvent]) -> None
     """An order ends once: after its end only a late fill may still complete it."""
     was, became = before.order.status, after.order.status
     if was in TERMINAL:
-        completed = became is _S.FILLED and after.order.filled_quantity > before.order.filled_quantity
+        traded = any(event.exec_type is ExecType.TRADE for event in told)
+        completed = became is _S.FILLED and traded and after.order.filled_quantity >= after.order.quantity
         assert became is was or completed, f"{was} became {became}"
     if became in TERMINAL and was not in TERMINAL:
         ended = {event.status for event in told if event.final}
@@ -306,6 +311,15 @@ def _freeze(state: ShardState, now_ns: int) -> bytes:
     order.anomalies = min(order.anomalies, 1)
     # The pauses between questions grow no further than this.
     order.attempts = min(order.attempts, 4)
+    # Reports speak of now, or of before the beginning: when it was that the terms changed is all one.
+    order.terms_at_ns = min(order.terms_at_ns, T0)
+    if order.final:
+        order.finished_at_ns = 0
+        desk: DeskState = state["desk"]
+        desk.next_timer_ns = 0
+        if order.amend is None:
+            # Nothing about an order that is over depends on the time, save when it is forgotten.
+            now_ns = desk.now_ns = T0
     order.fill_ids.sort()
     order.busted_early.sort()
     return msgspec.msgpack.encode((now_ns, {key: state[key] for key in sorted(state)}))

@@ -1,6 +1,6 @@
 """The last step before the venue: an approved order becomes an intent, or is denied once and for all."""
 
-from agents.execution.amending import amend_order
+from agents.execution.amending import amend_order, expect_terms
 from agents.execution.control import cancel_scope, level_key, refuse_loosening, set_level
 from agents.execution.exposure import view_for
 from agents.execution.moves import cancel, finish
@@ -75,8 +75,10 @@ def adopt_approval(turn: Turn, approval: OrderApproved) -> bool:
 
     It is for a database that was set back: the order was sent, or not, by a life of this stage that nobody remembers.
     """
-    # Of a change of an order the venue's status tells all that matters.
-    if approval.quantity == 0 or approval.amends is not None or turn.order(approval.order_id) is not None:
+    if approval.amends is not None:
+        expect_terms(turn, approval)
+        return False
+    if approval.quantity == 0 or turn.order(approval.order_id) is not None:
         return False
     order = _intent(turn, approval)
     order.status = OrderStatus.UNKNOWN

@@ -45,6 +45,14 @@ def amend_order(turn: Turn, order: OrderState, approval: OrderApproved, refused:
     turn.outputs.append(_request(turn, order, order.amend))
 
 
+def expect_terms(turn: Turn, approval: OrderApproved) -> None:
+    """Note an amend of which only the approval is known: whatever terms the venue tells are then believed."""
+    order = turn.order(approval.amends or "")
+    if order is not None and approval.order_id not in order.amend_outcomes:
+        order.amend_outcomes[approval.order_id] = False
+        turn.save_order(order)
+
+
 def _request(turn: Turn, order: OrderState, amend: Amend) -> AmendRequested:
     return AmendRequested(
         key=order.account,
@@ -103,7 +111,8 @@ def take_replace_rejected(turn: Turn, order: OrderState, report: VenueReport) ->
         _take_late(turn, order, report, taken=False)
         return
     _end(turn, order, taken=False)
-    _tell_end(turn, order, ExecType.REPLACE_REJECTED, report.reason, amend.amend_id)
+    denied = () if report.deny_reason is None else (report.deny_reason,)
+    _tell_end(turn, order, ExecType.REPLACE_REJECTED, report.reason, amend.amend_id, denied)
 
 
 def _take_late(turn: Turn, order: OrderState, report: VenueReport, *, taken: bool) -> None:
@@ -129,9 +138,11 @@ def take_terms(turn: Turn, order: OrderState, report: VenueReport) -> bool:
     told = (report.quantity, report.limit_price or order.limit_price)
     if amend is None:
         if report.event_time_ns >= order.terms_at_ns and told != (order.quantity, order.limit_price):
-            order.quantity, order.limit_price = told
-            order.terms_at_ns = turn.at_ns
-            record_anomaly(turn, order, ExecType.STATUS, "its terms at the venue were others than here")
+            if order.amend_outcomes:
+                # An amend that was given up has been taken after all.
+                order.quantity, order.limit_price = told
+                order.terms_at_ns = turn.at_ns
+            record_anomaly(turn, order, ExecType.STATUS, "its terms at the venue are others than here")
         return False
     if report.event_time_ns < amend.sent_at_ns:
         return not order.final
@@ -153,7 +164,14 @@ def _end(turn: Turn, order: OrderState, *, taken: bool) -> None:
     turn.save_order(order)
 
 
-def _tell_end(turn: Turn, order: OrderState, exec_type: ExecType, reason: str | None, amend_id: str) -> None:
+def _tell_end(
+    turn: Turn,
+    order: OrderState,
+    exec_type: ExecType,
+    reason: str | None,
+    amend_id: str,
+    denied: tuple[DenyReason, ...] = (),
+) -> None:
     """Move an order whose amend is over, and say so; too much filled for the new terms is an overfill."""
     after = next_status(order, exec_type)
     if after is None:
@@ -165,4 +183,4 @@ def _tell_end(turn: Turn, order: OrderState, exec_type: ExecType, reason: str | 
         move(turn, order, after)
     told = "OVERFILL" if overfilled else reason
     turn.save_order(order)
-    turn.say_order(order, exec_type, told, amend_id=amend_id)
+    turn.say_order(order, exec_type, told, amend_id=amend_id, denied=denied)

@@ -122,7 +122,7 @@ def _book(turn: Turn, books: VenueBooks) -> None:
         order.client_order_id = order.client_order_id or told.client_id
     fills = [(fill.event_time_ns, fill.fill_id, fill, order, told) for order, told in known for fill in told.fills]
     for _, _, fill, order, told in sorted(fills, key=lambda item: item[:2]):
-        if fill.fill_id not in order.fill_ids:
+        if fill.fill_id not in order.fill_ids and not fill.busted:
             take_report(turn, _trade(books, told, fill))
     for _, told in known:
         take_report(turn, _status(books, told))
@@ -160,6 +160,8 @@ def _status(books: VenueBooks, told: ToldOrder) -> VenueReport:
         status=told.status,
         filled_quantity=told.filled_quantity,
         fills=told.fills,
+        quantity=told.quantity,
+        limit_price=told.limit_price,
     )
 
 

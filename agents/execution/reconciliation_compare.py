@@ -71,7 +71,7 @@ def _order(order: OrderState, told: ToldOrder) -> Iterator[BookDifference]:
     if ours != theirs or not same_thing(order, told):
         yield _about(Doubt.ORDER_DIFFERS, order, ours, theirs)
         return
-    listed = sum(fill.quantity for fill in told.fills)
+    listed = sum(fill.quantity for fill in told.fills if not fill.busted)
     if told.filled_quantity > listed or listed > order.filled_quantity:
         theirs = f"{shown(told.filled_quantity)} filled, {shown(listed)} listed"
         yield _about(Doubt.FILL_MISSING_HERE, order, f"{shown(order.filled_quantity)} filled", theirs)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from agents.sim.venue import SimulatedVenue
 from agents.sim.venue_books import books_of
 from schemas.event import Event
-from schemas.orders import CancelRequested, QueryRequested, SubmitRequested, VenueReport
+from schemas.orders import AmendRequested, CancelRequested, QueryRequested, SubmitRequested, VenueReport
 from schemas.reconciliation import BooksRequested, VenueBooks
 
 
@@ -28,6 +28,9 @@ class Loopback:
             return ()
         if isinstance(request, CancelRequested):
             self.venue.cancel(request, now_ns, self._epoch)
+            return ()
+        if isinstance(request, AmendRequested):
+            self.venue.amend(request, now_ns, self._epoch)
             return ()
         if isinstance(request, BooksRequested):
             return (books_of(self.venue.state, request, now_ns),)

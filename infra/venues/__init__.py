@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from schemas.orders import CancelRequested, QueryRequested, SubmitRequested, VenueReport
+from schemas.orders import AmendRequested, CancelRequested, QueryRequested, SubmitRequested, VenueReport
 from schemas.reconciliation import BooksRequested, VenueBooks
 
 
@@ -21,6 +21,12 @@ class VenuePort(Protocol):
 
     async def cancel(self, request: CancelRequested, *, epoch: int, now_ns: int) -> None:
         """Ask for a cancel."""
+
+    async def amend(self, request: AmendRequested, *, epoch: int, now_ns: int) -> None:
+        """Give a working order new terms, once. Later than ``not_after_ns`` it is not sent: REPLACE_REJECTED.
+
+        What the venue cannot do is REPLACE_REJECTED, too; what is not known to have arrived is TIMED_OUT.
+        """
 
     async def query(self, request: QueryRequested, *, now_ns: int) -> None:
         """Ask what became of an order; without an answer there is no report, and the order manager asks again."""

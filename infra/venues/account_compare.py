@@ -76,8 +76,8 @@ def _orders(ours: AccountStatement, theirs: AccountStatement) -> Iterator[Differ
 
 
 def _same_status(ours: StatedOrder, theirs: StatedOrder) -> bool:
-    """A cancel under way is ours alone: to the venue the order works."""
-    if ours.status is _S.PENDING_CANCEL:
+    """A cancel or an amend under way is ours alone: to the venue the order works."""
+    if ours.status in (_S.PENDING_CANCEL, _S.PENDING_REPLACE):
         return theirs.status in _WORKING
     return ours.status is theirs.status
 

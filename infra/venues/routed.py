@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
 from infra.venues import VenuePort
-from schemas.orders import CancelRequested, QueryRequested, SubmitRequested, VenueReport
+from schemas.orders import AmendRequested, CancelRequested, QueryRequested, SubmitRequested, VenueReport
 from schemas.reconciliation import BooksRequested, VenueBooks
 
 _QUEUE_MAX: Final = 1_000
@@ -26,6 +26,10 @@ class RoutedVenues:
     async def cancel(self, request: CancelRequested, *, epoch: int, now_ns: int) -> None:
         """Ask the venue of the instrument for a cancel."""
         await self._of(request.instrument).cancel(request, epoch=epoch, now_ns=now_ns)
+
+    async def amend(self, request: AmendRequested, *, epoch: int, now_ns: int) -> None:
+        """Ask the venue of the instrument for new terms."""
+        await self._of(request.instrument).amend(request, epoch=epoch, now_ns=now_ns)
 
     async def query(self, request: QueryRequested, *, now_ns: int) -> None:
         """Ask the venue of the instrument what became of an order."""

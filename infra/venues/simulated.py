@@ -8,9 +8,9 @@ import aiohttp
 import msgspec
 from msgspec.structs import replace
 
-from infra.venues.wire import BooksBody, CancelBody, ClockBody, QueryBody, ReportLine, SubmitBody
+from infra.venues.wire import AmendBody, BooksBody, CancelBody, ClockBody, QueryBody, ReportLine, SubmitBody
 from schemas.event import derive_id
-from schemas.orders import CancelRequested, QueryRequested, ReportKind, SubmitRequested, VenueReport
+from schemas.orders import AmendRequested, CancelRequested, QueryRequested, ReportKind, SubmitRequested, VenueReport
 from schemas.reconciliation import BooksRequested, VenueBooks
 
 _QUEUE_MAX: Final = 10_000
@@ -73,6 +73,15 @@ class SimulatedExchangeClient:
         if not await self._call("DELETE", f"/v1/order/{request.order_id}", body):
             await self._report(request, ReportKind.TIMED_OUT, now_ns, "no answer to the cancel")
 
+    async def amend(self, request: AmendRequested, *, epoch: int, now_ns: int) -> None:
+        """Ask for new terms once, or report that it was not sent, or TIMED_OUT."""
+        if now_ns > request.not_after_ns:
+            await self._report(request, ReportKind.REPLACE_REJECTED, now_ns, "too old at the socket")
+            return
+        body = AmendBody(request, epoch, now_ns, self._window_ns)
+        if not await self._call("PUT", f"/v1/order/{request.order_id}", body):
+            await self._report(request, ReportKind.TIMED_OUT, now_ns, "no answer to the amend")
+
     async def query(self, request: QueryRequested, *, now_ns: int) -> None:
         """Ask about an order; no answer, no report."""
         answer = await self._call("GET", f"/v1/order/{request.order_id}", QueryBody(request, now_ns))
@@ -133,7 +142,11 @@ class SimulatedExchangeClient:
             return None
 
     async def _report(
-        self, request: SubmitRequested | CancelRequested, kind: ReportKind, now_ns: int, reason: str
+        self,
+        request: SubmitRequested | CancelRequested | AmendRequested,
+        kind: ReportKind,
+        now_ns: int,
+        reason: str,
     ) -> None:
         """Queue what we know ourselves; its id is a function of the request, since each is sent once."""
         report = VenueReport(
@@ -146,6 +159,7 @@ class SimulatedExchangeClient:
             instrument=request.instrument,
             kind=kind,
             reason=reason,
+            amend_id=request.amend_id if isinstance(request, AmendRequested) else None,
         )
         await self._queue.put(self._stamped(report))
 

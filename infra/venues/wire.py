@@ -6,7 +6,7 @@ import msgspec
 
 from schemas.event import Event
 from schemas.market import BookSnapshot, DepthUpdate, Quality, Quote, Trade
-from schemas.orders import CancelRequested, QueryRequested, SubmitRequested, VenueReport
+from schemas.orders import AmendRequested, CancelRequested, QueryRequested, SubmitRequested, VenueReport
 from schemas.reconciliation import BooksRequested
 
 
@@ -25,6 +25,15 @@ class CancelBody(msgspec.Struct, frozen=True):
     request: CancelRequested
     epoch: int
     now_ns: int
+
+
+class AmendBody(msgspec.Struct, frozen=True):
+    """Body of PUT /v1/order/ID: as SubmitBody."""
+
+    request: AmendRequested
+    epoch: int
+    now_ns: int
+    window_ns: int | None = None
 
 
 class QueryBody(msgspec.Struct, frozen=True):

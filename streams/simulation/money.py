@@ -39,6 +39,9 @@ def _intents(orders: list[OrderEvent], approved: set[str], venue: LyingVenue) ->
     for order_id, times in intents.items():
         if times != 1 or order_id not in approved:
             yield Violation("an approval is one intent", order_id, "one, approved", f"{times}, {order_id in approved}")
+    for amend_id, times in venue.amended.items():
+        if times > 1 or amend_id not in approved:
+            yield Violation("an amend is at most one request", amend_id, "one", f"{times}")
     for order_id, times in venue.submitted.items():
         if times > 1 or order_id not in intents:
             found = f"{times} requests, {intents[order_id]} intents"

@@ -18,7 +18,7 @@ from agents.sim.venue import SimulatedVenue
 from agents.sim.venue_books import books_of
 from agents.sim.venue_state import VenueTerms
 from schemas.event import Event, derive_id
-from schemas.orders import CancelRequested, QueryRequested, ReportKind, SubmitRequested, VenueReport
+from schemas.orders import AmendRequested, CancelRequested, QueryRequested, ReportKind, SubmitRequested, VenueReport
 from schemas.reconciliation import BooksRequested, VenueBooks
 from streams.simulation.faults import Dice
 from streams.simulation.process import SimulatedProcess
@@ -44,13 +44,14 @@ class EndingEngine(PopulationEngine):
 
 
 class LyingVenue:
-    """The exchange in virtual time. ``submitted`` counts how often each order's request has arrived."""
+    """The exchange in virtual time. ``submitted`` and ``amended`` count how often each request has arrived."""
 
     def __init__(self, loop: VirtualLoop, terms: VenueTerms, engine: EndingEngine, dice: Dice) -> None:
         self.core = SimulatedVenue(terms, engine)
         self.engine = engine
         self.dice = dice
         self.submitted: Counter[str] = Counter()
+        self.amended: Counter[str] = Counter()
         self.market: asyncio.Queue[list[Event]] = asyncio.Queue()
         self.market_events = 0
         self._loop = loop
@@ -127,6 +128,20 @@ class VenueClient:
         if not await self._answered(arrived):
             self._tell(request, ReportKind.TIMED_OUT, self._loop.now_ns(), "no answer to the cancel")
 
+    async def amend(self, request: AmendRequested, *, epoch: int, now_ns: int) -> None:
+        """Ask for new terms once, or report that it was not sent, or TIMED_OUT."""
+        if now_ns > request.not_after_ns:
+            self._tell(request, ReportKind.REPLACE_REJECTED, now_ns, "too old at the socket")
+            return
+        arrived = await self._travel()
+        if arrived:
+            self._venue.catch_up()
+            self._venue.amended[request.amend_id] += 1
+            self._venue.core.amend(request, self._loop.now_ns(), epoch, now_ns)
+            self._venue.catch_up()
+        if not await self._answered(arrived):
+            self._tell(request, ReportKind.TIMED_OUT, self._loop.now_ns(), "no answer to the amend")
+
     async def query(self, request: QueryRequested, *, now_ns: int) -> None:
         """Ask about an order; the answer may never come, or late, and then says what was so when it was given."""
         del now_ns
@@ -198,7 +213,9 @@ class VenueClient:
         await self.process.gate()
         return True
 
-    def _tell(self, request: SubmitRequested | CancelRequested, kind: ReportKind, now_ns: int, reason: str) -> None:
+    def _tell(
+        self, request: SubmitRequested | CancelRequested | AmendRequested, kind: ReportKind, now_ns: int, reason: str
+    ) -> None:
         report = VenueReport(
             key=request.key,
             event_time_ns=now_ns,
@@ -209,6 +226,7 @@ class VenueClient:
             instrument=request.instrument,
             kind=kind,
             reason=reason,
+            amend_id=request.amend_id if isinstance(request, AmendRequested) else None,
         )
         self._put(report)
 
