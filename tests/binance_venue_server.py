@@ -37,11 +37,21 @@ SECRET = "s" * 32 + "SECRET"
 _ENDED = {OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.REJECTED, OrderStatus.EXPIRED}
 _EXECUTION = {
     ReportKind.ACCEPTED: "NEW",
+    ReportKind.TRIGGERED: "NEW",
     ReportKind.TRADE: "TRADE",
     ReportKind.CANCELED: "CANCELED",
     ReportKind.EXPIRED: "EXPIRED",
 }
+_TYPES = {
+    "LIMIT": OrderType.LIMIT,
+    "LIMIT_MAKER": OrderType.LIMIT,
+    "MARKET": OrderType.MARKET,
+    "STOP_LOSS": OrderType.STOP,
+    "STOP_LOSS_LIMIT": OrderType.STOP_LIMIT,
+}
 _REFUSALS = {
+    "stop price would": (-2010, "Stop price would trigger immediately."),
+    "stop price": (-1013, "Filter failure: PRICE_FILTER"),
     "quantity": (-1013, "Filter failure: LOT_SIZE"),
     "price": (-1013, "Filter failure: PRICE_FILTER"),
     "notional": (-1013, "Filter failure: NOTIONAL"),
@@ -288,6 +298,7 @@ class BinanceVenueServer:
                 "avgPriceMins": 5,
             },
             "MAX_NUM_ORDERS": {"maxNumOrders": 200},
+            "MAX_NUM_ALGO_ORDERS": {"maxNumAlgoOrders": 5},
         }
         filters |= self.script.changed_filters
         return {
@@ -418,7 +429,8 @@ class BinanceVenueServer:
         del fault
         await self._advance()
         of_symbol = [item for item in self.orders if item.instrument.symbol == params["symbol"]]
-        later = [item for item in of_symbol if item.number >= int(params["orderId"])]
+        first, since_ms = int(params.get("orderId", "0")), int(params.get("startTime", "0"))
+        later = [item for item in of_symbol if item.number >= first and item.time_ms >= since_ms]
         return [self._found(item) for item in later[: int(params["limit"])]]
 
     def _found(self, listed: Listed) -> dict[str, Any]:
@@ -428,11 +440,11 @@ class BinanceVenueServer:
             "orderListId": -1,
             "clientOrderId": listed.client_id,
             **_amounts(listed),
-            "stopPrice": "0.00000000",
+            "stopPrice": _text(listed.order.stop_price or 0),
             "icebergQty": "0.00000000",
             "time": listed.time_ms,
             "updateTime": self._now_ms(),
-            "isWorking": True,
+            "isWorking": not listed.order.waiting,
             "workingTime": listed.time_ms,
             "selfTradePreventionMode": "EXPIRE_MAKER",
         }
@@ -443,7 +455,9 @@ class BinanceVenueServer:
         of_symbol = (item for item in self.orders if item.instrument.symbol == params["symbol"])
         orders = [item for item in of_symbol if asked is None or item.number == int(asked)]
         first, most = int(params.get("fromId", "0")), int(params["limit"])
-        trades = [(listed, fill) for listed in orders for fill in listed.order.fills if _trade_id(fill) >= first]
+        since_ns = int(params.get("startTime", "0")) * NS_PER_MS
+        fills = [(listed, fill) for listed in orders for fill in listed.order.fills if fill.event_time_ns >= since_ns]
+        trades = [(listed, fill) for listed, fill in fills if _trade_id(fill) >= first]
         trades.sort(key=lambda pair: _trade_id(pair[1]))
         return [_trade(*pair) for pair in trades[: -1 if fault == "behind" else most]]
 
@@ -505,7 +519,7 @@ class BinanceVenueServer:
             "f": _time_in_force(listed),
             "q": _text(listed.order.quantity),
             "p": _text(price),
-            "P": "0.00000000",
+            "P": _text(listed.order.stop_price or 0),
             "F": "0.00000000",
             "g": -1,
             "C": listed.client_id if canceled else "",
@@ -521,7 +535,7 @@ class BinanceVenueServer:
             "T": report.event_time_ns // NS_PER_MS,
             "t": int((report.fill_id or "-1").rpartition("-")[2]) if trade else -1,
             "I": 8_641_984,
-            "w": not trade,
+            "w": not trade and (report.triggered or not listed.order.order_type.waits),
             "m": report.liquidity is Liquidity.MAKER,
             "M": False,
             "O": listed.time_ms,
@@ -634,15 +648,18 @@ def _trade(listed: Listed, fill: VenueFill) -> dict[str, Any]:
 def _request(params: dict[str, str], core_id: str, instrument: InstrumentDefined, now_ns: int) -> SubmitRequested:
     """Return the order in the simulated exchange's words. An order of a kind that needs more than it has is refused."""
     kind = params["type"]
-    if kind not in ("LIMIT", "MARKET", "LIMIT_MAKER"):
+    if kind not in _TYPES:
         raise _Refused(-1116, "Invalid orderType.")
-    if kind == "LIMIT" and "timeInForce" not in params:
+    limited = kind in ("LIMIT", "STOP_LOSS_LIMIT")
+    if limited and "timeInForce" not in params:
         raise _Refused(-1102, "Mandatory parameter 'timeInForce' was not sent, was empty/null, or malformed.")
-    if kind != "LIMIT" and "timeInForce" in params:
+    if not limited and "timeInForce" in params:
         raise _Refused(-1106, "Parameter 'timeInForce' sent when not required.")
-    if (kind == "MARKET") == ("price" in params):
+    if (kind in ("MARKET", "STOP_LOSS")) == ("price" in params):
         raise _Refused(-1106, "Parameter 'price' sent when not required.")
-    forces = {"LIMIT_MAKER": TimeInForce.POST_ONLY, "MARKET": TimeInForce.IOC}
+    if kind.startswith("STOP_LOSS") != ("stopPrice" in params):
+        raise _Refused(-1106, "Parameter 'stopPrice' sent when not required.")
+    forces = {"LIMIT_MAKER": TimeInForce.POST_ONLY, "MARKET": TimeInForce.IOC, "STOP_LOSS": TimeInForce.GTC}
     return SubmitRequested(
         key="binance",
         event_time_ns=now_ns,
@@ -650,9 +667,10 @@ def _request(params: dict[str, str], core_id: str, instrument: InstrumentDefined
         order_id=core_id,
         instrument=instrument.key,
         side=Side(params["side"]),
-        order_type=OrderType.MARKET if kind == "MARKET" else OrderType.LIMIT,
+        order_type=_TYPES[kind],
         time_in_force=forces.get(kind) or TimeInForce(params["timeInForce"]),
-        limit_price=None if kind == "MARKET" else units(params["price"]),
+        limit_price=units(params["price"]) if "price" in params else None,
+        stop_price=units(params["stopPrice"]) if "stopPrice" in params else None,
         quantity=units(params["quantity"]),
         not_after_ns=now_ns + 1_000_000_000,
     )

@@ -15,6 +15,7 @@ from agents.sim.venue_state import Fault, FaultKind
 from infra.venues import VenuePort
 from infra.venues.simulated import SimulatedExchangeClient
 from schemas.orders import OrderStatus, QueryRequested, ReportKind, SubmitRequested, VenueReport
+from schemas.reconciliation import BooksRequested
 from schemas.values import NS_PER_S, OrderType, Side, TimeInForce, units
 from streams.simulation.faults import CALM, Dice
 from streams.simulation.plan import plan_of
@@ -198,5 +199,40 @@ def test_whoever_connects_anew_hears_only_what_comes_from_then_on(play: Play) ->
         await second.submit(_submit(now_ns(), "o2"), epoch=2, now_ns=now_ns())
         assert (await anext(second.reports())).order_id == "o2"
         await second.close()
+
+    play(scenario)
+
+
+def test_it_tells_its_books_whole_and_of_one_moment(play: Play) -> None:
+    async def scenario(open_port: Open, now_ns: Callable[[], int]) -> None:
+        first = await open_port()
+        before = first.reports()
+        await first.submit(_submit(now_ns()), epoch=1, now_ns=now_ns())
+        trade = await _next(before, ReportKind.TRADE)
+        await first.close()
+        port = await open_port()
+        asked_ns = now_ns()
+        request = BooksRequested(
+            key="SIM",
+            event_time_ns=asked_ns,
+            available_at_ns=asked_ns,
+            event_id="b" * 32,
+            venue="SIM",
+            instruments=("SIM:BTCUSD",),
+            client_ids=(),
+            since_ns=asked_ns - 60 * NS_PER_S,
+            epoch=2,
+            attempt=3,
+        )
+        books = None
+        while books is None:
+            books = await port.books(request, now_ns=now_ns())
+        assert (books.venue, books.epoch, books.attempt, books.cause_id) == ("SIM", 2, 3, request.event_id)
+        (told,) = books.orders
+        assert (told.order_id, told.status, told.filled_quantity) == ("o1", OrderStatus.FILLED, units("0.001"))
+        assert [fill.fill_id for fill in told.fills] == [trade.fill_id]
+        assert books.positions in (None, {"main|SIM:BTCUSD": units("0.001")})
+        assert books.positions is not None or books.balances is not None
+        await port.close()
 
     play(scenario)
