@@ -19,7 +19,17 @@ from rich.console import Console
 from infra.kafka import topic_partitions
 from infra.postgres.restores import why_no_worker_may_start
 from infra.settings import SettingsError, load_settings
-from streams import cli_audit, cli_commands, cli_dlq_changes, cli_reads, cli_schemas, cli_topics
+from streams import (
+    cli_audit,
+    cli_change,
+    cli_commands,
+    cli_dlq_changes,
+    cli_limits,
+    cli_person,
+    cli_reads,
+    cli_schemas,
+    cli_topics,
+)
 from streams.cli_backtest import backtest
 from streams.cli_conformance import conformance
 from streams.cli_prune import prune_journal
@@ -33,6 +43,7 @@ from streams.cli_why_not import explain_absence
 from streams.composition import compose
 from streams.processes import read_run_file, settings_of_run
 from streams.sentences import one_sentence
+from streams.standing import tell_of_other_limits
 from streams.topic_specs import refuse_other_count
 
 app = typer.Typer(
@@ -114,6 +125,8 @@ def worker(
         _await_database(engine.dsn)
         if (why := why_no_worker_may_start(engine.dsn)) is not None:
             raise SettingsError(why)
+        if "execution" in stages:
+            tell_of_other_limits(run, engine.dsn)
     raise typer.Exit(asyncio.run(process.run()))
 
 
@@ -141,6 +154,9 @@ app.add_typer(cli_reads.app)
 app.add_typer(cli_commands.app)
 app.command(name="why-not")(explain_absence)
 app.add_typer(cli_audit.app, name="audit")
+app.add_typer(cli_limits.app, name="limits")
+app.add_typer(cli_change.app, name="change")
+app.add_typer(cli_person.app, name="person")
 app.add_typer(cli_dlq_changes.app, name="dlq")
 
 

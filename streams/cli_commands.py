@@ -13,11 +13,15 @@ from typing import Annotated, Any, Final
 import psycopg
 import typer
 
+from agents.limits.changes import loosens_level
 from infra.postgres.commands import ALL, Command, insert_command
 from infra.postgres.queries import NotInRecord, RecordUnreachable, open_record
 from schemas.control import ControlAction, ScopeKind
 from schemas.values import Level
+from streams.cli_change import say_proposed
 from streams.cli_record import DsnOption, JsonOption, RunOption, located_database, one_sentence, print_json
+from streams.proposals import level_change, place_of, propose
+from streams.standing import read_standing, settings_for
 
 app = typer.Typer(no_args_is_help=True)
 _POLL_S: Final = 0.1
@@ -55,7 +59,7 @@ def kill(
     With --flatten the level is REDUCING, under which nothing leaves but what closes, and positions are closed.
     """
     with one_sentence():
-        kind, name = _named_scope(scope, target, _scope(account, strategy, instrument))
+        kind, name = _named_scope(scope, target, scope_of(account, strategy, instrument))
         who, database = _author(author), _database(dsn, run)
         if not flatten:
             _order(Command(who, reason, ControlAction.SET_LEVEL, kind, name, Level.HALTED), database, wait, as_json)
@@ -81,11 +85,25 @@ def risk(
     run: RunOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Set what trading is allowed, everywhere or at one scope."""
+    """Set what trading is allowed, everywhere or at one scope. What allows more is proposed, for two people to sign."""
     with one_sentence():
-        scope, target = _scope(account, strategy, instrument)
-        command = Command(_author(author), reason, ControlAction.SET_LEVEL, scope, target, level)
-        _order(command, _database(dsn, run), wait, as_json)
+        scope, target = scope_of(account, strategy, instrument)
+        database = _database(dsn, run)
+        if not _loosens(database, (scope, target), level):
+            _order(
+                Command(_author(author), reason, ControlAction.SET_LEVEL, scope, target, level), database, wait, as_json
+            )
+            return
+        place = place_of(database, settings_for(run))
+        name, loosens = propose(place, level_change(place, (scope, target), level, _author(author), reason))
+        say_proposed(name, loosens, as_json=as_json)
+
+
+def _loosens(dsn: str, scope: tuple[ScopeKind, str], level: Level) -> bool:
+    """Return whether a level allows more than execution does now; ACTIVE may always release what was latched."""
+    standing = read_standing(dsn)
+    held = Level.ACTIVE if standing is None else standing.desk.levels.get(f"{scope[0]}|{scope[1]}", Level.ACTIVE)
+    return level is Level.ACTIVE or loosens_level(held, level)
 
 
 @app.command()
@@ -103,7 +121,7 @@ def flatten(
 ) -> None:
     """Cancel orders and close positions, everywhere or at one scope."""
     with one_sentence():
-        scope, target = _scope(account, strategy, instrument)
+        scope, target = scope_of(account, strategy, instrument)
         command = Command(_author(author), reason, ControlAction.FLATTEN, scope, target)
         _order(command, _database(dsn, run), wait, as_json)
 
@@ -131,7 +149,8 @@ def cancel(
         _order(command, database, wait, as_json)
 
 
-def _scope(account: str | None, strategy: str | None, instrument: str | None) -> tuple[ScopeKind, str]:
+def scope_of(account: str | None, strategy: str | None, instrument: str | None) -> tuple[ScopeKind, str]:
+    """Return the one scope that was named, else everything. Raises NotInRecord."""
     named = [
         (kind, name)
         for kind, name in (

@@ -42,13 +42,15 @@ def _told(values: Mapping[str, object]) -> dict[str, str]:
 
 def seed_limits(settings: Settings, book: LimitBook) -> dict[str, LimitSet]:
     """Return each account's limits under the first book. Raises ValueError for what is none, in one sentence."""
-    return effective(
-        book, {name: _facts(account.currency, account.capital) for name, account in settings.accounts.items()}
-    )
+    return effective(book, seed_facts(settings))
+
+
+def seed_facts(settings: Settings) -> dict[str, LimitSet]:
+    """Return each account's currency and capital in the shape of limits, of which nothing else is read."""
+    return {name: _facts(account.currency, account.capital) for name, account in settings.accounts.items()}
 
 
 def _facts(currency: str, capital: Decimal) -> LimitSet:
-    """Return an account's currency and capital in the shape of limits, of which nothing else is read."""
     one = Decimal(1)
     return LimitSet(
         currency=currency,

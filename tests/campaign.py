@@ -22,6 +22,7 @@ from infra.audit_keys import development_overrides
 from infra.kafka import log_ends
 from infra.kafka_remake import delete_topics
 from infra.kafka_topics import mend_topics
+from infra.people import development_people
 from infra.postgres.commands import Command, insert_command
 from infra.postgres.migrate import migrate
 from infra.servers.process import ChildProcess
@@ -68,6 +69,7 @@ class Platform:
             "postgres.dsn": dsn,
             "influx.directory": str(directory / "influx"),
             **development_overrides(directory),
+            **development_people(directory),
             **changes,
         }
         directory.mkdir(parents=True, exist_ok=True)

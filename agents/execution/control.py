@@ -83,8 +83,10 @@ def refuse_loosening(turn: Turn, command: ControlCommand) -> None:
 
 
 def tell_limits(turn: Turn) -> None:
-    """Say which limits are in force, for whoever follows: at each claim, since nobody can have missed it then."""
-    _tell(turn, OutcomeKind.IN_FORCE, turn.book(turn.desk.now_ns))
+    """Say at each claim which limits are in force, for whoever follows; the first claim puts the settings' in force."""
+    book = turn.book(turn.desk.now_ns)
+    turn.keep_book(book)
+    _tell(turn, OutcomeKind.IN_FORCE, book)
 
 
 def let_overrides_lapse(turn: Turn) -> None:

@@ -18,6 +18,7 @@ from rich.live import Live
 from infra.audit_keys import development_overrides
 from infra.kafka import Security
 from infra.kafka_security import security_of
+from infra.people import development_people
 from infra.servers.process import ChildProcess, ServerFailed
 from infra.settings import load_settings
 from streams.composition import Run, compose
@@ -99,7 +100,7 @@ class Demo:
             self._security = security_of(run.settings.kafka)
         self._dsn = await unless_stopped(self._stop, start_database, stack, plan.directory)
         await self._open_registry(run, outer)
-        overrides |= self._audit(run)
+        overrides |= self._audit(run) | self._people(run)
         overrides |= {
             "kafka.bootstrap": self._bootstrap,
             **({"kafka.security_protocol": "PLAINTEXT"} if plan.broker in (EMBEDDED, REAL) else {}),
@@ -135,6 +136,16 @@ class Demo:
             return {}
         made = development_overrides(self.plan.directory)
         self._console.print(f"The audit is signed with a development key: {made['audit.key_file']}.", soft_wrap=True)
+        return made
+
+    def _people(self, run: Run) -> dict[str, str]:
+        """Name the list of people: the one of the settings, or two people made up beside the run's database."""
+        if run.settings.people.allow_list_file is not None:
+            return {}
+        made = development_people(self.plan.directory)
+        self._console.print(
+            f"Two development people may sign: ann and bob, {self.plan.directory}/ann.key and bob.key.", soft_wrap=True
+        )
         return made
 
     def _start_workers(self, run_file: Path) -> None:
