@@ -24,7 +24,10 @@ def open_ballot(book: InstrumentBallots, tally: VoteTally) -> None:
         flat_band=tally.flat_band,
         mid=tally.mid,
         pool=_forecast(tally),
-        votes=tuple(OpenVote(expert=entry.expert, forecast=_forecast(entry)) for entry in tally.entries),
+        votes=tuple(
+            OpenVote(expert=entry.expert, forecast=_forecast(entry), calibrated=_calibrated(entry))
+            for entry in tally.entries
+        ),
     )
     book.queues.setdefault(str(tally.horizon_ns), []).append(ballot)
 
@@ -33,6 +36,12 @@ def _forecast(said: TallyEntry | VoteTally) -> Forecast | None:
     if said.p_down is None or said.p_flat is None or said.p_up is None:
         return None
     return said.p_down, said.p_flat, said.p_up
+
+
+def _calibrated(entry: TallyEntry) -> Forecast | None:
+    if entry.calibrated_down is None or entry.calibrated_flat is None or entry.calibrated_up is None:
+        return None
+    return entry.calibrated_down, entry.calibrated_flat, entry.calibrated_up
 
 
 def keep_mark(book: InstrumentBallots, mark: MarketMark, keep_ns: int) -> bool:
@@ -119,8 +128,10 @@ def _scores(
     base_loss = log_loss(base, outcome, floor)
     # When nobody gave a direction the pool knew no more than the base rate.
     pool_loss = base_loss if ballot.pool is None else log_loss(ballot.pool, outcome, floor)
-    return [
-        ExpertScore(
+    scores = []
+    for vote in ballot.votes:
+        down, flat, up = vote.forecast or (None, None, None)
+        score = ExpertScore(
             key=instrument,
             event_time_ns=ballot.due_ns,
             available_at_ns=at_ns,
@@ -133,6 +144,10 @@ def _scores(
             base_loss=base_loss,
             pool_loss=pool_loss,
             abstained=vote.forecast is None,
+            p_down=down,
+            p_flat=flat,
+            p_up=up,
+            calibrated_loss=None if vote.calibrated is None else log_loss(vote.calibrated, outcome, floor),
         )
-        for vote in ballot.votes
-    ]
+        scores.append(score)
+    return scores

@@ -26,10 +26,11 @@ class KeptMark(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OpenVote(msgspec.Struct, frozen=True, kw_only=True):
-    """One expert's entry on an open ballot; ``forecast`` is null when it abstained."""
+    """One expert's entry on an open ballot: what it said and what was pooled of it, null when it abstained."""
 
     expert: str
     forecast: tuple[float, float, float] | None
+    calibrated: tuple[float, float, float] | None = None
 
 
 class OpenBallot(msgspec.Struct, frozen=True, kw_only=True):

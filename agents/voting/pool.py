@@ -8,9 +8,13 @@ Source: Genest and Zidek 1986; Hoelder's inequality for the bound.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 Probabilities = tuple[float, float, float]
 """Down, flat, up; they sum to 1."""
+
+_TINY: Final = 1e-12
+"""A weight below it is taken for it, so that it can be raised in proportion when all others are at their caps."""
 
 
 @dataclass(frozen=True)
@@ -36,31 +40,39 @@ class PoolConfig:
 def bounded_weights(config: PoolConfig, raw: Sequence[float], text_fed: Sequence[bool]) -> list[float]:
     """Return the weights that count: floored, text-fed ones together capped, others capped one by one.
 
-    What a cap takes goes to those below it in proportion. The sum is 1, or less when all are at their caps: then
-    the pool says less than its votes, as few voters should.
+    What a bound gives or takes is borne by those at no bound, in proportion to their weights. The sum is 1, or less
+    when all are at their caps: then the pool says less than its votes, as few voters should. Where a floor for each
+    text-fed expert is more than all of them may weigh, they share that.
     """
     total = sum(raw)
-    weights = [max(config.weight_floor, weight / total) for weight in raw]
-    total = sum(weights)
+    weights = _filled([weight / total for weight in raw], 1.0, config.weight_floor, 1.0)
     text = [index for index, fed in enumerate(text_fed) if fed]
     own = [index for index, fed in enumerate(text_fed) if not fed]
-    text_mass = sum(weights[index] for index in text) / total
-    text_budget = min(text_mass, config.text_cap)
-    for index in text:
-        weights[index] *= text_budget / text_mass / total
-    free, budget = own, 1.0 - text_budget
-    while free:
-        scale = budget / sum(weights[index] for index in free)
-        over = [index for index in free if weights[index] * scale > config.weight_cap]
-        if not over:
-            for index in free:
-                weights[index] *= scale
-            break
-        for index in over:
-            weights[index] = config.weight_cap
-        budget -= config.weight_cap * len(over)
-        free = [index for index in free if index not in over]
+    text_budget = min(sum(weights[index] for index in text), config.text_cap)
+    for group, budget in ((text, text_budget), (own, 1.0 - text_budget)):
+        bounded = _filled([weights[index] for index in group], budget, config.weight_floor, config.weight_cap)
+        for index, weight in zip(group, bounded, strict=True):
+            weights[index] = weight
     return weights
+
+
+def _filled(weights: list[float], budget: float, floor: float, cap: float) -> list[float]:
+    """Return ``c x weight`` cut to floor and cap, with the one c for which they sum to the budget; caps, if too small.
+
+    The sum is linear in c between the points where a weight meets a bound, so that c lies between two of those.
+    """
+    if len(weights) * cap <= budget:
+        return [cap] * len(weights)
+    floor = min(floor, budget / len(weights))
+    weights = [max(weight, _TINY) for weight in weights]
+    low, at_low = 0.0, len(weights) * floor
+    for high in sorted({bound / weight for weight in weights for bound in (floor, cap)}):
+        at_high = sum(min(cap, max(floor, high * weight)) for weight in weights)
+        if at_high >= budget:
+            low += (high - low) * (budget - at_low) / (at_high - at_low) if at_high > at_low else 0.0
+            break
+        low, at_low = high, at_high
+    return [min(cap, max(floor, low * weight)) for weight in weights]
 
 
 def pooled(config: PoolConfig, votes: Sequence[Probabilities], weights: Sequence[float]) -> Probabilities:

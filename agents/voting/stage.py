@@ -25,6 +25,7 @@ from agents.voting.ballot import (
     take_answer,
     unexpired_answers,
 )
+from agents.voting.calibration import CalibrationConfig, take_outcome
 from agents.voting.pool import PoolConfig
 from agents.voting.tally import Closing, Tallying, let_in, tally
 from agents.voting.weights import Weights, WeightsConfig, learn
@@ -59,12 +60,13 @@ class Strays(msgspec.Struct):
 
 @dataclass(frozen=True)
 class VotingConfig:
-    """The instruments whose ballots are held, and the settings of ballots, pool and weights."""
+    """The instruments whose ballots are held, and the settings of ballots, pool, weights and calibrators."""
 
     instruments: Mapping[str, InstrumentDefined]
     ballots: BallotConfig = field(default_factory=BallotConfig)
     pool: PoolConfig = field(default_factory=PoolConfig)
     weights: WeightsConfig = field(default_factory=WeightsConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
 
 
 class Voting:
@@ -78,7 +80,7 @@ class Voting:
 
     def __init__(self, config: VotingConfig) -> None:
         self._config = config
-        self._tallying = Tallying(config.pool, config.weights)
+        self._tallying = Tallying(config.pool, config.weights, config.calibration)
         self._served = {
             (name, horizon_ns): f"{name}/{horizon_ns}"
             for name, instrument in config.instruments.items()
@@ -135,9 +137,15 @@ class Voting:
         return self._tallies(state, prefix, closed)
 
     def _on_score(self, state: ShardState, score: ExpertScore) -> Sequence[Event]:
+        """Charge the vote's expert, then teach its calibrator, which so read no vote by the vote's own outcome."""
         key = f"{self._served[score.key, score.horizon_ns]}/weights"
         weights = state.get(key) or Weights()
-        learn(self._config.weights, weights, score)
+        delay = score.horizon_ns // self._config.instruments[score.key].grid_ns
+        counted = learn(self._config.weights, weights, score, delay)
+        if counted and score.p_down is not None and score.p_flat is not None and score.p_up is not None:
+            said = (score.p_down, score.p_flat, score.p_up)
+            calibrator = weights.standings[score.expert].calibrator
+            take_outcome(self._config.calibration, calibrator, said, score.outcome, overlap=delay)
         state[key] = weights
         return NO_EVENTS
 

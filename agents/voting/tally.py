@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from agents.voting.ballot import Answer, Sheet
+from agents.voting.calibration import CalibrationConfig, calibrated, calibration_error
 from agents.voting.pool import PoolConfig, Probabilities, bounded_weights, disagreement, pooled
-from agents.voting.weights import Weights, WeightsConfig, join, skill
+from agents.voting.weights import Weights, WeightsConfig, join, skill, weights_of
 from schemas.opinions import TallyEntry, VoteTally
 
 
@@ -29,6 +30,7 @@ class Tallying:
 
     pool: PoolConfig
     weights: WeightsConfig
+    calibration: CalibrationConfig
 
 
 def let_in(settings: Tallying, weights: Weights, answers: dict[str, Answer]) -> bool:
@@ -42,18 +44,21 @@ def let_in(settings: Tallying, weights: Weights, answers: dict[str, Answer]) -> 
 def tally(
     settings: Tallying, closing: Closing, sheet: Sheet, answers: dict[str, Answer], weights: Weights
 ) -> VoteTally:
-    """Return the pooled answer. Every expert that gives a direction must have been let in."""
+    """Return the pooled answer: of the votes as calibrated. Every expert that gives a direction was let in before."""
     voters = sorted(name for name, said in answers.items() if said.p_up is not None)
-    votes = [_probabilities(answers[name]) for name in voters]
+    votes = [_meant(settings, answers[name], weights) for name in voters]
     counting: dict[str, float] = {}
     pool: tuple[float | None, float | None, float | None] = (None, None, None)
     apart: float | None = None
     if voters:
-        raw = [weights.standings[name].weight for name in voters]
+        raw = weights_of(settings.weights, weights, voters)
         bounded = bounded_weights(settings.pool, raw, [answers[name].text_fed for name in voters])
         counting = dict(zip(voters, bounded, strict=True))
         pool, apart = pooled(settings.pool, votes, bounded), disagreement(votes, bounded)
-    entries = tuple(_entry(settings, answers[name], counting.get(name, 0.0), weights) for name in sorted(answers))
+    meant = dict(zip(voters, votes, strict=True))
+    entries = tuple(
+        _entry(settings, answers[name], (counting.get(name, 0.0), meant.get(name)), weights) for name in sorted(answers)
+    )
     context = {
         f"{name}.{key}": value for name in sorted(answers) for key, value in sorted(answers[name].context.items())
     }
@@ -82,21 +87,31 @@ def tally(
     )
 
 
-def _probabilities(said: Answer) -> Probabilities:
+def _meant(settings: Tallying, said: Answer, weights: Weights) -> Probabilities:
     assert said.p_down is not None
     assert said.p_flat is not None
     assert said.p_up is not None
-    return (said.p_down, said.p_flat, said.p_up)
+    calibrator = weights.standings[said.expert].calibrator
+    return calibrated(settings.calibration, calibrator, (said.p_down, said.p_flat, said.p_up))
 
 
-def _entry(settings: Tallying, said: Answer, weight: float, weights: Weights) -> TallyEntry:
+def _entry(
+    settings: Tallying, said: Answer, counted: tuple[float, Probabilities | None], weights: Weights
+) -> TallyEntry:
+    weight, meant = counted
+    standing = weights.standings.get(said.expert)
+    down, flat, up = meant or (None, None, None)
     return TallyEntry(
         expert=said.expert,
         weight=weight,
-        skill=skill(settings.weights, weights.standings.get(said.expert)),
+        skill=skill(settings.weights, standing),
         p_down=said.p_down,
         p_flat=said.p_flat,
         p_up=said.p_up,
         abstained=said.abstained,
         evidence=said.evidence,
+        calibrated_down=down,
+        calibrated_flat=flat,
+        calibrated_up=up,
+        calibration_error=None if standing is None else calibration_error(settings.calibration, standing.calibrator),
     )

@@ -1,21 +1,28 @@
 """Weights that learn: fixed-share Hedge over experts that may sleep, one set per (instrument, horizon).
 
-Each scored ballot multiplies an expert's weight by ``exp(-eta x loss)``; whoever gave no direction is charged the
-pool's loss, so abstaining neither pays nor costs; then everyone passes on ``share`` of its weight, so that an
-expert which was bad can come back when the regime changes. With losses in [0, 1] and the pool charged the weighted
-mean, the regret after T ballots against any of N experts, over the ballots it voted on, is at most
+Each scored vote multiplies its expert's weight by ``exp(-eta x (loss - the pool's loss))``, so that whoever gave no
+direction, and is charged the pool's loss, is not moved at all; at each ballot everyone passes on ``share`` of its
+weight, so that an expert which was bad can come back when the regime changes. With losses in [0, 1] and the pool
+charged the weighted mean, the regret after T ballots against any of N experts, over the ballots it voted on, is at most
 ``ln(N) / eta + eta T / 8`` for ``share`` 0 (Freund et al. 1997), and against a sequence of experts with k changes
 ``(ln N + k ln(N / share) + (T - k) ln(1 / (1 - share))) / eta + eta T / 8`` (Herbster and Warmuth 1998).
 
-Scores come late, one event per (ballot, expert); all of one ballot come together. The step of a ballot is closed
-when the first score of another one arrives.
+Losses come late: when a ballot is tallied, those of the last D ballots, whose horizon is not over, are unknown. The
+step is therefore ``eta / sqrt(D + 1)``: D + 1 overlapping ballots mostly tell the same thing, and a full step for each
+would count it D + 1 times. Each loss is keyed by its vote (ballot and expert) and charged when it comes, in whatever
+order: steps add up in log space, and one that is late counts as much as one in time.
+
+Weights are kept as logarithms, so that none is ever lost to underflow. Those that count are ``weights_of``: what is
+kept is before the newest ballot's share, since nobody says which of its scores is the last.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
+from agents.voting.calibration import Calibrator
 from schemas.feedback import ExpertScore
 
 
@@ -23,13 +30,14 @@ from schemas.feedback import ExpertScore
 class WeightsConfig:
     """``eta`` is the learning rate on losses in [0, 1], ``share`` what is passed on per ballot.
 
-    ``experts_max`` bounds how many are remembered; ``skill_memory`` is the number of ballots that skill looks back
-    on, ``skill_min`` from how many it is told.
+    ``experts_max`` bounds how many are remembered, ``ballots_max`` of how many ballots it is known whom they have
+    charged; ``skill_memory`` is the number of ballots that skill looks back on, ``skill_min`` from how many it is told.
     """
 
     eta: float = 0.5
     share: float = 0.002
     experts_max: int = 64
+    ballots_max: int = 4
     skill_memory: int = 500
     skill_min: int = 20
 
@@ -37,25 +45,24 @@ class WeightsConfig:
         """Refuse rates under which weights would not be weights."""
         assert self.eta > 0
         assert 0 <= self.share < 1
-        assert self.experts_max >= 1
+        assert min(self.experts_max, self.ballots_max) >= 1
 
 
 class Standing(msgspec.Struct, gc=False):
-    """Where one expert stands: its weight among all known ones, and its running mean losses while voting."""
+    """Where one expert stands: the logarithm of its weight, its running mean losses while voting, its calibrator."""
 
-    weight: float
+    log_weight: float
     loss: float = 0.0
     base_loss: float = 0.0
     scored: int = 0
+    calibrator: Calibrator = msgspec.field(default_factory=Calibrator)
 
 
 class Weights(msgspec.Struct):
-    """All experts known for one (instrument, horizon); their weights sum to 1. ``charged`` is the ballot in hand."""
+    """All experts known for one (instrument, horizon). ``charged`` is by ballot, the newest last, who has been."""
 
     standings: dict[str, Standing] = {}
-    ballot_id: str = ""
-    pool_loss: float = 0.0
-    charged: dict[str, float] = {}
+    charged: dict[str, list[str]] = {}
 
 
 def join(config: WeightsConfig, weights: Weights, expert: str) -> None:
@@ -64,46 +71,45 @@ def join(config: WeightsConfig, weights: Weights, expert: str) -> None:
     if expert in standings:
         return
     if len(standings) >= config.experts_max:
-        lightest = min(standings, key=lambda name: (standings[name].weight, name))
+        lightest = min(standings, key=lambda name: (standings[name].log_weight, name))
         del standings[lightest]
-        weights.charged.pop(lightest, None)
-        _normalise(weights)
-    prior = 1 / (len(standings) + 1)
-    for standing in standings.values():
-        standing.weight *= 1 - prior
-    standings[expert] = Standing(weight=prior)
+    prior = _log_sum(weights) - math.log(len(standings)) if standings else 0.0
+    standings[expert] = Standing(log_weight=prior)
 
 
-def learn(config: WeightsConfig, weights: Weights, score: ExpertScore) -> None:
-    """Take one score. A second one of the same (ballot, expert) counts for nothing."""
-    if score.ballot_id != weights.ballot_id:
-        close_ballot(config, weights)
-        weights.ballot_id = score.ballot_id
-        weights.pool_loss = score.pool_loss
+def learn(config: WeightsConfig, weights: Weights, score: ExpertScore, delay: int = 0) -> bool:
+    """Take one score; return whether it counted, which a second one of the same vote, or a stranger's, does not.
+
+    ``delay`` is D, in ballots: of how many the losses are unknown whenever one is tallied.
+    """
+    charged = weights.charged.get(score.ballot_id)
+    if charged is None:
+        _share_out(config, weights)
+        charged = weights.charged[score.ballot_id] = []
+        if len(weights.charged) > config.ballots_max:
+            del weights.charged[next(iter(weights.charged))]
     standing = weights.standings.get(score.expert)
-    if standing is None or score.expert in weights.charged:
-        return
-    weights.charged[score.expert] = score.pool_loss if score.abstained else score.loss
-    if not score.abstained:
-        standing.scored = min(standing.scored + 1, config.skill_memory)
-        standing.loss += (score.loss - standing.loss) / standing.scored
-        standing.base_loss += (score.base_loss - standing.base_loss) / standing.scored
+    if standing is None or score.expert in charged:
+        return False
+    charged.append(score.expert)
+    if score.abstained:
+        return True
+    loss = score.loss if score.calibrated_loss is None else score.calibrated_loss
+    standing.log_weight -= config.eta / math.sqrt(delay + 1) * (loss - score.pool_loss)
+    standing.scored = min(standing.scored + 1, config.skill_memory)
+    standing.loss += (loss - standing.loss) / standing.scored
+    standing.base_loss += (score.base_loss - standing.base_loss) / standing.scored
+    return True
 
 
-def close_ballot(config: WeightsConfig, weights: Weights) -> None:
-    """Charge what the ballot in hand cost each expert, then share. Does nothing when no score of one has come."""
-    charged = weights.charged
-    if not charged:
-        return
-    standings = weights.standings
-    for name, standing in standings.items():
-        standing.weight *= math.exp(-config.eta * (charged.get(name, weights.pool_loss) - weights.pool_loss))
-    _normalise(weights)
-    if config.share:
-        passed_on = config.share / len(standings)
-        for standing in standings.values():
-            standing.weight = (1 - config.share) * standing.weight + passed_on
-    weights.charged = {}
+def weights_of(config: WeightsConfig, weights: Weights, experts: Sequence[str]) -> list[float]:
+    """Return what each of these weighs among them, after all known ones have shared: a distribution."""
+    whole = _log_sum(weights)
+    logs = [_shared(config, weights, weights.standings[name].log_weight - whole) for name in experts]
+    top = max(logs)
+    raised = [math.exp(value - top) for value in logs]
+    total = sum(raised)
+    return [value / total for value in raised]
 
 
 def skill(config: WeightsConfig, standing: Standing | None) -> float | None:
@@ -113,7 +119,21 @@ def skill(config: WeightsConfig, standing: Standing | None) -> float | None:
     return 1 - standing.loss / standing.base_loss
 
 
-def _normalise(weights: Weights) -> None:
-    total = sum(standing.weight for standing in weights.standings.values())
+def _share_out(config: WeightsConfig, weights: Weights) -> None:
+    """Make what the last ballot's scores left the weights of the next one, before that one's scores change them."""
+    whole = _log_sum(weights) if weights.standings else 0.0
     for standing in weights.standings.values():
-        standing.weight /= total
+        standing.log_weight = _shared(config, weights, standing.log_weight - whole)
+
+
+def _shared(config: WeightsConfig, weights: Weights, log_weight: float) -> float:
+    """Return the logarithm of a weight after sharing, given that of its part of the whole."""
+    if not config.share:
+        return log_weight
+    return math.log((1 - config.share) * math.exp(log_weight) + config.share / len(weights.standings))
+
+
+def _log_sum(weights: Weights) -> float:
+    logs = [standing.log_weight for standing in weights.standings.values()]
+    top = max(logs)
+    return top + math.log(sum(math.exp(value - top) for value in logs))

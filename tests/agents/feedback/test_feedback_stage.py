@@ -1,5 +1,6 @@
 """The feedback stage: scores whichever topic comes first, slices that add up, rewards that are the profit and loss."""
 
+import math
 from collections import deque
 from decimal import Decimal
 from typing import Any
@@ -61,6 +62,18 @@ def test_each_expert_is_scored_at_the_first_grid_mark_at_or_after_the_horizon() 
     assert silent.abstained
     assert silent.loss == silent.pool_loss
     assert not right.abstained
+
+
+def test_a_score_says_what_was_said_and_what_the_vote_that_was_pooled_lost() -> None:
+    pooled = {"calibrated_down": 0.2, "calibrated_flat": 0.2, "calibrated_up": 0.6}
+    spoken = msgspec.structs.replace(entry("sure", 0.9, 0.05), **pooled)
+    bench = Bench()
+    bench.give(mark(at_ns=at(0)), tally(1, at(0), entries=(spoken, entry("silent", None, None))))
+    sure, silent = bench.give(mark(at_ns=at(1), mid=101 * ONE))
+    assert (sure.p_down, sure.p_up) == (spoken.p_down, spoken.p_up) == (0.05, 0.9)
+    assert sure.calibrated_loss == pytest.approx(math.log(0.6) / math.log(CONFIG.probability_floor))
+    assert sure.loss == pytest.approx(math.log(0.9) / math.log(CONFIG.probability_floor))
+    assert (silent.p_up, silent.calibrated_loss) == (None, None)
 
 
 def test_after_a_silence_the_first_mark_counts() -> None:

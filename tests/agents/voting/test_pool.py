@@ -44,6 +44,40 @@ def test_weights_are_bounded(case: tuple[list[Probabilities], list[float], list[
         assert sum(weights) == pytest.approx(1)
 
 
+def by_bisection(weights: list[float], budget: float, floor: float, cap: float) -> list[float]:
+    """The oracle of water-filling: halve the interval of the one multiplier until nothing is left of it."""
+    low, high = 0.0, 1e13
+    for _ in range(110):
+        middle = (low + high) / 2
+        if sum(min(cap, max(floor, middle * max(weight, 1e-12))) for weight in weights) < budget:
+            low = middle
+        else:
+            high = middle
+    return [min(cap, max(floor, high * max(weight, 1e-12))) for weight in weights]
+
+
+@given(voters())
+def test_the_bounds_are_filled_as_by_bisection(
+    case: tuple[list[Probabilities], list[float], list[bool]],
+) -> None:
+    _, raw, text = case
+    weights = bounded_weights(CONFIG, raw, text)
+    floored = by_bisection([weight / sum(raw) for weight in raw], 1.0, CONFIG.weight_floor, 1.0)
+    fed = [weight for weight, is_fed in zip(floored, text, strict=True) if is_fed]
+    own = [weight for weight, is_fed in zip(floored, text, strict=True) if not is_fed]
+    budget = 1.0 - min(sum(fed), CONFIG.text_cap)
+    found = [weight for weight, is_fed in zip(weights, text, strict=True) if not is_fed]
+    assert found == pytest.approx(by_bisection(own, budget, CONFIG.weight_floor, CONFIG.weight_cap), abs=1e-9)
+    assert all(weight >= CONFIG.weight_floor - 1e-12 for weight in found)
+    assert sum(weights) == pytest.approx(sum(found) + min(sum(fed), CONFIG.text_cap))
+
+
+@given(st.integers(11, 40))
+def test_many_text_fed_experts_share_what_they_may_weigh(count: int) -> None:
+    weights = bounded_weights(CONFIG, [1.0] * (count + 3), [True] * count + [False] * 3)
+    assert weights == pytest.approx([CONFIG.text_cap / count] * count + [0.3] * 3)
+
+
 @given(voters())
 def test_bounds_keep_the_order(case: tuple[list[Probabilities], list[float], list[bool]]) -> None:
     _, raw, text = case

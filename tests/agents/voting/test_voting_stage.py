@@ -319,3 +319,38 @@ def test_a_key_of_another_stage_is_refused() -> None:
 
 def test_deadlines_are_half_a_second() -> None:
     assert snapshot_at(1).deadline_ns - snapshot_at(1).grid_time_ns == 500 * NS_PER_MS
+
+
+def scored(step: int, expert: str, said: Said, outcome: int) -> ExpertScore:
+    down, flat, up = said
+    return msgspec.structs.replace(
+        score(step, (expert, said), outcome, 0.25), p_down=down, p_flat=flat, p_up=up, calibrated_loss=0.25
+    )
+
+
+def test_a_vote_is_pooled_as_it_was_found_to_mean_and_shown_as_it_was_said() -> None:
+    """One expert is sure and right half of the time: its 0.9 is read as a half, only from its scores, only later."""
+    state, sure = ShardState(), (0.05, 0.05, 0.9)
+    (first,) = tallies(state, [snapshot_at(1), vote(1, "sure", sure), *beats(1.6)])[:1]
+    assert first.entries[0].calibrated_up == 0.9
+    assert first.entries[0].calibration_error is None
+    for step in range(2, 400):
+        tallies(state, [scored(step, "sure", sure, 1 if step % 2 else -1)])
+    (later,) = tallies(state, [snapshot_at(500), vote(500, "sure", sure), *beats(500.6)])[:1]
+    (entry,) = later.entries
+    assert (entry.p_down, entry.p_flat, entry.p_up) == sure
+    assert (entry.calibrated_down, entry.calibrated_up) == pytest.approx((0.5, 0.5), abs=0.1)
+    assert entry.calibration_error is not None
+    assert 0 < entry.calibration_error < 0.3
+    assert later.p_up is not None
+    assert first.p_up is not None
+    assert later.p_up < first.p_up - 0.1
+
+
+def test_a_score_without_what_was_said_teaches_no_calibrator() -> None:
+    state, sure = ShardState(), (0.05, 0.05, 0.9)
+    tallies(state, [snapshot_at(1), vote(1, "sure", sure), *beats(1.6)])
+    tallies(state, [score(step, ("sure", sure), -1, 0.25) for step in range(2, 50)])
+    (tally,) = tallies(state, [snapshot_at(60), vote(60, "sure", sure), *beats(60.6)])[:1]
+    assert tally.entries[0].calibrated_up == 0.9
+    assert tally.entries[0].skill is not None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.voting.weights import Weights, WeightsConfig, close_ballot, join, learn, skill
+from agents.voting.weights import Weights, WeightsConfig, join, learn, skill, weights_of
 from schemas.feedback import ExpertScore
 
 Round = list[float | None]
@@ -32,20 +32,24 @@ def score(ballot: int, expert: int | str, loss: float | None, pool_loss: float, 
     )
 
 
-def play(config: WeightsConfig, rounds: list[Round]) -> tuple[Weights, list[float]]:
-    """Let the pool pay the weighted mean of who voted, and tell everyone. Return the pool's losses."""
+def weight(config: WeightsConfig, weights: Weights, expert: int | str) -> float:
+    names = sorted(weights.standings)
+    return weights_of(config, weights, names)[names.index(str(expert))]
+
+
+def play(config: WeightsConfig, rounds: list[Round], delay: int = 0) -> tuple[Weights, list[float]]:
+    """Let the pool pay the weighted mean of who voted, and tell everyone ``delay`` ballots later."""
     weights = Weights()
     for expert in range(len(rounds[0])):
         join(config, weights, str(expert))
-    paid = []
+    paid: list[float] = []
     for ballot, losses in enumerate(rounds):
-        close_ballot(config, weights)
         awake = {str(expert): loss for expert, loss in enumerate(losses) if loss is not None}
-        mass = sum(weights.standings[name].weight for name in awake)
-        paid.append(sum(weights.standings[name].weight * loss for name, loss in awake.items()) / mass if awake else 0.0)
-        for expert, loss in enumerate(losses):
-            learn(config, weights, score(ballot, expert, loss, paid[-1]))
-    close_ballot(config, weights)
+        shares = weights_of(config, weights, list(awake)) if awake else []
+        paid.append(sum(share * loss for share, loss in zip(shares, awake.values(), strict=True)))
+        if ballot >= delay:
+            for expert, loss in enumerate(rounds[ballot - delay]):
+                learn(config, weights, score(ballot - delay, expert, loss, paid[ballot - delay]), delay)
     return weights, paid
 
 
@@ -85,37 +89,106 @@ def test_regret_against_every_sequence_of_experts(
     assert sum(paid) - followed <= prior / eta + eta * length / 8 + 1e-9
 
 
-@given(games(abstain=True))
-def test_weights_stay_a_distribution(rounds: list[Round]) -> None:
-    weights, _ = play(WeightsConfig(), rounds)
-    values = [standing.weight for standing in weights.standings.values()]
+@given(games(abstain=True), st.integers(0, 9))
+def test_weights_stay_a_distribution(rounds: list[Round], delay: int) -> None:
+    config = WeightsConfig()
+    weights, _ = play(config, rounds, delay)
+    values = weights_of(config, weights, sorted(weights.standings))
     assert all(value > 0 for value in values)
     assert sum(values) == pytest.approx(1)
+
+
+@settings(max_examples=80, deadline=None)
+@given(games(abstain=True), st.floats(0.05, 2.0), st.sampled_from([0.0, 0.002, 0.2]))
+def test_weights_are_what_products_of_exponentials_are(rounds: list[Round], eta: float, share: float) -> None:
+    """The oracle multiplies weights, ballot by ballot, as the paper writes it; ours adds logarithms, score by score."""
+    config = WeightsConfig(eta=eta, share=share)
+    weights, paid = play(config, rounds)
+    plain = [1 / len(rounds[0])] * len(rounds[0])
+    for losses, pool in zip(rounds, paid, strict=True):
+        plain = [w * math.exp(-eta * (pool if loss is None else loss)) for w, loss in zip(plain, losses, strict=True)]
+        plain = [(1 - share) * w / sum(plain) + share / len(plain) for w in plain]
+    assert weights_of(config, weights, sorted(weights.standings)) == pytest.approx(plain, rel=1e-9)
+
+
+@given(games(abstain=False), st.data())
+def test_scores_of_one_ballot_count_alike_in_any_order_and_a_late_one_as_much(
+    rounds: list[Round], data: st.DataObject
+) -> None:
+    """Without sharing there is nothing but sums; a score may come after all other ballots and still count whole."""
+    config = WeightsConfig(share=0.0, ballots_max=200)
+    scores = [score(b, e, loss, 0.3) for b, losses in enumerate(rounds) for e, loss in enumerate(losses)]
+    mixed = data.draw(st.permutations(scores))
+    sides = []
+    for order in (scores, mixed):
+        weights = Weights()
+        for expert in range(len(rounds[0])):
+            join(config, weights, str(expert))
+        for one in order:
+            assert learn(config, weights, one, delay=3)
+            assert not learn(config, weights, one, delay=3)
+        sides.append(weights_of(config, weights, sorted(weights.standings)))
+    assert sides[0] == pytest.approx(sides[1], rel=1e-9)
+
+
+def test_no_weight_is_lost_however_long_an_expert_is_wrong() -> None:
+    """Products of exponentials would be 0 for good after some hundred ballots; the expert could never come back."""
+    config = WeightsConfig(eta=2.0, share=0.0)
+    weights, _ = play(config, [[0.0, 1.0]] * 1000)
+    assert weight(config, weights, "1") == 0.0
+    assert weights_of(config, weights, ["1"]) == [1.0]
+    for ballot in range(2000, 3100):
+        for expert, loss in (("0", 1.0), ("1", 0.0)):
+            learn(config, weights, score(ballot, expert, loss, 0.5))
+    assert weight(config, weights, "1") == pytest.approx(1)
+
+
+def test_the_step_falls_with_the_delay() -> None:
+    ratios = []
+    for delay in (0, 3, 8):
+        config, weights = WeightsConfig(share=0.0), Weights()
+        for name in ("0", "1"):
+            join(config, weights, name)
+        learn(config, weights, score(1, "0", 0.1, 0.3), delay)
+        learn(config, weights, score(1, "1", 0.5, 0.3), delay)
+        ratios.append(math.log(weight(config, weights, "0") / weight(config, weights, "1")))
+    assert ratios == pytest.approx([0.2, 0.2 / 2, 0.2 / 3])
+
+
+def test_what_is_charged_is_the_loss_of_the_vote_that_was_pooled() -> None:
+    config, weights = WeightsConfig(share=0.0), Weights()
+    for name in ("0", "1"):
+        join(config, weights, name)
+    said = score(1, "0", 0.9, 0.3)
+    learn(config, weights, msgspec.structs.replace(said, calibrated_loss=0.3))
+    assert weight(config, weights, "0") == pytest.approx(0.5)
+    assert weights.standings["0"].loss == 0.3
 
 
 def test_a_regime_change_is_followed() -> None:
     config = WeightsConfig()
     first, _ = play(config, [[0.1, 0.4]] * 300)
-    assert first.standings["0"].weight > 0.9
+    assert weight(config, first, 0) > 0.9
     second, _ = play(config, [[0.1, 0.4]] * 300 + [[0.4, 0.1]] * 60)
-    assert second.standings["1"].weight > 0.9
+    assert weight(config, second, 1) > 0.9
 
 
 def test_one_that_always_abstains_keeps_its_share() -> None:
-    weights, _ = play(WeightsConfig(share=0.0), [[0.3, None, 0.3]] * 200)
-    assert weights.standings["1"].weight == pytest.approx(1 / 3)
+    config = WeightsConfig(share=0.0)
+    weights, _ = play(config, [[0.3, None, 0.3]] * 200)
+    assert weight(config, weights, 1) == pytest.approx(1 / 3)
 
 
 def test_a_newcomer_gets_the_prior_and_an_unknown_score_changes_nothing() -> None:
     config = WeightsConfig()
     weights, _ = play(config, [[0.1, 0.4]] * 50)
+    old = weight(config, weights, 0) / weight(config, weights, 1)
     join(config, weights, "new")
-    assert weights.standings["new"].weight == pytest.approx(1 / 3)
-    before = msgspec.msgpack.encode(weights)
-    weights.ballot_id = "ballot-99"
-    learn(config, weights, score(99, "nobody", 0.5, 0.2))
-    weights.ballot_id = "ballot-49"
-    assert msgspec.msgpack.encode(weights) == before
+    assert weight(config, weights, "new") == pytest.approx(1 / 3)
+    assert weight(config, weights, 0) / weight(config, weights, 1) == pytest.approx(old, rel=0.01)
+    before = msgspec.msgpack.encode(weights.standings)
+    assert not learn(config, weights, score(49, "nobody", 0.5, 0.2))
+    assert msgspec.msgpack.encode(weights.standings) == before
 
 
 def test_a_score_counts_once() -> None:
@@ -125,9 +198,8 @@ def test_a_score_counts_once() -> None:
     learn(config, weights, score(1, "0", 0.1, 0.3))
     learn(config, weights, score(1, "0", 0.9, 0.3))
     learn(config, weights, score(1, "1", 0.5, 0.3))
-    close_ballot(config, weights)
     assert weights.standings["0"].loss == 0.1
-    ratio = weights.standings["0"].weight / weights.standings["1"].weight
+    ratio = weight(config, weights, 0) / weight(config, weights, 1)
     assert 1 < ratio <= math.exp(config.eta * 0.4)
 
 
@@ -137,8 +209,14 @@ def test_the_number_of_experts_is_bounded_and_the_lightest_leaves() -> None:
     for name in range(100):
         join(config, weights, f"stranger-{name}")
         assert len(weights.standings) <= 8
-        assert sum(standing.weight for standing in weights.standings.values()) == pytest.approx(1)
+        assert sum(weights_of(config, weights, list(weights.standings))) == pytest.approx(1)
     assert "1" not in weights.standings
+
+
+def test_who_was_charged_is_known_for_the_last_ballots_only() -> None:
+    config = WeightsConfig(ballots_max=3)
+    weights, _ = play(config, [[0.1, 0.2]] * 50)
+    assert list(weights.charged) == ["ballot-47", "ballot-48", "ballot-49"]
 
 
 def test_skill_is_the_share_of_the_base_rates_loss_that_is_saved() -> None:
