@@ -16,7 +16,8 @@ class StrategySettings(Section):
 
     ``share`` is the part of the account's capital that the strategy acts with, ``risk_budget`` the part of that
     which target 1 puts on one instrument. ``instruments`` may be ``["*"]``: all of the run. A taking order is
-    priced ``aggression_ticks`` beyond the touch. ``parameters`` are the policy's own numbers.
+    priced ``aggression_ticks`` beyond the touch. With ``amend`` an order that rests
+    is changed, where the venue can, rather than taken out for another. ``parameters`` are the policy's own numbers.
 
     ``stop_loss`` and ``take_profit`` are fractions of a position's entry price at which it is closed, ``stop_limit``
     how far beyond the stop price it still may be; without it, as far as the account's collar.
@@ -32,6 +33,7 @@ class StrategySettings(Section):
     order_type: Literal["LIMIT", "MARKET"] = "LIMIT"
     time_in_force: TimeInForce = TimeInForce.IOC
     aggression_ticks: Annotated[Whole, Field(ge=0, le=10_000)] = 10
+    amend: bool = True
     stop_loss: Fraction | None = None
     take_profit: Fraction | None = None
     stop_limit: Fraction | None = None

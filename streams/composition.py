@@ -42,7 +42,7 @@ from schemas.market import InstrumentDefined
 from schemas.values import NS_PER_MS, NS_PER_S, units
 from streams.cost_priors import priors_of
 from streams.limit_seeds import seed_book, seed_limits
-from streams.strategies import strategy_risk
+from streams.strategies import amend_powers, strategy_risk
 
 SIMULATED_VENUE: Final = "SIM"
 EXTERNAL_VENUE: Final = "EXT"
@@ -214,7 +214,15 @@ def _risk(run: Run) -> Stage:
         name: strategy_risk(name, strategy, budget(run, strategy)) for name, strategy in run.settings.strategies.items()
     }
     return Risk(
-        RiskConfig(instruments=run.instruments, limits=limit_sets(run), book=limit_book(run), strategies=strategies)
+        RiskConfig(
+            instruments=run.instruments,
+            limits=limit_sets(run),
+            book=limit_book(run),
+            strategies=strategies,
+            amends=amend_powers(
+                run.instruments, on_binance=run.settings.venues.binance is not None and not run.on_capture
+            ),
+        )
     )
 
 

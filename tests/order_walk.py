@@ -151,10 +151,14 @@ class Covered:
     seconds: float = 0.0
 
 
-class Walk:
-    """All sequences from one start."""
+Spoil = Callable[[ShardState, list[Event]], None]
 
-    def __init__(self, start: Callable[[Desk], None]) -> None:
+
+class Walk:
+    """All sequences from one start. ``spoil`` puts a fault into each step, to see that it is found."""
+
+    def __init__(self, start: Callable[[Desk], None], spoil: Spoil | None = None) -> None:
+        self._spoil = spoil
         desk = Desk()
         start(desk)
         self._stage = desk.stage
@@ -182,18 +186,20 @@ class Walk:
 
     def _step(self, frozen: bytes, letter: str, *, last: bool) -> bytes:
         state, now_ns = _thaw(frozen, self._stage.state_type)
-        before = _Books(state)
+        before = Books(state)
         now_ns += SILENCES.get(letter, 0) * NS_PER_MS
         event = self._event(letter, now_ns)
         self.covered.steps += 1
         try:
-            outputs = self._stage.step(state, event)[1]
+            outputs = list(self._stage.step(state, event)[1])
+            if self._spoil is not None:
+                self._spoil(state, outputs)
         except BadRecord:
             self.covered.refused += 1
             assert _freeze(state, now_ns) == frozen, f"{letter} was refused and changed something"
             return frozen
         try:
-            _hold(before, _Books(state), outputs)
+            hold(before, Books(state), outputs)
         except AssertionError as error:
             raise AssertionError(f"{letter} after {before.order}: {error}") from error
         return b"" if last else _freeze(state, now_ns)
@@ -206,7 +212,7 @@ class Walk:
         return VenueReport(**fields)
 
 
-class _Books:
+class Books:
     """Order, account and position at one moment, copied as far as the laws look at them."""
 
     def __init__(self, state: ShardState) -> None:
@@ -219,10 +225,11 @@ class _Books:
         self.position = PositionState() if found is None else replace(found)
 
 
-def _hold(before: _Books, after: _Books, outputs: Sequence[Event]) -> None:
+def hold(before: Books, after: Books, outputs: Sequence[Event], *, amends: bool = False) -> None:
     """Raise AssertionError, in words, for a law that does not hold."""
     order = after.order
-    assert not any(isinstance(event, SubmitRequested | AmendRequested) for event in outputs), "it was sent again"
+    sent = [event for event in outputs if isinstance(event, SubmitRequested | AmendRequested)]
+    assert not sent or (amends and len(sent) == 1 and isinstance(sent[0], AmendRequested)), "it was sent again"
     _hold_fills(before, after, [event for event in outputs if isinstance(event, Fill)])
     _hold_money(before, after, [event for event in outputs if isinstance(event, Fill)])
     live = order.status in LIVE
@@ -241,7 +248,7 @@ def _hold(before: _Books, after: _Books, outputs: Sequence[Event]) -> None:
         assert order.status in (_S.PENDING_REPLACE, _S.PENDING_CANCEL, _S.UNKNOWN), "an amend is forgotten"
 
 
-def _hold_fills(before: _Books, after: _Books, fills: list[Fill]) -> None:
+def _hold_fills(before: Books, after: Books, fills: list[Fill]) -> None:
     """What is filled is what the fills say, each booked once and taken back once."""
     order = after.order
     kept = [fill for fill in after.booked.values() if not fill.busted]
@@ -261,7 +268,7 @@ def _hold_fills(before: _Books, after: _Books, fills: list[Fill]) -> None:
     assert order.filled_notional == value, "the average price is not that of the fills"
 
 
-def _hold_money(before: _Books, after: _Books, fills: list[Fill]) -> None:
+def _hold_money(before: Books, after: Books, fills: list[Fill]) -> None:
     """The ledger sums to 0 in every asset, changes by what is told, and adds up with the position to the fills."""
     totals: dict[str, Decimal] = {}
     for key, amount in after.balances.items():
@@ -286,7 +293,7 @@ def _hold_money(before: _Books, after: _Books, fills: list[Fill]) -> None:
         assert fills[-1].position_after == position.quantity
 
 
-def _hold_outcome(before: _Books, after: _Books, told: list[OrderEvent]) -> None:
+def _hold_outcome(before: Books, after: Books, told: list[OrderEvent]) -> None:
     """An order ends once: after its end only a late fill may still complete it."""
     was, became = before.order.status, after.order.status
     if was in TERMINAL:

@@ -13,6 +13,7 @@ from schemas.event import Event, Heartbeat
 from schemas.orders import Claimed, ExecType, OrderStatus
 
 _UNANSWERED_BOOKS: Final = 3
+_UNANSWERED: Final = frozenset({OrderStatus.PENDING_NEW, OrderStatus.PENDING_CANCEL, OrderStatus.PENDING_REPLACE})
 _WALL: Final = "wall"
 
 
@@ -49,7 +50,7 @@ def _ring(turn: Turn) -> None:
 
 
 def _expire(turn: Turn, order: OrderState) -> None:
-    if order.status in (OrderStatus.PENDING_NEW, OrderStatus.PENDING_CANCEL):
+    if order.status in _UNANSWERED:
         change(turn, order, ExecType.TIMED_OUT, "no answer in time")
         settle(turn, order)
     else:

@@ -1,6 +1,5 @@
 """The transition table, by every short sequence of reports, and the law that holds whatever a venue says."""
 
-import itertools
 from decimal import Decimal
 
 import msgspec
@@ -120,28 +119,6 @@ def test_the_table_speaks_of_every_status_and_never_leaves_a_final_one_for_a_liv
         assert set(TRANSITIONS[status].values()) <= {status}
     for status in LIVE:
         assert TRANSITIONS[status][ExecType.STATUS] is status, "what a status says is applied as what it amounts to"
-
-
-@pytest.mark.parametrize("time_in_force", [TimeInForce.IOC, TimeInForce.GTC])
-def test_every_sequence_of_up_to_three_reports_keeps_the_law(time_in_force: TimeInForce) -> None:
-    for length in range(1, 4):
-        for words in itertools.product(WORDS, repeat=length):
-            desk = Desk()
-            desk.approve("o1", time_in_force=time_in_force)
-            for word in words:
-                _say(desk, word)
-            _check_laws(desk)
-
-
-@pytest.mark.slow
-def test_every_sequence_of_four_reports_keeps_the_law() -> None:
-    short = [word for word in WORDS if word not in ("not-sent", "rest", "expired", "status-canceled")]
-    for words in itertools.product(short, repeat=4):
-        desk = Desk()
-        desk.approve("o1")
-        for word in words:
-            _say(desk, word)
-        _check_laws(desk)
 
 
 @settings(max_examples=300, deadline=None)
