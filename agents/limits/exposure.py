@@ -210,13 +210,14 @@ def view_of(exposure: AccountExposure, market: MarketView, level: tuple[Level, s
 def content_key(order: OrderApproved) -> str:
     """Return what makes two orders the same intent, whatever their ids.
 
-    What protects the positions of two parents is two intents, however alike.
+    An order that protects is only like itself: two parts of a position that are alike get legs that are alike, and how
+    many there may be is bounded by the position itself.
     """
-    return (
+    content = (
         f"{order.strategy}|{order.instrument}|{order.side}|{order.quantity}|{order.order_type}"
-        f"|{order.limit_price}|{order.time_in_force}|{order.stop_price}|{order.leg}|{order.parent_order_id}"
-        f"|{order.amends}"
+        f"|{order.limit_price}|{order.time_in_force}|{order.stop_price}|{order.amends}"
     )
+    return content if order.leg is None else f"{content}|{order.order_id}"
 
 
 def messages_of(order: OrderApproved) -> int:

@@ -58,6 +58,7 @@ def working_of_event(event: OrderEvent, known: WorkingOrder | None) -> WorkingOr
     """Return an order as execution says that it works; ``known`` is what was known of it before."""
     amend_id, quantity, price = _pending(event, known)
     waiting = event.stop_price
+    asked = known is not None and known.cancelling and event.exec_type is not ExecType.CANCEL_REJECTED
     acted = event.exec_type is ExecType.TRIGGERED or event.filled_quantity > 0
     if acted or (known is not None and known.seen and known.stop_price is None):
         waiting = None
@@ -71,7 +72,7 @@ def working_of_event(event: OrderEvent, known: WorkingOrder | None) -> WorkingOr
         rests=may_rest(event.order_type, event.time_in_force),
         unknown=event.status is OrderStatus.UNKNOWN,
         seen=True,
-        cancelling=event.status is OrderStatus.PENDING_CANCEL or (known is not None and known.cancelling),
+        cancelling=event.status is OrderStatus.PENDING_CANCEL or asked,
         stop_price=waiting,
         leg=event.leg,
         parent_order_id=event.parent_order_id,

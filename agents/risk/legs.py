@@ -105,12 +105,11 @@ class LineCase:
         )
 
 
-def note_failure(kept: Protection, now_ns: int) -> None:
-    """Count a leg that came to nothing: the next try is at once after the first, then later and later."""
+def note_failure(kept: Protection, order_type: OrderType, now_ns: int) -> None:
+    """Count a leg that came to nothing: the next of that type is tried later and later."""
     kept.failures = 1 if now_ns - kept.failed_at_ns > _FORGIVEN_NS else kept.failures + 1
-    kept.failed_at_ns = kept.next_try_ns = now_ns
-    if kept.failures > 1:
-        kept.next_try_ns += _RETRY_NS << min(kept.failures - 2, _DOUBLINGS_MAX)
+    kept.failed_at_ns, kept.failed_type = now_ns, order_type
+    kept.next_try_ns = now_ns + (_RETRY_NS << min(kept.failures - 1, _DOUBLINGS_MAX))
 
 
 def cancel_legs(case: LineCase) -> Sequence[Event]:
@@ -139,31 +138,36 @@ def _profit_due(case: LineCase) -> bool:
 def place_leg(case: LineCase) -> Sequence[Event]:
     """Order the leg that is missing, if there is one and it may be tried now."""
     kept = case.kept
-    if case.now_ns < kept.next_try_ns:
-        return NO_EVENTS
     level, _ = effective_level(case.state, case.strategy.account, case.strategy.name, case.instrument)
-    form = None if level is Level.HALTED or _still_entering(case) else _missing(case)
-    quantity = 0 if form is None else _sized(case, form)
-    if form is None or quantity == 0:
+    form = None if level is Level.HALTED or _unsettled(case) else _missing(case)
+    if form is None or (form.order_type is kept.failed_type and case.now_ns < kept.next_try_ns):
+        return NO_EVENTS
+    quantity = _sized(case, form)
+    if quantity == 0:
         return NO_EVENTS
     if form.leg is Leg.TAKE_PROFIT:
         kept.next_profit_ns = case.now_ns + _PROFIT_EVERY_NS
     events = judge(case.state, case.config, case.intention(quantity, (), form), reducing=True)
     if not any(isinstance(event, OrderDenied) for event in events):
         return events
-    note_failure(kept, case.now_ns)
-    # The market may have moved on, or what was tried be not what can be had: once more in the form that fits now.
-    return (*events, *place_leg(case)) if kept.failures == 1 else events
+    note_failure(kept, form.order_type, case.now_ns)
+    # What cannot be had in this form may be had in another: a profit that is refused is stopped again.
+    return (*events, *place_leg(case))
 
 
-def _still_entering(case: LineCase) -> bool:
-    """Return whether an order that takes at once is adding to the position: it is over in a moment."""
+def _unsettled(case: LineCase) -> bool:
+    """Return whether something is over in a moment: an order that takes and adds to the position, or a leg that goes.
+
+    Each part of them would get a leg of its own. What the venue does not answer about is not waited for.
+    """
     held = case.cover.held
-    return any(
-        order.leg is None and not order.rests and not order.unknown and order.side.sign * held > 0
+    mine = [
+        order
         for order in case.account.exposure.working.values()
-        if order.strategy == case.strategy.name and order.instrument == case.instrument
-    )
+        if order.strategy == case.strategy.name and order.instrument == case.instrument and not order.unknown
+    ]
+    entering = any(order.leg is None and not order.rests and order.side.sign * held > 0 for order in mine)
+    return entering or any(order.leg is not None and order.cancelling for order in mine)
 
 
 def _missing(case: LineCase) -> OrderForm | None:

@@ -92,7 +92,7 @@ def _take_leg(kept: Protection, event: OrderEvent, known: WorkingOrder | None, n
     asked = known is not None and known.cancelling
     early = event.status in _ENDED_EARLY and event.order_type is not OrderType.LIMIT and not asked
     if event.final and (event.status in _NEVER_WORKED or early):
-        note_failure(kept, now_ns)
+        note_failure(kept, event.order_type, now_ns)
 
 
 def take_position(state: ShardState, config: RiskConfig, event: Position) -> Sequence[Event]:

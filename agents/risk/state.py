@@ -8,7 +8,7 @@ from agents.limits.exposure import AccountExposure
 from agents.limits.windows import PriceRange
 from schemas.decisions import Decision
 from schemas.opinions import MarketMark
-from schemas.values import Level
+from schemas.values import Level, OrderType
 
 LEVELS_KEY: Final = "levels"
 
@@ -53,7 +53,7 @@ class Protection(msgspec.Struct, kw_only=True):
     ``parent_order_id`` and ``decision_id`` are of the newest order that made the position. ``waiting`` is a decision
     whose order can leave only once the legs have gone. ``filled`` is what each leg of late has filled, ``overfill`` the
     signed quantity that takes back what legs have traded beyond the position. ``failures`` counts legs in a row that
-    came to nothing, the newest at ``failed_at_ns``.
+    came to nothing, the newest, of ``failed_type``, at ``failed_at_ns``.
     """
 
     parent_order_id: str | None = None
@@ -64,6 +64,7 @@ class Protection(msgspec.Struct, kw_only=True):
     count: int = 0
     failures: int = 0
     failed_at_ns: int = 0
+    failed_type: OrderType | None = None
     next_try_ns: int = 0
     next_profit_ns: int = 0
 
