@@ -43,8 +43,8 @@ def test_two_hundred_seeds_keep_every_promise(capsys: pytest.CaptureFixture[str]
     assert not total.failed, "\n".join(f"{one.command}\n{one.violations[0]}" for one in total.failed)
     missing = {kind for kind in FAULTS | PEOPLE | STRANGERS if not total.injected[kind]}
     assert not missing, "a fault that never befalls proves nothing"
-    assert total.orders > 5 * SEEDS
-    assert total.fills > 4 * SEEDS
+    assert total.orders > 3 * SEEDS
+    assert total.fills > 3 * SEEDS
     faults = ", ".join(f"{name} {times}" for name, times in sorted(total.injected.items()))
     with capsys.disabled():
         sys.stdout.write(
