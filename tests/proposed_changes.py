@@ -44,25 +44,30 @@ def level_change(level: Level = Level.ACTIVE, seen: int = 1_000, **changes: Any)
     return Change(**fields | changes)
 
 
-def command_of(change: Change, ordinal: int = 0, **changes: Any) -> ControlCommand:
+def command_of(wanted: Change, ordinal: int = 0, **changes: Any) -> ControlCommand:
     """Return the command that a change travels as, without approvals."""
-    name = f"change-{change.nonce}-{ordinal}"
+    name = f"change-{wanted.nonce}-{ordinal}"
     fields: dict[str, Any] = {
         "key": name,
         "event_time_ns": T0,
         "available_at_ns": T0,
         "event_id": name,
         "command_id": name,
-        "author": change.owner,
-        "reason": change.reason,
-        "action": change.action,
-        "scope": change.scope,
-        "target": change.target,
-        "level": change.level,
+        "author": wanted.owner,
+        "reason": wanted.reason,
+        "action": wanted.action,
+        "scope": wanted.scope,
+        "target": wanted.target,
+        "level": wanted.level,
         "ordinal": ordinal,
-        "change": canonical_text(change),
+        "change": canonical_text(wanted),
     }
     return ControlCommand(**fields | changes)
+
+
+def plain_level(level: Level, ordinal: int = 0, **changes: Any) -> ControlCommand:
+    """Return the command by which one person sets the global level, without anybody's signature."""
+    return command_of(level_change(level), ordinal, **{"change": ""} | changes)
 
 
 def examined(

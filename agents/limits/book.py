@@ -136,7 +136,7 @@ def effective(book: LimitBook, seeds: Mapping[str, LimitSet]) -> dict[str, Limit
     further = _further(layers)
     found: dict[str, LimitSet] = {}
     for account, seed in seeds.items():
-        values: dict[str, Any] = {name: getattr(seed, name) for name in _FACTS}
+        values: dict[str, Any] = {name: getattr(seed, name) for name in _FACTS} | {"permissions": {}}
         for name, text in {**layers.get(GLOBAL_SET, {}), **layers.get(f"{ScopeKind.ACCOUNT}|{account}", {})}.items():
             _put(values, name, text)
         _lay_over(values, further)

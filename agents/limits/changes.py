@@ -18,6 +18,8 @@ from schemas.values import NS_PER_S, Level
 
 OVERRIDE_MAX_NS: Final = 86_400 * NS_PER_S
 """An override is for a day at most: whoever needs more changes the limits."""
+ANYBODY: Final = "*"
+"""An account that is not there yet: it would have what holds for all."""
 _SEVERITY: Final = {Level.ACTIVE: 0, Level.REDUCING: 1, Level.HALTED: 2}
 
 
@@ -129,6 +131,7 @@ def _differences(
     before: LimitBook, after: LimitBook, seeds: Mapping[str, LimitSet], now_ns: int
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return what a change loosens and what it tightens, now or after any of the overrides has lapsed."""
+    seeds = _and_whoever_comes(before, seeds)
     times = {now_ns, *(item.until_ns for book in (before, after) for item in book.overrides)}
     loosens: dict[str, None] = {}
     tightens: dict[str, None] = {}
@@ -137,6 +140,16 @@ def _differences(
         loosens |= dict.fromkeys(loosened(old, new))
         tightens |= dict.fromkeys(loosened(new, old))
     return tuple(loosens), tuple(tightens)
+
+
+def _and_whoever_comes(book: LimitBook, seeds: Mapping[str, LimitSet]) -> Mapping[str, LimitSet]:
+    """Return the accounts, and one that has no values of its own, if what holds for all is enough for one."""
+    with_anybody = {**seeds, ANYBODY: next(iter(seeds.values()))}
+    try:
+        effective(book, with_anybody)
+    except ValueError:
+        return seeds
+    return with_anybody
 
 
 def _refuse_unknown(change: Change, seeds: Mapping[str, LimitSet]) -> None:
