@@ -4,8 +4,8 @@ The whole platform runs as in ``tradermind demo BROKER=kafka``: real Kafka, real
 simulated exchange one more. Decisions come at rising rates. Each goes through risk (sized, and held against every
 limit), execution (held against them again, its intent committed before it is sent), the exchange (on its disk before it
 answers) and back (each report journaled, each fill booked, all of it in the record). A rate is sustained when every
-decision has become one order at the exchange with one outcome, and the record has caught up soon after. At the end our
-books are compared with the exchange's own statement, to the last digit.
+order was sent once and has one outcome, none was refused or too old to send, and the record has caught up soon after.
+At the end our books are compared with the exchange's own statement, to the last digit.
 """
 
 import argparse
@@ -201,7 +201,7 @@ def report(result: dict[str, Any]) -> None:
     used = [[name, *(100 * rate["cpu"][name] for rate in result["rates"])] for name in workers]
     print("\n" + table(("percent of one core", *(f"{rate['asked_per_s']:g}/s" for rate in result["rates"])), used))
     for rate in result["rates"]:
-        counts = {key: rate[key] for key in ("lost", "two_outcomes", "sent_twice", "not_sent")}
+        counts = {key: rate[key] for key in ("in_vain", "two_outcomes", "sent_twice", "not_sent")}
         print(f"{rate['asked_per_s']:g}/s: {counts}, refused {rate['refused'] or 'none'}")
     best = result["sustained_per_s"]
     shown = "none" if best is None else f"{best:.0f}"
@@ -228,7 +228,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--rates", type=float, nargs="+", default=list(RATES), help="decisions a second, rising")
     parser.add_argument("--seconds", type=float, default=35.0, help="of each rate")
     parser.add_argument(
-        "--accounts", type=int, default=64, help="each trades two instruments with a strategy of its own"
+        "--accounts", type=int, default=128, help="each trades two instruments with a strategy of its own"
     )
     parser.add_argument("--ticks", type=float, default=50.0, help="market data a second")
     add_json_option(parser)
