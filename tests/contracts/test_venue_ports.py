@@ -6,10 +6,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from binance_venue_server import Script, client_for, running_binance
 from exchange_process import running_exchange
+from msgspec.structs import replace as replaced
 
 from agents.sim.venue_state import Fault, FaultKind
 from infra.venues import VenuePort
@@ -109,6 +111,9 @@ def _submit(now_ns: int, order_id: str = "o1") -> SubmitRequested:
     )
 
 
+_OVER = (ReportKind.EXPIRED, ReportKind.REJECTED, ReportKind.CANCELED)
+
+
 def _query(now_ns: int, order_id: str = "o1") -> QueryRequested:
     times = {"event_time_ns": now_ns, "available_at_ns": now_ns}
     return QueryRequested(key="main", event_id="q" * 32, order_id=order_id, instrument="SIM:BTCUSD", attempt=1, **times)
@@ -168,6 +173,58 @@ def test_no_answer_is_a_time_out_and_the_order_may_be_there(play: Play) -> None:
         await port.close()
 
     play(scenario, loses_responses=True)
+
+
+def test_a_stop_waits_until_the_last_price_reaches_it_and_then_trades(play: Play) -> None:
+    async def scenario(open_port: Open, now_ns: Callable[[], int]) -> None:
+        port = await open_port()
+        reports = port.reports()
+        selling = replaced(_submit(now_ns(), "seen"), side=Side.SELL, limit_price=units("50000"))
+        await port.submit(selling, epoch=1, now_ns=now_ns())
+        last = (await _next(reports, ReportKind.TRADE)).last_price or 0
+        tick = units("0.5")
+        changes: dict[str, Any] = {"order_type": OrderType.STOP, "time_in_force": TimeInForce.GTC, "side": Side.SELL}
+        stop = replaced(_submit(now_ns()), limit_price=units("50000"), stop_price=last - 6 * tick, **changes)
+        await port.submit(stop, epoch=1, now_ns=now_ns())
+        assert (await _next(reports, ReportKind.ACCEPTED)).order_id == stop.order_id
+        await port.query(_query(now_ns()), now_ns=now_ns())
+        asked = await _next(reports, ReportKind.STATUS)
+        assert asked.triggered is (asked.status is not OrderStatus.NEW)
+        # Whoever sells so much trades the price down to where the stop waits; below it there are others.
+        of_stop: list[ReportKind] = [ReportKind.TRIGGERED] if asked.triggered else []
+        for number in range(100):
+            if ReportKind.TRADE in of_stop:
+                break
+            sweep = replaced(_submit(now_ns(), f"s{number}"), side=Side.SELL, quantity=units("50"))
+            await port.submit(replaced(sweep, limit_price=last - 8 * tick), epoch=1, now_ns=now_ns())
+            report = await anext(reports)
+            while report.order_id != sweep.order_id or report.kind not in _OVER:
+                of_stop += [report.kind] if report.order_id == stop.order_id else []
+                report = await anext(reports)
+            await asyncio.sleep(0.05)
+        assert [kind for kind in of_stop if kind in (ReportKind.TRIGGERED, ReportKind.TRADE)][:2] == [
+            ReportKind.TRIGGERED,
+            ReportKind.TRADE,
+        ]
+        await port.query(_query(now_ns()), now_ns=now_ns())
+        done = await _next(reports, ReportKind.STATUS)
+        assert done.triggered and done.filled_quantity
+        await port.close()
+
+    play(scenario)
+
+
+def test_a_stop_that_would_act_at_once_is_rejected(play: Play) -> None:
+    async def scenario(open_port: Open, now_ns: Callable[[], int]) -> None:
+        port = await open_port()
+        reports = port.reports()
+        at_once: dict[str, Any] = {"order_type": OrderType.STOP_LIMIT, "time_in_force": TimeInForce.GTC}
+        await port.submit(replaced(_submit(now_ns()), stop_price=units("55000"), **at_once), epoch=1, now_ns=now_ns())
+        rejected = await anext(reports)
+        assert (rejected.kind, "would trigger immediately" in (rejected.reason or "")) == (ReportKind.REJECTED, True)
+        await port.close()
+
+    play(scenario)
 
 
 def test_an_order_id_is_one_order_and_an_older_epoch_is_fenced_off(play: Play) -> None:

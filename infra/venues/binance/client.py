@@ -217,7 +217,8 @@ class BinanceVenue:
             params = parameters_of(request)
         except NotSupported as error:
             return str(error)
-        return refusal(request, params["type"], rules, self._orders.working(rules.symbol))
+        symbol = rules.symbol
+        return refusal(request, params["type"], rules, self._orders.working(symbol), self._orders.waiting(symbol))
 
     async def _take_placed(self, request: SubmitRequested, order: KnownOrder, answer: Answer) -> None:
         now_ns = self._now()

@@ -51,6 +51,7 @@ class SymbolRules(msgspec.Struct, frozen=True):
     notional_min: Decimal = Decimal(0)
     notional_max: Decimal | None = None
     open_orders_max: int | None = None
+    stops_max: int | None = None
 
 
 def rules_of(found: SymbolFound) -> SymbolRules:
@@ -59,6 +60,7 @@ def rules_of(found: SymbolFound) -> SymbolRules:
     try:
         least, most = _notionals(filters)
         count = filters.get("MAX_NUM_ORDERS", {}).get("maxNumOrders")
+        stops = filters.get("MAX_NUM_ALGO_ORDERS", {}).get("maxNumAlgoOrders")
         return SymbolRules(
             symbol=found.symbol,
             status=found.status,
@@ -69,6 +71,7 @@ def rules_of(found: SymbolFound) -> SymbolRules:
             notional_min=least,
             notional_max=most,
             open_orders_max=None if count is None else int(count),
+            stops_max=None if stops is None else int(stops),
         )
     except (KeyError, NotANumber, ArithmeticError, TypeError, ValueError) as error:
         raise FiltersUnusable(f"Binance's rules of {found.symbol} cannot be read: {error}.") from None
@@ -102,8 +105,13 @@ def check_definition(rules: SymbolRules, instrument: InstrumentDefined) -> None:
             )
 
 
-def refusal(request: SubmitRequested, order_type: str, rules: SymbolRules, open_orders: int) -> str | None:
-    """Return which of the venue's rules an order breaks, or None. ``open_orders`` are ours that work on the symbol."""
+def refusal(
+    request: SubmitRequested, order_type: str, rules: SymbolRules, open_orders: int, stops: int = 0
+) -> str | None:
+    """Return which of the venue's rules an order breaks, or None.
+
+    ``open_orders`` are ours that work on the symbol, ``stops`` those of them that wait for their stop price.
+    """
     if rules.status != TRADING:
         return f"the symbol is in {rules.status}"
     if order_type not in rules.order_types:
@@ -116,6 +124,12 @@ def refusal(request: SubmitRequested, order_type: str, rules: SymbolRules, open_
     if request.order_type is OrderType.MARKET:
         fault = rules.market_quantities.fault(request.quantity)
         return None if fault is None else f"MARKET_LOT_SIZE: the quantity is {fault}"
+    if request.order_type.waits:
+        if rules.stops_max is not None and stops >= rules.stops_max:
+            return f"MAX_NUM_ALGO_ORDERS: {stops} stops wait already"
+        fault = rules.prices.fault(request.stop_price or 0)
+        if fault is not None or request.order_type is OrderType.STOP:
+            return None if fault is None else f"PRICE_FILTER: the stop price is {fault}"
     return _price_refusal(request, rules)
 
 

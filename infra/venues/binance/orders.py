@@ -29,7 +29,9 @@ def order_type_of(request: SubmitRequested) -> str:
         return "MARKET"
     if request.order_type is OrderType.LIMIT:
         return "LIMIT_MAKER" if request.time_in_force is TimeInForce.POST_ONLY else "LIMIT"
-    raise NotSupported(f"{request.order_type} orders are not supported at this venue")
+    if request.time_in_force is TimeInForce.POST_ONLY:
+        raise NotSupported("a stop cannot be post-only")
+    return "STOP_LOSS" if request.order_type is OrderType.STOP else "STOP_LOSS_LIMIT"
 
 
 def parameters_of(request: SubmitRequested) -> dict[str, str]:
@@ -46,12 +48,17 @@ def parameters_of(request: SubmitRequested) -> dict[str, str]:
         "newClientOrderId": client_id,
         "newOrderRespType": "FULL",
     }
-    if kind == "LIMIT":
+    if kind in ("LIMIT", "STOP_LOSS_LIMIT"):
         params["timeInForce"] = str(request.time_in_force)
-    if kind != "MARKET":
+    if kind not in ("MARKET", "STOP_LOSS"):
         if request.limit_price is None:
             raise NotSupported("a limit order needs a price")
         params["price"] = plain(request.limit_price)
+    if request.order_type.waits:
+        if request.stop_price is None:
+            raise NotSupported("a stop needs a stop price")
+        # Whatever the side: the venue's STOP_LOSS of a buy is reached from below, its TAKE_PROFIT from above.
+        params["stopPrice"] = plain(request.stop_price)
     return params
 
 
@@ -87,6 +94,7 @@ class KnownOrders:
         client_id = request.client_order_id
         if isinstance(request, SubmitRequested):
             client_id = client_id or request.order_id
+            order.waits = request.order_type.waits
         if client_id and not order.client_id:
             self.name(order, client_id)
         return order
@@ -111,6 +119,10 @@ class KnownOrders:
             gone = order.ended or (order.absent and order.venue_order_id is None)
             if not gone and symbol in (None, order.symbol):
                 yield order
+
+    def waiting(self, symbol: str) -> int:
+        """Return how many of them are stops that may still wait."""
+        return sum(1 for order in self.unfinished(symbol) if order.sent and order.waits and not order.triggered)
 
     def working(self, symbol: str) -> int:
         """Return how many orders of ours may lie in the book of a symbol."""

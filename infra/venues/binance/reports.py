@@ -34,13 +34,15 @@ _ENDS: Final = {
     "EXPIRED_IN_MATCH": ReportKind.EXPIRED,
 }
 _OVER: Final = frozenset({OrderStatus.FILLED, *(STATUS_OF[name] for name in _ENDS)})
+_STOPS: Final = ("STOP_LOSS", "STOP_LOSS_LIMIT")
 _SELF_TRADE: Final = "the venue prevented a trade with ourselves"
 
 
 class KnownOrder(msgspec.Struct):
     """An order as far as it has been told. ``filled`` is in units of 1e-8; ``fills`` are the venue's trade ids.
 
-    ``client_id`` is the id that it was sent with; empty as long as nobody remembers.
+    ``client_id`` is the id that it was sent with; empty as long as nobody remembers. ``waits``: it is a stop,
+    ``triggered`` once that is known to have been reached.
 
     ``arrives_until_ns`` is until when the venue might take the request for it, if this process has sent it; ``absent``
     that the venue did not know it after that.
@@ -59,6 +61,8 @@ class KnownOrder(msgspec.Struct):
     arrives_until_ns: int = 0
     filled: int = 0
     fills: set[int] = set()
+    waits: bool = False
+    triggered: bool = False
 
 
 def report_of(order: KnownOrder, kind: ReportKind, time_ns: int, event_id: str, **fields: Any) -> VenueReport:
@@ -101,6 +105,9 @@ def of_event(order: KnownOrder, event: UserEvent) -> Iterable[VenueReport]:
     filled = parse_units(event.z)
     if event.x == "NEW":
         yield from _accepted(order, time_ns)
+        if event.w and order.waits and not order.triggered:
+            order.triggered = True
+            yield report_of(order, ReportKind.TRIGGERED, time_ns, _own_id(order, "triggered"), triggered=True)
     elif event.x == "TRADE":
         yield from _trade(order, _event_fill(order, event, time_ns), filled)
         if event.X == "FILLED":
@@ -136,7 +143,9 @@ def of_status(
     order.accepted = True
     order.ended = order.ended or status in _OVER
     reason = _SELF_TRADE if found.status == "EXPIRED_IN_MATCH" else None
-    fields = {"status": status, "filled_quantity": filled, "fills": fills, "reason": reason}
+    order.triggered = order.triggered or (found.type in _STOPS and found.isWorking)
+    told = {"reason": reason, "triggered": order.triggered}
+    fields = {"status": status, "filled_quantity": filled, "fills": fills, **told}
     return report_of(order, ReportKind.STATUS, time_ns, event_id, **fields)
 
 

@@ -70,6 +70,7 @@ class OrderFound(msgspec.Struct, gc=False):
     price: str = "0"
     type: str = ""
     timeInForce: str = ""  # noqa: N815
+    isWorking: bool = False  # noqa: N815
 
 
 class TradeFound(msgspec.Struct, gc=False):
@@ -135,7 +136,8 @@ class UserEvent(msgspec.Struct, gc=False):
 
     ``c`` client order id (of a cancel: the cancel's own, and ``C`` the order's), ``x`` execution type, ``X`` order
     status, ``r`` reason, ``i`` order id, ``l`` and ``L`` last quantity and price, ``z`` filled so far, ``n`` and ``N``
-    fee and its asset, ``T`` transaction time, ``t`` trade id, ``m`` whether we were the maker.
+    fee and its asset, ``T`` transaction time, ``t`` trade id, ``m`` whether we were the maker, ``w`` whether it is in
+    the book: a stop once it has been reached.
     """
 
     e: str
@@ -155,6 +157,7 @@ class UserEvent(msgspec.Struct, gc=False):
     T: int = 0
     t: int = -1
     m: bool = False
+    w: bool = False
 
 
 class SocketMessage(msgspec.Struct, gc=False):
