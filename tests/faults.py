@@ -131,11 +131,11 @@ def sleep_past_the_session(world: World) -> None:
 
 
 def rebalance_every_few_seconds(world: World) -> None:
-    """A second member of each group joins and leaves, again and again, under load."""
-    for number in range(4):
+    """A second member of each group joins and leaves, again and again, under load, for a minute."""
+    for number in range(12):
         for name in WORKERS:
             world.run.start(name, slot=f"{name}.second", instance_id=f"{name}.second.{number}")
-        world.wait(3)
+        world.wait(world.choice.uniform(3, 6))
         for name in WORKERS:
             child = world.run.workers.pop(f"{name}.second")
             child.send(world.choice.choice((signal.SIGTERM, signal.SIGKILL)))

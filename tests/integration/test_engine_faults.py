@@ -12,12 +12,24 @@ import psycopg
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
-from engine_runs import CODEC, Feed, ToyRun, engine_of, eventually, exit_code, fresh_topics, holders, text_of, trade
+from engine_runs import (
+    CODEC,
+    ROOT,
+    Feed,
+    ToyRun,
+    engine_of,
+    eventually,
+    exit_code,
+    fresh_topics,
+    holders,
+    text_of,
+    trade,
+)
 
 from infra.kafka import client_settings, log_ends
 from infra.postgres.checkpoints import Checkpoint, RunFacts, ShardName, ShardStore
 from infra.postgres.migrate import migrate
-from infra.servers import EmbeddedBroker, RealKafka, free_port
+from infra.servers import EmbeddedBroker, Launch, RealKafka, free_port, start_process
 from schemas.event import derive_id, stamp_position
 from schemas.topics import DECISION, MARKET_EVENT, MARKET_MARK
 from streams.engine.shard import Progress
@@ -227,6 +239,25 @@ def test_a_worker_whose_shard_was_claimed_ends_with_1_and_writes_nothing_more(
     assert_one_sentence(text_of(older))
     assert decisions(run) == list(range(1, 51))
     assert asyncio.run(claim(run, "decider")).batch == claimed.batch
+
+
+@pytest.mark.embedded
+def test_a_worker_that_cannot_say_why_it_ends_ends_all_the_same(embedded_broker: MakeBroker, runs: MakeRun) -> None:
+    """Where its log goes the disk is full: it must neither live on without its shard nor trade."""
+    broker = embedded_broker(engine_toys.topic_partitions())
+    run = runs(broker.bootstrap, embedded=True)
+    arguments = {"stages": ["decider"], "bootstrap": run.bootstrap, "dsn": run.dsn, "embedded": True}
+    mute = start_process(Launch("mute", engine_toys.command(arguments), Path("/dev/full"), {"PYTHONPATH": str(ROOT)}))
+    try:
+        feed = Feed(broker.bootstrap)
+        put_marks(feed, 0, 50)
+        eventually("first decisions", lambda: len(decisions(run)) == 50, run)
+        asyncio.run(claim(run, "decider"))
+        put_marks(feed, 50, 50)
+        assert mute.popen.wait(30) == 1
+        assert decisions(run) == list(range(1, 51))
+    finally:
+        mute.kill()
 
 
 async def claim(run: ToyRun, stage: str) -> Checkpoint:
