@@ -27,7 +27,7 @@ from schemas.event import Event, Heartbeat, derive_id
 from schemas.feedback import ModelRelease
 from schemas.market import InstrumentDefined
 from schemas.opinions import AlertLevel, AnomalyAlert, MarketMark, MarkQuality, VoteTally
-from schemas.orders import AccountMark, Fill, OrderEvent, OrderStatus
+from schemas.orders import AccountMark, ExecType, Fill, OrderEvent, OrderStatus
 from schemas.values import NS_PER_S
 
 _TRADABLE: Final = (MarkQuality.GOOD, MarkQuality.TOP_ONLY)
@@ -145,7 +145,9 @@ class Decider:
         key = line_key(event.strategy, event.instrument)
         line: LineState = state.get(key) or LineState()
         line.position, line.working = event.position_after, event.working_after
-        if event.decision_id == line.decision_id and event.status is OrderStatus.FILLED:
+        closed = event.leg is not None and event.exec_type is ExecType.TRADE
+        if closed or (event.decision_id == line.decision_id and event.status is OrderStatus.FILLED):
+            # What a stop or a profit has closed is not entered again for the same target.
             line.satisfied = True
         if event.status is OrderStatus.DENIED and _LEVEL_REASONS.intersection(event.deny_reasons):
             line.denied_until_ns = event.available_at_ns + (self._config.retry_after_ns or 0)
@@ -162,6 +164,11 @@ class Decider:
         return NO_EVENTS
 
     def _fill(self, state: ShardState, fill: Fill) -> Sequence[Event]:
+        if fill.reverses is not None:
+            # What a venue takes back teaches nothing of what trading costs.
+            return NO_EVENTS
+        if fill.leg is not None:
+            return NO_EVENTS  # What it costs to leave at a stop is not what it costs to follow a target.
         line: LineState | None = state.get(line_key(fill.strategy, fill.instrument))
         known = line is not None and line.decision_id == fill.decision_id
         half_spread = line.half_spread if line is not None and known else None

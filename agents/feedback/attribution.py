@@ -17,7 +17,8 @@ from schemas.values import ZERO, Side, money, notional
 def attribute(line: Line, fill: Fill, fee: Decimal, instrument: InstrumentDefined) -> list[Event]:
     """Match a fill against the line's open lots; return one TradeFeedback per slice it closes.
 
-    ``fee`` is the fill's in the quote currency. What is left of the fill opens a lot of its own.
+    ``fee`` is the fill's in the quote currency. What is left of the fill opens a lot of its own. A fill that reverses
+    another takes that one's open part away.
     """
     rest = Lot(
         quantity=fill.quantity,
@@ -28,6 +29,8 @@ def attribute(line: Line, fill: Fill, fee: Decimal, instrument: InstrumentDefine
         fee=fee,
         slippage=fill.slippage,
     )
+    if fill.reverses is not None:
+        _take_back(line, rest, fill.reverses)
     events: list[Event] = []
     while rest.quantity and line.lots and line.sign != fill.side.sign:
         events.append(_close(line, fill, rest, instrument))
@@ -37,6 +40,19 @@ def attribute(line: Line, fill: Fill, fee: Decimal, instrument: InstrumentDefine
         line.sign = fill.side.sign
         line.lots.append(rest)
     return events
+
+
+def _take_back(line: Line, rest: Lot, fill_id: str) -> None:
+    """Take what is still open of a fill out of the lots again, without a trade.
+
+    What was closed against it has been told: there the reversal counts as a fill of its own, so that all sums hold.
+    """
+    for lot in line.lots:
+        if lot.fill_id == fill_id:
+            quantity = min(lot.quantity, rest.quantity)
+            _take(lot, quantity)
+            _take(rest, quantity)
+    line.lots = [lot for lot in line.lots if lot.quantity]
 
 
 def resumed_lots(line: Line, quantity: int, price: int, now_ns: int) -> list[Lot]:

@@ -128,7 +128,7 @@ _OF_MONEY: Final = (
         "order_verdicts",
         "event_id cause_id available_at_ns verdict order_id decision_id account strategy instrument side quantity"
         " order_type limit_price time_in_force reduce_only cancels decision_mid reasons limits_version checks"
-        " expires_at_ns decided_at_ns stop_price parent_order_id leg",
+        " expires_at_ns decided_at_ns stop_price parent_order_id leg amends",
         {"verdict": "'APPROVED'", "reasons": "'{}'::text[]"},
     ),
     Projection(
@@ -144,7 +144,7 @@ _OF_MONEY: Final = (
         "event_id cause_id source generation seq event_time_ns available_at_ns order_id venue_order_id decision_id"
         " account strategy instrument side order_type time_in_force limit_price quantity filled_quantity"
         " leaves_quantity average_price status exec_type final reason deny_reasons position_after working_after"
-        " decided_at_ns stop_price parent_order_id leg",
+        " decided_at_ns stop_price parent_order_id leg amend_id pending_quantity pending_price",
     ),
     Projection(OrderEvent, "orders", _ORDER, newest_of="order_id"),
     Projection(
@@ -152,7 +152,7 @@ _OF_MONEY: Final = (
         "fills",
         "event_id cause_id generation seq event_time_ns available_at_ns fill_id order_id venue_order_id decision_id"
         " account strategy instrument side price quantity fee fee_currency liquidity slippage realised_pnl"
-        " position_after leg",
+        " position_after leg reverses",
     ),
     _ledger(Fill, "FILL"),
     Projection(

@@ -52,7 +52,8 @@ _FILLS_TEXT: Final = """
     FROM orders o JOIN fills f ON f.order_id = o.order_id
     {before}
     {after}
-    WHERE {chosen} ORDER BY f.generation, f.seq
+    WHERE {chosen} AND f.reverses IS NULL AND NOT EXISTS (SELECT 1 FROM fills b WHERE b.reverses = f.fill_id)
+    ORDER BY f.generation, f.seq
 """
 _ORDERS: Final = _ORDERS_TEXT.format(
     arrival=_BEFORE.format(of="o", at="sent.at_ns", name="a"),

@@ -1,4 +1,4 @@
-"""How things stand: positions, profit and loss, orders, decisions and experts, as the record has them.
+"""How things stand: positions, profit and loss, orders and decisions, as the record has them.
 
 Every function returns rows that JSON can hold, exact numbers as text.
 """
@@ -22,7 +22,7 @@ _PNL: Final = """
     FROM newest_account_marks m
     LEFT JOIN (SELECT account, strategy, instrument, sum(funding) AS funding FROM account_marks GROUP BY 1, 2, 3) f
         USING (account, strategy, instrument)
-    LEFT JOIN (SELECT account, strategy, instrument, count(*) AS fills, sum(slippage) AS slippage
+    LEFT JOIN (SELECT account, strategy, instrument, count(*) - 2 * count(reverses) AS fills, sum(slippage) AS slippage
         FROM fills GROUP BY 1, 2, 3) t USING (account, strategy, instrument)
     ORDER BY 1, 2, 3
 """
@@ -61,16 +61,6 @@ _DECISIONS: Final = """
         AND (%(outcome)s::text IS NULL OR outcome = %(outcome)s)
         AND (%(reason)s::text IS NULL OR reason = %(reason)s)
     ORDER BY available_at_ns DESC, event_id LIMIT %(limit)s
-"""
-_EXPERTS: Final = """
-    SELECT w.instrument, w.horizon_ns / 1000000000.0 AS horizon_s, w.expert, w.weight, w.skill,
-        coalesce(s.ballots, 0) AS ballots, coalesce(s.abstained, 0) AS abstained, s.loss, s.base_loss
-    FROM weights w LEFT JOIN (
-        SELECT instrument, horizon_ns, expert, count(*) AS ballots, count(*) FILTER (WHERE abstained) AS abstained,
-            avg(loss) AS loss, avg(base_loss) AS base_loss
-        FROM scores GROUP BY 1, 2, 3) s USING (instrument, horizon_ns, expert)
-    WHERE %(instrument)s::text IS NULL OR w.instrument = %(instrument)s
-    ORDER BY w.instrument, w.horizon_ns, w.weight DESC, w.expert
 """
 
 
@@ -122,11 +112,6 @@ def orders(connection: Connection, selection: Selection) -> list[Row]:
 def decisions(connection: Connection, selection: Selection) -> list[Row]:
     """Return decisions, newest first."""
     return _rows(connection, _DECISIONS, selection.values())
-
-
-def experts(connection: Connection, selection: Selection) -> list[Row]:
-    """Return what each expert weighs by instrument and horizon, with its scores so far."""
-    return _rows(connection, _EXPERTS, selection.values())
 
 
 def _rows(connection: Connection, query: str, values: dict[str, Any]) -> list[Row]:

@@ -23,7 +23,8 @@ _ORDERS_OF: Final = """
     FROM orders WHERE {at_venue} ORDER BY 1
 """
 _FILLS_OF: Final = """
-    SELECT fill_id, order_id, account, instrument, side, price, quantity, fee, fee_currency, realised_pnl
+    SELECT fill_id, order_id, account, instrument, side, price, quantity, fee, fee_currency, realised_pnl,
+        reverses
     FROM fills WHERE {at_venue} ORDER BY fill_id
 """
 _POSITIONS_OF: Final = """
@@ -97,7 +98,7 @@ def our_statement(connection: Connection, at_venue: AtVenue = EVERYWHERE) -> Acc
         cash[name] = cash.get(name, ZERO) - amount
     return AccountStatement(
         orders=tuple(_order(row) for row in connection.execute(_ORDERS, where).fetchall()),
-        fills=tuple(_fill(row) for row in fills),
+        fills=tuple(_fill(row) for row in _kept(fills)),
         positions={
             f"{row['account']}|{row['instrument']}": units(row["quantity"])
             for row in connection.execute(_POSITIONS, where).fetchall()
@@ -137,6 +138,13 @@ def trial_balance(connection: Connection) -> list[Row]:
             key=lambda row: [str(row[name]) for name in row],
         )
     ]
+
+
+def _kept(fills: Iterable[Row]) -> list[Row]:
+    """Return the fills without those that were taken back, and without what took them back: a venue lists neither."""
+    listed = list(fills)
+    gone = {row["reverses"] for row in listed if row["reverses"] is not None}
+    return [row for row in listed if row["reverses"] is None and row["fill_id"] not in gone]
 
 
 def _margined(connection: Connection, fills: Iterable[Row]) -> dict[str, Decimal]:

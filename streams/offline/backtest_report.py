@@ -46,7 +46,7 @@ class BacktestReport:
         elif isinstance(event, OrderEvent):
             self.orders += event.exec_type is ExecType.PENDING_NEW
         elif isinstance(event, Fill):
-            self.fills += 1
+            self.fills += 1 if event.reverses is None else -1
             self.fees += event.fee
             self.slippage += event.slippage
         elif isinstance(event, TradeFeedback):
