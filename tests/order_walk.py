@@ -297,8 +297,8 @@ def _hold_outcome(before: Books, after: Books, told: list[OrderEvent]) -> None:
     """An order ends once: after its end only a late fill may still complete it."""
     was, became = before.order.status, after.order.status
     if was in TERMINAL:
-        traded = any(event.exec_type is ExecType.TRADE for event in told)
-        completed = became is _S.FILLED and traded and after.order.filled_quantity >= after.order.quantity
+        traded = [event for event in told if event.exec_type is ExecType.TRADE]
+        completed = became is _S.FILLED and any(event.filled_quantity >= event.quantity for event in traded)
         assert became is was or completed, f"{was} became {became}"
     if became in TERMINAL and was not in TERMINAL:
         ended = {event.status for event in told if event.final}
