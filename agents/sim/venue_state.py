@@ -14,7 +14,10 @@ from schemas.values import NS_PER_MS, NS_PER_S, ZERO, money, notional
 
 
 class FaultKind(enum.StrEnum):
-    """What can go wrong at a venue, on purpose. BUST_FILLS takes each fill back after ``delay_ns``."""
+    """What can go wrong at a venue, on purpose. BUST_FILLS takes each fill back after ``delay_ns``.
+
+    OUTAGE: with that request the venue is away for ``delay_ns``. THROTTLE: it is to come again after ``delay_ns``.
+    """
 
     DROP_ACK = "DROP_ACK"
     DROP_REPORTS = "DROP_REPORTS"
@@ -24,6 +27,8 @@ class FaultKind(enum.StrEnum):
     LOSE_REQUEST = "LOSE_REQUEST"
     REJECT = "REJECT"
     DISCONNECT = "DISCONNECT"
+    OUTAGE = "OUTAGE"
+    THROTTLE = "THROTTLE"
     LOSE_AMEND = "LOSE_AMEND"
     DROP_REPLACED = "DROP_REPLACED"
     BUST_FILLS = "BUST_FILLS"
