@@ -1,6 +1,6 @@
 """What an account is worth at a mark, with the funding that the venue has charged by then."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from decimal import Decimal
 
 from agents.execution.funding import charge_funding, take_funding
@@ -56,8 +56,8 @@ def _value(turn: Turn, mark: MarketMark, traders: Iterable[tuple[str, str]]) -> 
     charged = [(account, strategy, *charge_funding(turn, mark, (account, strategy))) for account, strategy in traders]
     for name in dict.fromkeys(account for account, *_ in charged):
         _revalue(turn, name, mark)
-    for account, strategy in dict.fromkeys((account, strategy) for account, strategy, *_ in charged):
-        turn.account(account).strategy_pnl[strategy] = _gained(turn, account, strategy)
+    for name in dict.fromkeys(account for account, *_ in charged):
+        turn.account(name).strategy_pnl |= _gained(turn, name, {who for account, who, *_ in charged if account == name})
     for account, strategy, paid, postings in charged:
         turn.outputs.append(_account_mark(turn, mark, (account, strategy), paid, postings))
 
@@ -99,18 +99,18 @@ def equity_of(turn: Turn, name: str) -> Decimal:
     return money(equity)
 
 
-def _gained(turn: Turn, name: str, strategy: str) -> Decimal:
-    """Return what a strategy has gained since the start, in the account's currency: fees and funding taken off."""
-    gained = ZERO
+def _gained(turn: Turn, name: str, strategies: Set[str]) -> dict[str, Decimal]:
+    """Return what strategies have gained since the start, in the account's currency: fees and funding taken off."""
+    gained = dict.fromkeys(sorted(strategies), ZERO)
     for key, position in turn.account(name).positions.items():
         owner, _, instrument_name = key.partition("|")
-        if owner != strategy:
+        if owner not in gained:
             continue
         instrument = turn.config.instruments[instrument_name]
         value = unrealised_pnl(position, turn.instrument(instrument_name).mid, instrument.multiplier)
         value = WIDE.subtract(WIDE.add(value, position.realised_pnl), WIDE.add(position.fees, position.funding))
-        gained = WIDE.add(gained, _converted(turn, name, instrument, value))
-    return money(gained)
+        gained[owner] = WIDE.add(gained[owner], _converted(turn, name, instrument, value))
+    return {owner: money(value) for owner, value in gained.items()}
 
 
 def _converted(turn: Turn, name: str, instrument: InstrumentDefined, amount: Decimal) -> Decimal:
