@@ -32,6 +32,7 @@ from streams import (
 )
 from streams.cli_backtest import backtest
 from streams.cli_conformance import conformance
+from streams.cli_experts import experts
 from streams.cli_prune import prune_journal
 from streams.cli_reconcile import reconcile
 from streams.cli_replay import replay
@@ -147,6 +148,7 @@ app.command(name="prune")(prune_journal)
 app.command()(conformance)
 app.command()(simulate)
 app.command()(tca)
+app.command()(experts)
 app.add_typer(cli_schemas.app, name="schemas")
 cli_topics.app.command()(rescale)
 app.add_typer(cli_topics.app, name="topics")

@@ -1,4 +1,4 @@
-"""The commands that read the record: why, positions, pnl, ledger, orders, decisions and experts.
+"""The commands that read the record: why, positions, pnl, ledger, orders and decisions.
 
 Exit codes: 0 answered, 1 what was asked for is not in the record, 2 there is no record to ask.
 """
@@ -15,7 +15,6 @@ from infra.postgres.queries import Row, chain_of, find_decision
 from infra.postgres.queries_state import (
     Selection,
     decisions,
-    experts,
     orders,
     pnl,
     positions,
@@ -155,16 +154,6 @@ def show_decisions(
     rows = answer(dsn, run, lambda record: decisions(record, asked))
     columns = "time decision_id strategy instrument outcome reason target previous_target mid edge cost policy"
     _show(rows, columns, "There is no such decision.", as_json)
-
-
-@app.command(name="experts")
-def show_experts(
-    *, instrument: InstrumentOption = None, dsn: DsnOption = None, run: RunOption = None, as_json: JsonOption = False
-) -> None:
-    """Print what each expert weighs, its skill, and its scores so far."""
-    rows = answer(dsn, run, lambda record: experts(record, Selection(instrument=instrument)))
-    columns = "instrument horizon_s expert weight skill ballots abstained loss base_loss"
-    _show(rows, columns, "No tally is in the record yet.", as_json)
 
 
 def _show(rows: Sequence[Row], columns: str, none: str, as_json: bool) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from agents.feedback.scoring import PROBABILITY_FLOOR
 from schemas.market import InstrumentDefined
 from schemas.values import NS_PER_S
 
@@ -39,7 +40,7 @@ class FeedbackConfig:
 
     instruments: Mapping[str, InstrumentDefined]
     strategies: Mapping[str, StrategyFeedback]
-    probability_floor: float = 0.001
+    probability_floor: float = PROBABILITY_FLOOR
     grace_ns: int = 10 * NS_PER_S
 
     def __post_init__(self) -> None:

@@ -6,9 +6,13 @@ its largest value it lies in [0, 1], which the regret bound of Hedge needs.
 
 import math
 from collections.abc import Sequence
+from typing import Final
 
 Forecast = tuple[float, float, float]
 """(p_down, p_flat, p_up)."""
+
+PROBABILITY_FLOOR: Final = 0.001
+"""A probability below it is scored as if it were it."""
 
 
 def outcome_of(move: int, flat_band: int) -> int:
@@ -28,3 +32,22 @@ def base_rate(counts: Sequence[int]) -> Forecast:
     """Return the running frequencies of (down, flat, up), one of each assumed beforehand."""
     total = sum(counts) + 3
     return (counts[0] + 1) / total, (counts[1] + 1) / total, (counts[2] + 1) / total
+
+
+def brier(forecast: Forecast, outcome: int) -> float:
+    """Return the quadratic score (Brier 1950): 0 for certainty in what came, 2 for certainty in what did not."""
+    return sum((value - (place == outcome + 1)) ** 2 for place, value in enumerate(forecast))
+
+
+def calibration_error(votes: Sequence[tuple[Forecast, int]], bins: int = 10) -> float:
+    """Return the expected calibration error: the mean gap, over bins of equal width, of what was said to what came.
+
+    Each of the three probabilities counts, not only the largest: a decider reads all three. There must be a vote.
+    """
+    gaps, masses = [0.0] * bins, [0] * bins
+    for forecast, outcome in votes:
+        for place, value in enumerate(forecast):
+            bin_of = min(bins - 1, int(value * bins))
+            gaps[bin_of] += value - (place == outcome + 1)
+            masses[bin_of] += 1
+    return sum(map(abs, gaps)) / sum(masses)

@@ -297,29 +297,7 @@ def test_the_trial_balance_sums_to_zero_until_a_line_is_changed(record: str) -> 
     assert "main|USD" in broken.stdout
 
 
-def test_experts_show_weight_skill_and_scores(record: str) -> None:
-    scores = [
-        example(
-            ExpertScore,
-            event_id=f"s{number}",
-            key=PERP,
-            horizon_ns=NS_PER_S,
-            expert="momentum",
-            loss=0.25 * number,
-            base_loss=0.5,
-            abstained=number == 1,
-        )
-        for number in (1, 2)
-    ]
-    write(record, scores)
-    rows = asked_json(record, "experts", "--instrument", PERP)
-    momentum = next(row for row in rows if row["expert"] == "momentum")
-    assert (momentum["weight"], momentum["horizon_s"]) == (0.5, "1")
-    assert (momentum["ballots"], momentum["abstained"], momentum["loss"]) == (2, 1, 0.375)
-    assert "momentum" in ask(record, "experts").stdout
-
-
-@pytest.mark.parametrize("command", [["why", "decision-1"], ["positions"], ["pnl"], ["orders"], ["experts"]])
+@pytest.mark.parametrize("command", [["why", "decision-1"], ["positions"], ["pnl"], ["orders"]])
 def test_without_a_database_it_is_one_sentence_and_exit_code_2(command: list[str]) -> None:
     result = ask("host=127.0.0.1 port=1 connect_timeout=1", *command)
     assert result.exit_code == 2
