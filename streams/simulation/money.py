@@ -30,6 +30,7 @@ def money_violations(taken: TakenLanes, venue: LyingVenue, run: Run) -> Iterator
     yield from _intents(orders, approved, venue)
     yield from _outcomes(orders, venue.core.state.orders)
     yield from _fills(fills, venue.core.state.orders)
+    yield from _legs(fills)
     yield from _books(fills, account, venue, run)
     yield from _limits(account, run)
 
@@ -85,6 +86,13 @@ def _fills(fills: list[Fill], known: dict[str, VenueOrder]) -> Iterator[Violatio
             yield Violation(
                 "fills are the venue's", fill_id, shortened(theirs.get(fill_id)), shortened(ours.get(fill_id))
             )
+
+
+def _legs(fills: list[Fill]) -> Iterator[Violation]:
+    """What protects a position closes it and goes no further: this venue fills nothing after the end of an order."""
+    for fill in fills:
+        if fill.leg is not None and fill.side.sign * fill.position_after > 0:
+            yield Violation("a leg trades no further than the position", fill.fill_id, "at most 0", shortened(fill))
 
 
 def _books(fills: list[Fill], account: list[Event], venue: LyingVenue, run: Run) -> Iterator[Violation]:

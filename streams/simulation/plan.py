@@ -31,6 +31,13 @@ _VENUE_FAULTS: Final = (
     FaultKind.LOSE_REQUEST,
     FaultKind.REJECT,
 )
+_PROTECTIONS: Final[dict[str, dict[str, Any]]] = {
+    "none": {},
+    "stop": {"stop_loss": 0.00006},
+    "limit": {"stop_loss": 0.00006, "stop_limit": 0.0001},
+    "bracket": {"stop_loss": 0.0001, "take_profit": 0.000005},
+}
+"""So near that stops are reached and profits are taken within the seconds of a run."""
 _STEP_NS: Final = 100 * NS_PER_MS
 
 
@@ -81,16 +88,17 @@ def plan_of(seed: int, events: int) -> Plan:
     )
     resting = dice.choice(("GTC", "POST_ONLY", "IOC"))
     layout, heartbeat_ms = dice.choice(_LAYOUTS), dice.choice((50, 100, 200))
-    return Plan(seed, events, _run(resting), layout, faults, heartbeat_ms, dice.choice((0.3, 0.7, 1.5)))
+    snapshot_s, protection = dice.choice((0.3, 0.7, 1.5)), dice.choice(tuple(_PROTECTIONS))
+    return Plan(seed, events, _run(resting, protection), layout, faults, heartbeat_ms, snapshot_s)
 
 
 @cache
-def _run(resting: str) -> Run:
-    return compose(Settings.model_validate(_settings(resting)))
+def _run(resting: str, protection: str) -> Run:
+    return compose(Settings.model_validate(_settings(resting, _PROTECTIONS[protection])))
 
 
-def _settings(resting: str) -> dict[str, Any]:
-    """A small platform that trades often: a grid of 200 ms, two strategies that flip their target."""
+def _settings(resting: str, protection: dict[str, Any]) -> dict[str, Any]:
+    """A small platform that trades often: a grid of 200 ms, two strategies that flip their target, legs close by."""
     probe: dict[str, Any] = {"account": "main", "policy": "probe", "horizon_s": 1, "instruments": ["*"]}
     return {
         "kafka": {"instrument_partitions": PARTITIONS},
@@ -99,9 +107,16 @@ def _settings(resting: str) -> dict[str, Any]:
         "grid": {"step_ms": 200, "horizons_s": [1], "ballot_deadline_ms": 150},
         "accounts": {"main": {"currency": "USD", "capital": 100_000}},
         "strategies": {
-            "taker": {**probe, "share": 0.5, "risk_budget": 0.05, "parameters": {"every": 1, "size": 0.5}},
+            "taker": {
+                **probe,
+                **protection,
+                "share": 0.5,
+                "risk_budget": 0.05,
+                "parameters": {"every": 1, "size": 0.5},
+            },
             "rester": {
                 **probe,
+                **protection,
                 "share": 0.5,
                 "risk_budget": 0.05,
                 "parameters": {"every": 3, "size": 0.3},
