@@ -165,6 +165,9 @@ class VenueSettings(Section):
     latency_ms: Annotated[Whole, Field(ge=0, le=10_000)] = 5
     # What is done, after a claim, with an order of ours that works at a venue and that the books do not know.
     orphan_orders: Literal["cancel", "adopt", "halt"] = "cancel"
+    # With both, requests to the simulated exchange are signed, and it hears no others.
+    api_key_file: Path | None = None
+    secret_file: Path | None = None
 
     @property
     def arrives_within_ms(self) -> int:
