@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from confluent_kafka import ElectionType, KafkaException, TopicPartition  # type: ignore[attr-defined]
+from confluent_kafka import ElectionType, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from infra.kafka import BrokerUnreachable, Slot, client_settings
