@@ -20,8 +20,10 @@ _OF_EACH: Final = """
     ORDER BY account, strategy, available_at_ns DESC, event_id
 """
 _LEVELS: Final = """
-    SELECT DISTINCT ON (scope, target) scope, target, level, author, reason, time FROM command_events
-    WHERE action = 'SET_LEVEL' AND available_at_ns <= %(at_ns)s AND (scope = 'GLOBAL'
+    SELECT DISTINCT ON (scope, target) scope, target, level, author, reason, time FROM command_events AS heard
+    WHERE action = 'SET_LEVEL' AND NOT EXISTS (SELECT FROM control_outcomes AS told
+            WHERE told.command_id = heard.command_id AND told.outcome = 'REFUSED')
+        AND available_at_ns <= %(at_ns)s AND (scope = 'GLOBAL'
         OR (scope, target) IN (('ACCOUNT', %(account)s), ('STRATEGY', %(strategy)s), ('INSTRUMENT', %(instrument)s)))
     ORDER BY scope, target, available_at_ns DESC, event_id DESC
 """
@@ -32,7 +34,9 @@ _ALERT: Final = """
 _RESTORE: Final = """
     SELECT ordinal, author, why AS reason, finished_at AS time FROM restores
     WHERE report -> 'reducing' ? %(account)s AND finished_at <= ns_to_time(%(at_ns)s)
-        AND NOT EXISTS (SELECT FROM command_events WHERE action = 'SET_LEVEL' AND scope = 'ACCOUNT'
+        AND NOT EXISTS (SELECT FROM command_events AS heard WHERE action = 'SET_LEVEL' AND scope = 'ACCOUNT'
+            AND NOT EXISTS (SELECT FROM control_outcomes AS told
+                WHERE told.command_id = heard.command_id AND told.outcome = 'REFUSED')
             AND target = %(account)s AND time BETWEEN finished_at AND ns_to_time(%(at_ns)s))
     ORDER BY ordinal DESC LIMIT 1
 """

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from infra.postgres.migrate import migrate
 from infra.postgres.projections import Projections
+from schemas.changes import ControlOutcome, OutcomeKind
 from schemas.control import ControlAction, ControlCommand, ScopeKind
 from schemas.decisions import CheckResult, DecisionOutcome, DenyReason, NoTradeReason, OrderDenied
 from schemas.event import Event
@@ -146,6 +147,15 @@ def test_commands_at_other_accounts_do_not_count(record: str) -> None:
     write(record, [level(Level.HALTED, 6.1, ScopeKind.ACCOUNT, "another")])
     (slot,) = slots(record, 6.5)
     assert slot["level"] == "REDUCING"
+
+
+def test_a_lift_that_was_refused_lifts_nothing(record: str) -> None:
+    lift = level(Level.ACTIVE, 2.1)
+    assert isinstance(lift, ControlCommand)
+    refused = {"outcome": OutcomeKind.REFUSED, "command_id": lift.command_id, "available_at_ns": at(2.15)}
+    write(record, [lift, example(ControlOutcome, **refused)])
+    (slot,) = slots(record, 2.2)
+    assert (slot["level"], slot["levels"][0]["author"]) == ("HALTED", "ann")
 
 
 def test_a_restore_keeps_an_account_in_reducing_until_a_person_lifts_it(record: str) -> None:
