@@ -42,6 +42,7 @@ from streams.cli_record import (
 from streams.cli_tables import print_rows
 from streams.exchange_statement import RECORD_NAME, EndedExchange
 from streams.processes import settings_of_run
+from streams.venues import exchange_credentials
 
 _COLUMNS: Final = "what name field ours theirs"
 _ROUND_S: Final = 0.5
@@ -146,17 +147,17 @@ def _venues(connection: Connection, venue: str | None, run: Path | None, setting
     asked = _binance(connection, known)
     elsewhere = AtVenue(without=(SPOT,) if asked else ())
     if venue is not None:
-        return [Asked(venue, SimulatedAccountReader(venue), elsewhere)]
+        return [Asked(venue, SimulatedAccountReader(venue, credentials=exchange_credentials(known)), elsewhere)]
     if known.venue.url is not None:
-        asked.append(_simulated(known.venue.url, directory, elsewhere))
+        asked.append(_simulated(known, known.venue.url, directory, elsewhere))
     if not asked:
         raise SettingsError("No venue is known here: start a run, set venue.url, or name the venue with --venue.")
     return asked
 
 
-def _simulated(url: str, directory: Path, at_venue: AtVenue) -> Asked:
+def _simulated(known: Settings, url: str, directory: Path, at_venue: AtVenue) -> Asked:
     """An exchange that has ended is asked by its record, which holds all that it ever did."""
-    reader = SimulatedAccountReader(url)
+    reader = SimulatedAccountReader(url, credentials=exchange_credentials(known))
     record = directory / RECORD_NAME
     if not record.exists() or _answers(reader):
         return Asked(url, reader, at_venue)

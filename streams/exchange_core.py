@@ -35,7 +35,8 @@ class ExchangeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     ``mode`` ``full``: our orders meet a simulated population, and time is the wall clock. ``replay``: they meet the
     capture in ``captures``, and time is what the clients say it is. ``record`` is the file of the exchange's own
-    record; without one a killed exchange forgets. ``fill_max`` (units of 1e-8) serves quotes without sizes.
+    record; without one a killed exchange forgets. ``fill_max`` (units of 1e-8) serves quotes without sizes. Above
+    ``requests_per_s`` (0: no limit) requests are told to come again; with both key files only signed ones are heard.
     ``fences_epochs``: it refuses whoever has been replaced, as no real venue can.
     """
 
@@ -52,6 +53,9 @@ class ExchangeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     clock_ahead_max_ns: int = NS_PER_S
     fences_epochs: bool = True
     faults: tuple[Fault, ...] = ()
+    requests_per_s: int = 0
+    api_key_file: str | None = None
+    secret_file: str | None = None
     captures: tuple[str, ...] = ()
     fill_max: dict[str, int] = {}
     record: str | None = None

@@ -24,6 +24,7 @@ from infra.venues.wire import (
 )
 from schemas.values import NS_PER_S
 from streams.exchange_core import ExchangeCore
+from streams.exchange_gate import Gate, Handler
 from streams.exchange_statement import statement_of
 
 _LONGEST_SLEEP_S: Final = 0.05
@@ -75,10 +76,16 @@ class ExchangeServer:
         self._market_readers: set[_Reader] = set()
         self._disconnects = core.disconnects
         self._submits = 0
+        self._gate = Gate(core.config, self.disconnect)
 
     def application(self) -> web.Application:
         """Return the web application."""
-        app = web.Application(client_max_size=1 << 20)
+
+        @web.middleware
+        async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._gate.let_in(request, handler)
+
+        app = web.Application(client_max_size=1 << 20, middlewares=[gate])
         app.add_routes(
             [
                 web.post("/v1/order", self._submit),

@@ -3,10 +3,10 @@
 import time
 
 from infra.feeds.binance.parse import SPOT
-from infra.settings import SettingsError
+from infra.settings import Settings, SettingsError
 from infra.venues import VenuePort
 from infra.venues.binance.client import BinanceVenue
-from infra.venues.binance.credentials import read_credentials
+from infra.venues.binance.credentials import Credentials, read_credentials
 from infra.venues.binance.profiles import addresses_of
 from infra.venues.routed import RoutedVenues
 from infra.venues.simulated import SimulatedExchangeClient, VenueUnreachable
@@ -32,6 +32,7 @@ def check_venue(run: Run) -> None:
     binance = on_binance(run)
     if binance:
         _binance(run, binance)
+    exchange_credentials(run.settings)
     if run.settings.venue.url is None and needs_simulated(run):
         raise SettingsError("venue.url is missing: execution needs a venue.")
 
@@ -58,6 +59,16 @@ async def _open(run: Run) -> VenuePort:
     return RoutedVenues({SPOT: venue}, await _simulated(run))
 
 
+def exchange_credentials(settings: Settings) -> Credentials | None:
+    """Return who we are to the simulated exchange; None: it asks nobody. Raises SettingsError."""
+    key_file, secret_file = settings.venue.api_key_file, settings.venue.secret_file
+    if key_file is None and secret_file is None:
+        return None
+    if key_file is None or secret_file is None:
+        raise SettingsError("venue: api_key_file and secret_file belong together.")
+    return read_credentials(key_file, secret_file, "venue")
+
+
 def _binance(run: Run, names: tuple[str, ...]) -> BinanceVenue:
     settings = run.settings.venues.binance
     assert settings is not None
@@ -71,6 +82,8 @@ async def _simulated(run: Run) -> SimulatedExchangeClient:
     if url is None:
         raise SettingsError("venue.url is missing: execution needs a venue.")
     window_ns = run.settings.venue.receive_window_ms * NS_PER_MS
-    client = SimulatedExchangeClient(url, clock=None if run.on_capture else time.time_ns, window_ns=window_ns)
+    credentials = exchange_credentials(run.settings)
+    clock = None if run.on_capture else time.time_ns
+    client = SimulatedExchangeClient(url, clock=clock, window_ns=window_ns, credentials=credentials)
     await client.start()
     return client

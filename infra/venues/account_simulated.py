@@ -1,18 +1,27 @@
 """Asks the simulated exchange for everything it has of our accounts: one request, one answer."""
 
+import time
+
 import aiohttp
 import msgspec
 
 from infra.venues.account import AccountStatement
+from infra.venues.binance.credentials import Credentials
+from infra.venues.signing import signed_headers
 from infra.venues.simulated import VenueUnreachable
+from schemas.values import NS_PER_MS
 
 STATEMENT_PATH = "/v1/statement"
 
 
 class SimulatedAccountReader:
-    """An ``AccountReader`` of the exchange at ``url``. A statement of a long run is large: ``timeout_s`` is for all."""
+    """An ``AccountReader`` of the exchange at ``url``. A statement of a long run is large: ``timeout_s`` is for all.
 
-    def __init__(self, url: str, *, timeout_s: float = 20.0) -> None:
+    With ``credentials`` the question is signed.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = 20.0, credentials: Credentials | None = None) -> None:
+        self._credentials = credentials
         self._url = url.rstrip("/")
         self._timeout_s = timeout_s
 
@@ -22,7 +31,7 @@ class SimulatedAccountReader:
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout) as session,
-                session.get(self._url + STATEMENT_PATH) as got,
+                session.get(self._url + STATEMENT_PATH, headers=self._headers()) as got,
             ):
                 content = await got.read()
                 status = got.status
@@ -34,3 +43,8 @@ class SimulatedAccountReader:
             return msgspec.json.decode(content, type=AccountStatement)
         except msgspec.DecodeError as error:
             raise VenueUnreachable(f"What the exchange at {self._url} states is not understood: {error}.") from error
+
+    def _headers(self) -> dict[str, str]:
+        if self._credentials is None:
+            return {}
+        return signed_headers(self._credentials, "GET", STATEMENT_PATH, b"", time.time_ns() // NS_PER_MS)

@@ -8,6 +8,8 @@ import aiohttp
 import msgspec
 from msgspec.structs import replace
 
+from infra.venues.binance.credentials import Credentials
+from infra.venues.simulated_rest import TROUBLE, Answer, ExchangeRest
 from infra.venues.wire import AmendBody, BooksBody, CancelBody, ClockBody, QueryBody, ReportLine, SubmitBody
 from schemas.event import derive_id
 from schemas.orders import AmendRequested, CancelRequested, QueryRequested, ReportKind, SubmitRequested, VenueReport
@@ -16,7 +18,6 @@ from schemas.reconciliation import BooksRequested, VenueBooks
 _QUEUE_MAX: Final = 10_000
 _BACKOFF_FIRST_S: Final = 0.05
 _BACKOFF_MAX_S: Final = 2.0
-_TROUBLE: Final = (aiohttp.ClientError, TimeoutError, OSError)
 
 
 class VenueUnreachable(Exception):
@@ -26,20 +27,30 @@ class VenueUnreachable(Exception):
 class SimulatedExchangeClient:
     """A venue port. ``clock`` stamps what comes in (wall clock); None keeps the exchange's own times (captures).
 
-    An order that arrives more than ``window_ns`` after the time that it carries is to be refused.
+    An order that arrives more than ``window_ns`` after the time that it carries is to be refused. With ``credentials``
+    every request is signed. While the exchange says *too many requests* none is made: an order ends as NOT_SENT then,
+    and a cancel or a question is put again by whoever wants it.
 
     ``start`` opens the report stream at its present end: what happened before is asked about, order by order.
     """
 
     def __init__(
-        self, url: str, *, clock: Callable[[], int] | None, timeout_s: float = 1.0, window_ns: int | None = None
+        self,
+        url: str,
+        *,
+        clock: Callable[[], int] | None,
+        timeout_s: float = 1.0,
+        window_ns: int | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         self._url = url.rstrip("/")
         self._clock = clock
         self._window_ns = window_ns
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._timeout_s = timeout_s
+        self._credentials = credentials
         self._session: aiohttp.ClientSession | None = None
+        self._rest: ExchangeRest | None = None
         self._queue: asyncio.Queue[VenueReport | None] = asyncio.Queue(_QUEUE_MAX)
         self._last_sequence: int | None = None
         self._streaming = asyncio.Event()
@@ -50,6 +61,7 @@ class SimulatedExchangeClient:
     async def start(self, limit_s: float = 10.0) -> None:
         """Connect to the report stream. Raises VenueUnreachable when that takes longer than ``limit_s``."""
         self._session = aiohttp.ClientSession(timeout=self._timeout)
+        self._rest = ExchangeRest(self._session, self._url, self._credentials)
         self._task = asyncio.create_task(self._follow_reports())
         self._task.add_done_callback(self._end_reports)
         try:
@@ -64,7 +76,10 @@ class SimulatedExchangeClient:
             await self._report(request, ReportKind.NOT_SENT, now_ns, "too old at the socket")
             return
         body = SubmitBody(request, epoch, now_ns, self._window_ns)
-        if not await self._call("POST", "/v1/order", body):
+        answer = await self._ask("POST", "/v1/order", body)
+        if answer.refused:
+            await self._report(request, ReportKind.NOT_SENT, now_ns, answer.refused)
+        elif not answer.content:
             await self._report(request, ReportKind.TIMED_OUT, now_ns, "no answer to the submit")
 
     async def cancel(self, request: CancelRequested, *, epoch: int, now_ns: int) -> None:
@@ -132,14 +147,11 @@ class SimulatedExchangeClient:
 
     async def _call(self, method: str, path: str, body: msgspec.Struct | None) -> bytes | None:
         """Return the answer's bytes, or None when there was none in time or it was no success."""
-        assert self._session is not None, "start comes first"
-        data = None if body is None else msgspec.json.encode(body)
-        try:
-            async with self._session.request(method, self._url + path, data=data) as response:
-                content = await response.read()
-                return content if response.status < 300 else None
-        except _TROUBLE:
-            return None
+        return (await self._ask(method, path, body)).content
+
+    async def _ask(self, method: str, path: str, body: msgspec.Struct | None) -> Answer:
+        assert self._rest is not None, "start comes first"
+        return await self._rest.ask(method, path, body)
 
     async def _report(
         self,
@@ -172,17 +184,18 @@ class SimulatedExchangeClient:
             try:
                 await self._stream_once()
                 backoff_s = _BACKOFF_FIRST_S
-            except _TROUBLE:
+            except TROUBLE:
                 backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
             self.reconnects += 1
             await asyncio.sleep(backoff_s)
 
     async def _stream_once(self) -> None:
-        assert self._session is not None
+        assert self._session is not None and self._rest is not None
         after = "newest" if self._last_sequence is None else str(self._last_sequence)
-        url = f"{self._url}/v1/reports?after={after}"
+        path = f"/v1/reports?after={after}"
+        headers = self._rest.headers("GET", path)
         # A heartbeat of its own notices a peer that vanished without a word.
-        async with self._session.ws_connect(url, heartbeat=2.0, max_msg_size=0) as stream:
+        async with self._session.ws_connect(self._url + path, heartbeat=2.0, max_msg_size=0, headers=headers) as stream:
             hello = await asyncio.wait_for(stream.receive_json(), self._timeout_s)
             self._last_sequence = int(hello["after"])
             self._streaming.set()

@@ -87,7 +87,13 @@ def exchange_config(run: Run, directory: Path) -> ExchangeConfig:
         captures=tuple(str(path) for path in settings.feed.paths),
         fill_max=fill_max,
         record=str(directory / "exchange.record"),
+        api_key_file=_resolved(settings.venue.api_key_file),
+        secret_file=_resolved(settings.venue.secret_file),
     )
+
+
+def _resolved(path: Path | None) -> str | None:
+    return None if path is None else str(path.resolve())
 
 
 def launch_exchange(

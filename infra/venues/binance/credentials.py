@@ -41,9 +41,12 @@ class Credentials:
         return hmac.new(self._secret, payload.encode("ascii"), hashlib.sha256).hexdigest()
 
 
-def read_credentials(key_file: Path, secret_file: Path) -> Credentials:
-    """Return what the two files hold. Raises SettingsError in one sentence, which quotes neither."""
-    return Credentials(_read("venues.binance.api_key_file", key_file), _read("venues.binance.secret_file", secret_file))
+def read_credentials(key_file: Path, secret_file: Path, section: str = "venues.binance") -> Credentials:
+    """Return what the two files hold. Raises SettingsError in one sentence, which quotes neither.
+
+    ``section`` is where the settings name the files.
+    """
+    return Credentials(_read(f"{section}.api_key_file", key_file), _read(f"{section}.secret_file", secret_file))
 
 
 def _read(setting: str, path: Path) -> str:
