@@ -52,6 +52,7 @@ class Options:
     seconds: float
     accounts: int
     ticks_per_s: float
+    stale_ms: int | None
 
 
 def lines_of(accounts: int) -> list[tuple[str, str, str]]:
@@ -59,8 +60,11 @@ def lines_of(accounts: int) -> list[tuple[str, str, str]]:
     return [(f"a{n}", f"s{n}", instrument) for instrument in _INSTRUMENTS for n in range(accounts)]
 
 
-def settings_of(accounts: int) -> dict[str, Any]:
-    """Return what a run must be told so that no limit but the machine stops the orders."""
+def settings_of(accounts: int, stale_ms: int | None = None) -> dict[str, Any]:
+    """Return what a run must be told so that no limit but the machine stops the orders.
+
+    ``stale_ms``: how old marks, market and decisions may be; None: what the platform's settings say.
+    """
     idle = {"policy": "null", "horizon_s": 1}
     strategy = {**idle, "instruments": list(_INSTRUMENTS), "share": "1", "risk_budget": "0.0006"}
     return {
@@ -72,6 +76,7 @@ def settings_of(accounts: int) -> dict[str, Any]:
         **{f"strategies.s{n}": strategy | {"account": f"a{n}"} for n in range(accounts)},
         # Turning round needs the short side of the spot instrument, too.
         "instruments": {"SIM:ETHUSD": {"shortable": True}},
+        **({} if stale_ms is None else {"staleness": dict.fromkeys(("mark_ms", "market_ms", "decision_ms"), stale_ms)}),
         "limits.global": {"messages_max": 100_000, "executions_max": 1_000_000, "duplicate_window_ms": 1},
     }
 
@@ -143,7 +148,7 @@ def measure(directory: Path, options: Options) -> dict[str, Any] | None:
 
     Raises ServerFailed when a server or a worker cannot be started.
     """
-    more = tuple(settings_of(options.accounts).items())
+    more = tuple(settings_of(options.accounts, options.stale_ms).items())
     demo = LoadedDemo(DemoPlan(directory=directory / "run", broker="kafka", duration_s=86_400, more=more), options)
     if asyncio.run(demo.run()) is None or not demo.stretches:
         return None
@@ -162,6 +167,7 @@ def measure(directory: Path, options: Options) -> dict[str, Any] | None:
         "accounts": options.accounts,
         "seconds": options.seconds,
         "ticks_per_s": options.ticks_per_s,
+        "stale_ms": options.stale_ms,
         "rates": rates,
         "sustained_per_s": best,
         "peer_per_s": PEER_PER_S,
@@ -172,7 +178,7 @@ def measure(directory: Path, options: Options) -> dict[str, Any] | None:
 def report(result: dict[str, Any]) -> None:
     """Print the table of all rates, where the processor time went, and whether the books are the exchange's."""
     print(f"orders end to end, every guarantee on; {result['machine']}; {result['accounts']} accounts,", end=" ")
-    print(f"{result['seconds']:g} s each rate\n")
+    print(f"{result['seconds']:g} s each rate{_stale(result['stale_ms'])}\n")
     header = ("decisions/s", "reached", "orders/s", "orders", "refused", "drained s", "sustained")
     rows = [
         [
@@ -211,6 +217,10 @@ def report(result: dict[str, Any]) -> None:
         print(f"  {item}")
 
 
+def _stale(stale_ms: int | None) -> str:
+    return "" if stale_ms is None else f"; STALE LIMITS WIDENED to {stale_ms:,} ms"
+
+
 def _measure(options: Options, json_file: Path | None, directory: Path) -> bool:
     result = measure(directory, options)
     if result is None:
@@ -231,9 +241,10 @@ def main(arguments: Sequence[str]) -> int:
         "--accounts", type=int, default=128, help="each trades two instruments with a strategy of its own"
     )
     parser.add_argument("--ticks", type=float, default=50.0, help="market data a second")
+    parser.add_argument("--stale-ms", type=int, help="of marks, market and decisions; the settings' unless it is given")
     add_json_option(parser)
     given = parser.parse_args(arguments)
-    options = Options(given.rates, given.seconds, given.accounts, given.ticks)
+    options = Options(given.rates, given.seconds, given.accounts, given.ticks, given.stale_ms)
     return run_in_directory(partial(_measure, options, given.json))
 
 
