@@ -15,7 +15,7 @@ from agents.sim.instruments import SIM_INSTRUMENTS, START_PRICES
 from infra.venues.binance.client import BinanceVenue
 from schemas.control import ControlAction, ControlCommand, ScopeKind
 from schemas.event import Event, Heartbeat
-from schemas.orders import CancelRequested, OrderStatus, QueryRequested, SubmitRequested, VenueReport
+from schemas.orders import AmendRequested, CancelRequested, OrderStatus, QueryRequested, SubmitRequested, VenueReport
 from schemas.values import NS_PER_MS, TimeInForce, units
 
 BTC = "SIM:BTCUSD"
@@ -60,6 +60,13 @@ class BinanceDesk:
     def rest(self, order_id: str) -> None:
         """Let an order through that lies in the book."""
         self.approve(order_id, limit_price=FAR, time_in_force=TimeInForce.GTC)
+
+    def amend(self, order_id: str, quantity: int, limit_price: int = FAR) -> None:
+        """Let a change of an order through, under an id of its own."""
+        self._approved += 1
+        name = f"amend {self._approved}"
+        terms: dict[str, Any] = {"quantity": quantity, "limit_price": limit_price, "amends": order_id}
+        self.approve(name, time_in_force=TimeInForce.GTC, **terms)
 
     def cancel(self, order_id: str) -> None:
         """Cancel an order, as a person does."""
@@ -130,7 +137,7 @@ class BinanceDesk:
 
     def _perform(self, outputs: Any) -> None:
         for event in outputs:
-            if isinstance(event, SubmitRequested | CancelRequested | QueryRequested):
+            if isinstance(event, SubmitRequested | CancelRequested | AmendRequested | QueryRequested):
                 self._requests.put_nowait(event)
 
     async def _send(self) -> None:
@@ -140,6 +147,8 @@ class BinanceDesk:
                 await self.client.submit(event, epoch=1, now_ns=time.time_ns())
             elif isinstance(event, CancelRequested):
                 await self.client.cancel(event, epoch=1, now_ns=time.time_ns())
+            elif isinstance(event, AmendRequested):
+                await self.client.amend(event, epoch=1, now_ns=time.time_ns())
             elif isinstance(event, QueryRequested):
                 await self.client.query(event, now_ns=time.time_ns())
 

@@ -25,10 +25,18 @@ from infra.settings_venues import BinanceSettings
 from infra.venues.binance.client import BinanceVenue
 from infra.venues.binance.credentials import Credentials
 from infra.venues.binance.profiles import addresses_of
-from infra.venues.wire import CancelBody, SubmitBody
+from infra.venues.wire import AmendBody, CancelBody, SubmitBody
 from schemas.event import Event
 from schemas.market import BookSnapshot, DepthUpdate, InstrumentDefined, Trade
-from schemas.orders import CancelRequested, OrderStatus, ReportKind, SubmitRequested, VenueFill, VenueReport
+from schemas.orders import (
+    AmendRequested,
+    CancelRequested,
+    OrderStatus,
+    ReportKind,
+    SubmitRequested,
+    VenueFill,
+    VenueReport,
+)
 from schemas.values import NS_PER_MS, Liquidity, OrderType, Side, TimeInForce, to_decimal, units
 from streams.exchange_core import ExchangeConfig, ExchangeCore
 
@@ -40,6 +48,7 @@ _EXECUTION = {
     ReportKind.TRIGGERED: "NEW",
     ReportKind.TRADE: "TRADE",
     ReportKind.CANCELED: "CANCELED",
+    ReportKind.REPLACED: "REPLACED",
     ReportKind.EXPIRED: "EXPIRED",
 }
 _TYPES = {
@@ -73,6 +82,7 @@ class Script:
     submits: list[str] = field(default_factory=list)
     every_submit: str = ""
     cancels: list[str] = field(default_factory=list)
+    amends: list[str] = field(default_factory=list)
     queries: list[str] = field(default_factory=list)
     trades: list[str] = field(default_factory=list)
     open_orders: list[str] = field(default_factory=list)
@@ -152,6 +162,7 @@ class BinanceVenueServer:
             ("GET", "/api/v3/account", self._account, "account", 20),
             ("POST", "/api/v3/order", self._place, "submits", 1),
             ("DELETE", "/api/v3/order", self._cancel, "cancels", 1),
+            ("PUT", "/api/v3/order/amend/keepPriority", self._amend, "amends", 4),
             ("GET", "/api/v3/order", self._order, "queries", 4),
             ("GET", "/api/v3/openOrders", self._open_orders, "open_orders", 6),
             ("GET", "/api/v3/allOrders", self._all_orders, "all_orders", 20),
@@ -409,6 +420,58 @@ class BinanceVenueServer:
             "transactTime": now_ns // NS_PER_MS,
             **_amounts(listed),
             "selfTradePreventionMode": "EXPIRE_MAKER",
+        }
+
+    async def _amend(self, params: dict[str, str], fault: str) -> Any:
+        del fault
+        await self._advance()
+        listed = next((item for item in self.of_client(params["origClientOrderId"]) if item.order.live), None)
+        if listed is None:
+            raise _Refused(-2013, "Order does not exist.")
+        quantity, order = units(params["newQty"]), listed.order
+        if quantity >= order.quantity or quantity <= order.filled_quantity:
+            raise _Refused(-2038, "The requested action would change no state; rejecting.")
+        assert order.limit_price is not None
+        now_ns = time.time_ns()
+        request = AmendRequested(
+            key="binance",
+            event_time_ns=now_ns,
+            available_at_ns=now_ns,
+            order_id=listed.core_id,
+            amend_id=f"amend{len(self.requests)}",
+            instrument=listed.instrument.key,
+            side=order.side,
+            limit_price=order.limit_price,
+            quantity=quantity,
+            former_price=order.limit_price,
+            former_quantity=order.quantity,
+            not_after_ns=now_ns + 1_000_000_000,
+        )
+        self.core.amend(AmendBody(request, 1, now_ns))
+        await self._tell(await self._step(now_ns))
+        listed.client_id = params["newClientOrderId"]
+        return {
+            "transactTime": now_ns // NS_PER_MS,
+            "executionId": 75,
+            "amendedOrder": {
+                "symbol": listed.instrument.symbol,
+                "orderId": listed.number,
+                "orderListId": -1,
+                "origClientOrderId": params["origClientOrderId"],
+                "clientOrderId": listed.client_id,
+                "price": _text(order.limit_price),
+                "qty": _text(order.quantity),
+                "executedQty": _text(order.filled_quantity),
+                "preventedQty": "0.00000000",
+                "quoteOrderQty": "0.00000000",
+                "cumulativeQuoteQty": _amounts(listed)["cummulativeQuoteQty"],
+                "status": str(order.status),
+                "timeInForce": _time_in_force(listed),
+                "type": listed.kind,
+                "side": str(order.side),
+                "workingTime": listed.time_ms,
+                "selfTradePreventionMode": "EXPIRE_MAKER",
+            },
         }
 
     async def _order(self, params: dict[str, str], fault: str) -> Any:

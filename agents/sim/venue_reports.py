@@ -40,6 +40,8 @@ def amend_report(
         venue_order_id=None if order is None else order.venue_order_id,
         reason=refused,
         amend_id=request.amend_id,
+        status=None if order is None else order.status,
+        filled_quantity=None if order is None else order.filled_quantity,
         quantity=None if order is None else order.quantity,
         limit_price=None if order is None else order.limit_price,
     )

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from infra.feeds.decimals import parse_units
 from infra.settings_venues import BinanceSettings
+from infra.venues.binance.amends import BinanceAmends
 from infra.venues.binance.books import BinanceBooks
 from infra.venues.binance.clock import VenueClock
 from infra.venues.binance.credentials import Credentials
@@ -27,10 +28,11 @@ from infra.venues.binance.rest import DUPLICATE, NO_SUCH_ORDER, Answer, BinanceR
 from infra.venues.binance.stream import UserStream
 from infra.venues.binance.upkeep import Upkeep
 from infra.venues.binance.wire import AccountFound, Canceled, OrderFound, Placed, UserEvent, decode
+from infra.venues.once import send_once
 from infra.venues.simulated import VenueUnreachable
 from schemas.event import derive_id, stamp_identity
 from schemas.market import InstrumentDefined
-from schemas.orders import CancelRequested, QueryRequested, ReportKind, SubmitRequested, VenueReport
+from schemas.orders import AmendRequested, CancelRequested, QueryRequested, ReportKind, SubmitRequested, VenueReport
 from schemas.reconciliation import BooksRequested, VenueBooks
 from schemas.values import NS_PER_MS
 
@@ -68,6 +70,7 @@ class BinanceVenue:
         self._session: aiohttp.ClientSession
         self._rest: BinanceRest
         self._inquiry: Inquiry
+        self._amends: BinanceAmends
         self._upkeep: Upkeep
         self._stream: UserStream
         self.strangers = 0
@@ -77,9 +80,11 @@ class BinanceVenue:
         settings, timeout_s = self._settings, self._settings.request_timeout_ms / 1000
         shared = (self._credentials, self._clock, self._now)
         window_ms = settings.recv_window_ms
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout_s))
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._session = aiohttp.ClientSession(timeout=timeout, middlewares=(send_once,))
         self._rest = BinanceRest(self._session, self._addresses.rest_url, *shared, recv_window_ms=window_ms)
         self._inquiry = Inquiry(self._rest, self._orders, self._now, self._put)
+        self._amends = BinanceAmends(self._rest, self._orders, self._inquiry, self._put)
         self._upkeep = Upkeep(settings, self._instruments.values(), self._rest, self._clock, self._now)
         self._stream = UserStream(self._addresses.socket_url, *shared, recv_window_ms=window_ms, timeout_s=timeout_s)
         try:
@@ -142,6 +147,11 @@ class BinanceVenue:
             await self._inquiry.tell_status(order, derive_id(request.event_id, "binance/after a cancel", 0))
         elif answer.outcome is not Outcome.DONE or not await self._take_canceled(order, answer.body):
             await self._say(request, ReportKind.TIMED_OUT, now_ns, answer.why or "the answer cannot be read")
+
+    async def amend(self, request: AmendRequested, *, epoch: int, now_ns: int) -> None:
+        """Make a working order smaller; anything else is refused here."""
+        traded = None if request.instrument in self._instruments else _NOT_TRADED
+        await self._amends.perform(request, traded or self._fence(epoch) or self.closed(now_ns), now_ns)
 
     async def query(self, request: QueryRequested, *, now_ns: int) -> None:
         """Ask about an order; no whole answer, no report."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from infra.venues.binance.reports import KnownOrder
-from schemas.orders import CancelRequested, QueryRequested, SubmitRequested
+from schemas.orders import AmendRequested, CancelRequested, QueryRequested, SubmitRequested
 from schemas.values import OrderType, TimeInForce, to_decimal
 
 CLIENT_ID: Final = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
@@ -81,7 +81,7 @@ class KnownOrders:
         """Return the order that the venue knows by this id, if it is known here."""
         return self._orders.get(self._ours.get(client_id, ""))
 
-    def know(self, request: SubmitRequested | CancelRequested | QueryRequested) -> KnownOrder:
+    def know(self, request: SubmitRequested | CancelRequested | AmendRequested | QueryRequested) -> KnownOrder:
         """Return the record of a request's order, made at the first use."""
         order = self._orders.get(request.order_id)
         if order is None:

@@ -108,6 +108,9 @@ def of_event(order: KnownOrder, event: UserEvent) -> Iterable[VenueReport]:
         if event.w and order.waits and not order.triggered:
             order.triggered = True
             yield report_of(order, ReportKind.TRIGGERED, time_ns, _own_id(order, "triggered"), triggered=True)
+    elif event.x == "REPLACED":
+        terms = {"quantity": parse_units(event.q), "limit_price": parse_units(event.p)}
+        yield report_of(order, ReportKind.REPLACED, time_ns, _own_id(order, f"replaced/{event.q}"), **terms)
     elif event.x == "TRADE":
         yield from _trade(order, _event_fill(order, event, time_ns), filled)
         if event.X == "FILLED":
@@ -144,7 +147,8 @@ def of_status(
     order.ended = order.ended or status in _OVER
     reason = _SELF_TRADE if found.status == "EXPIRED_IN_MATCH" else None
     order.triggered = order.triggered or (found.type in _STOPS and found.isWorking)
-    told = {"reason": reason, "triggered": order.triggered}
+    told = {"reason": reason, "triggered": order.triggered, "quantity": parse_units(found.origQty)}
+    told["limit_price"] = parse_units(found.price) or None
     fields = {"status": status, "filled_quantity": filled, "fills": fills, **told}
     return report_of(order, ReportKind.STATUS, time_ns, event_id, **fields)
 

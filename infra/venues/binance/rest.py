@@ -37,7 +37,8 @@ DUPLICATE: Final = "Duplicate order sent."
 _TIME_OUT_OF_WINDOW: Final = -1021
 _TOO_MANY_ORDERS: Final = -1015
 _REFUSALS: Final = frozenset(
-    {-1002, -1013, -1014, -1020, -1022, -2010, -2011, NO_SUCH_ORDER, -2014, -2015, ARCHIVED} | set(range(-1199, -1099))
+    {-1002, -2038, -2039, -1013, -1014, -1020, -1022, -2010, -2011, NO_SUCH_ORDER, -2014, -2015, ARCHIVED}
+    | set(range(-1199, -1099))
 )
 _TRADES_MAX: Final = 1000
 ORDERS_MAX: Final = 1000

@@ -55,6 +55,22 @@ class Canceled(msgspec.Struct, gc=False):
     transactTime: int | None = None  # noqa: N815
 
 
+class AmendedOrder(msgspec.Struct, gc=False):
+    """An order as it is after a change."""
+
+    orderId: int  # noqa: N815
+    clientOrderId: str  # noqa: N815
+    price: str
+    qty: str
+
+
+class Amended(msgspec.Struct, gc=False):
+    """The answer to PUT /api/v3/order/amend/keepPriority."""
+
+    transactTime: int  # noqa: N815
+    amendedOrder: AmendedOrder  # noqa: N815
+
+
 class OrderFound(msgspec.Struct, gc=False):
     """GET /api/v3/order, and one item of GET /api/v3/openOrders and of GET /api/v3/allOrders."""
 
@@ -135,9 +151,9 @@ class UserEvent(msgspec.Struct, gc=False):
     """An event of the user data stream. Only an executionReport has more than its type and time.
 
     ``c`` client order id (of a cancel: the cancel's own, and ``C`` the order's), ``x`` execution type, ``X`` order
-    status, ``r`` reason, ``i`` order id, ``l`` and ``L`` last quantity and price, ``z`` filled so far, ``n`` and ``N``
-    fee and its asset, ``T`` transaction time, ``t`` trade id, ``m`` whether we were the maker, ``w`` whether it is in
-    the book: a stop once it has been reached.
+    status, ``r`` reason, ``i`` order id, ``q`` and ``p`` its quantity and price, ``l`` and ``L`` the last trade's,
+    ``z`` filled so far, ``n`` and ``N`` fee and its asset, ``T`` transaction time, ``t`` trade id, ``m`` whether we
+    were the maker, ``w`` whether it is in the book: a stop once it has been reached.
     """
 
     e: str
@@ -152,6 +168,8 @@ class UserEvent(msgspec.Struct, gc=False):
     l: str = "0"  # noqa: E741 - the venue's name
     L: str = "0"
     z: str = "0"
+    q: str = "0"
+    p: str = "0"
     n: str | None = None
     N: str | None = None
     T: int = 0
