@@ -16,7 +16,7 @@ from infra.postgres.changes import StoredChange, approvals_of, recent_changes
 from infra.postgres.queries import NotInRecord, RecordUnreachable, json_ready
 from schemas.changes import OutcomeKind, parsed_change
 from streams.cli_dlq_options import database_of
-from streams.cli_record import DsnOption, JsonOption, RunOption, one_sentence, print_json
+from streams.cli_record import DsnOption, JsonOption, RunOption, one_sentence, print_json, reachable_database
 from streams.cli_tables import print_rows
 from streams.proposals import apply, approve, await_outcome, key_file, known_change, missing, place_of, sentence_of
 from streams.standing import settings_for
@@ -38,8 +38,8 @@ def list_changes(
     as_json: JsonOption = False,
 ) -> None:
     """Print the newest proposals, who has approved each, and what came of it."""
-    with one_sentence():
-        found = recent_changes(database_of(dsn, run), limit)
+    with one_sentence(), reachable_database(dsn, run) as database:
+        found = recent_changes(database, limit)
     rows = [json_ready(row) for row in found]
     if as_json:
         print_json(rows)
@@ -65,8 +65,7 @@ def _what(text: str) -> str:
 @app.command()
 def show(change: ChangeArgument, *, dsn: DsnOption = None, run: RunOption = None, as_json: JsonOption = False) -> None:
     """Print a change exactly as it is signed, and who has signed it."""
-    with one_sentence():
-        database = database_of(dsn, run)
+    with one_sentence(), reachable_database(dsn, run) as database:
         stored = known_change(database, change)
         approved_by = [approval.person for approval in approvals_of(database, stored.change_id)]
     if as_json:

@@ -17,7 +17,7 @@ from schemas.control import ControlAction
 from streams.cli_change import ApplyWaitOption, say_outcome, say_proposed
 from streams.cli_commands import AccountOption, AuthorOption, InstrumentOption, ReasonOption, StrategyOption, scope_of
 from streams.cli_dlq_options import author_of, database_of
-from streams.cli_record import DsnOption, JsonOption, RunOption, one_sentence, print_json
+from streams.cli_record import DsnOption, JsonOption, RunOption, one_sentence, print_json, reachable_database
 from streams.cli_tables import print_rows
 from streams.composition import compose
 from streams.proposals import known_change, later, nonce, place_of, propose
@@ -33,8 +33,7 @@ ValidOption = Annotated[str, typer.Option("--valid-for", help="So long it can be
 @app.command()
 def show(*, dsn: DsnOption = None, run: RunOption = None, as_json: JsonOption = False) -> None:
     """Print the limits in force by scope, the overrides, and where the settings say something else."""
-    with one_sentence():
-        database = database_of(dsn, run)
+    with one_sentence(), reachable_database(dsn, run) as database:
         settings = settings_for(run)
         standing = standing_of(database)
         at_ns = now_ns(settings, standing)
@@ -73,8 +72,8 @@ def history(
     as_json: JsonOption = False,
 ) -> None:
     """Print what became of changes of limits and levels, newest first: applied, refused with its reason, lapsed."""
-    with one_sentence():
-        found = recent_outcomes(database_of(dsn, run), limit, without=OutcomeKind.IN_FORCE)
+    with one_sentence(), reachable_database(dsn, run) as database:
+        found = recent_outcomes(database, limit, without=OutcomeKind.IN_FORCE)
     rows = [json_ready(row) for row in found]
     if as_json:
         print_json(rows)

@@ -1,5 +1,6 @@
 """The whole platform with the real exchange, set back to a backup: after a restore it holds what the exchange holds."""
 
+import json
 import os
 import subprocess
 import sys
@@ -55,8 +56,7 @@ def test_after_a_restore_positions_are_the_exchanges_and_no_order_was_doubled(
     run.until("our books to be the exchange's", lambda: _positions(run) == _positions_there(run), 60)
     denied = "order_verdicts WHERE 'REDUCE_ONLY' = ANY(reasons)"
     run.until("a denial of what would not reduce", lambda: run.count(denied) > 0, 60)
-    lifted = _cli(run, "risk", "ACTIVE", "--account", "main", "--reason", "looked at", "--dsn", run.dsn)
-    assert lifted.returncode == 0, lifted.stderr
+    _lift(run)
     run.until("orders after the person lifted it", _more_orders(run, 4))
 
     run.stop("ingestion")
@@ -100,6 +100,19 @@ def _cli(run: Platform, command: str, *arguments: str) -> subprocess.CompletedPr
         program += ["--run-file", str(run.run_file), "--settings", str(SETTINGS)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def _lift(run: Platform) -> None:
+    """Let two people set the account free, as the docs say."""
+    where = ("--run", str(run.directory))
+    asked = _cli(run, "risk", "ACTIVE", "--account", "main", "--reason", "looked at", "--json", *where)
+    assert asked.returncode == 0, asked.stderr
+    change = json.loads(asked.stdout)["change_id"]
+    for name in ("ann", "bob"):
+        signed = _cli(run, "change", "approve", change, "--key", str(run.directory / f"{name}.key"), *where)
+        assert signed.returncode == 0, signed.stderr
+    applied = _cli(run, "change", "apply", change, "--wait", "30", *where)
+    assert applied.returncode == 0, applied.stderr
 
 
 def _positions(run: Platform) -> Mapping[str, int]:
