@@ -21,7 +21,7 @@ BENCH_FLAGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo setup setup-dev test test-beside test-fast test-coverage test-slow test-integration test-campaign test-faults test-split-brain test-crash-points check format bench bench-kill bench-limits bench-orders bench-recovery bench-stream bench-sustained schemas lock clean
+.PHONY: help demo setup setup-dev test test-beside test-fast test-coverage test-slow test-integration test-campaign test-faults test-split-brain test-crash-points check format bench bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained schemas lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -101,6 +101,9 @@ bench-orders: setup-dev ## tick-to-order at 20, 200 and 1,000 ticks a second, on
 
 bench-limits: setup-dev ## microseconds of all hard limits for one order, for accounts of three sizes, in process
 	@$(BIN)/python -m benchmarks.limits $(BENCH_FLAGS)
+
+bench-order-throughput: setup-dev ## orders a second from decision to booked fill on real Kafka, rising rates (BENCH_FLAGS)
+	@$(BIN)/python -m benchmarks.orders $(BENCH_FLAGS)
 
 bench-sustained: setup-dev ## 11,600 messages a second through every worker for 10 minutes: losses, lag, memory
 	@$(BIN)/python -m benchmarks.sustained $(BENCH_FLAGS)
