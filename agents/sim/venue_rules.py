@@ -30,7 +30,7 @@ def rejection(request: SubmitRequested, instrument: InstrumentDefined | None, se
     reason = reason or _stop_fault(request, instrument, seen.last)
     if reason is not None:
         return reason
-    price = request.limit_price or request.stop_price or seen.mid
+    price = request.stop_price if request.order_type is OrderType.STOP else request.limit_price or seen.mid
     if price is not None and notional(price, request.quantity, instrument.multiplier) < instrument.notional_min:
         return f"notional below {instrument.notional_min}"
     if not instrument.shortable and request.side is Side.SELL and request.quantity > seen.inventory:
