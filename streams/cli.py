@@ -27,6 +27,7 @@ from streams import (
     cli_limits,
     cli_person,
     cli_reads,
+    cli_report,
     cli_schemas,
     cli_topics,
 )
@@ -156,6 +157,7 @@ app.add_typer(cli_reads.app)
 app.add_typer(cli_commands.app)
 app.command(name="why-not")(explain_absence)
 app.add_typer(cli_audit.app, name="audit")
+app.add_typer(cli_report.app, name="report")
 app.add_typer(cli_limits.app, name="limits")
 app.add_typer(cli_change.app, name="change")
 app.add_typer(cli_person.app, name="person")
