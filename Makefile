@@ -21,7 +21,7 @@ BENCH_FLAGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo setup setup-dev test test-beside test-fast test-coverage test-slow test-integration test-campaign test-faults test-split-brain test-crash-points check format bench bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained schemas lock clean
+.PHONY: help demo setup setup-dev test test-beside test-fast test-coverage test-slow test-integration test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained schemas lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -76,6 +76,10 @@ test-faults: setup-dev ## every fault against three stages at work on real Kafka
 
 test-split-brain: setup-dev ## stop the executor, let another take over and trade, go on with the first: RUNS=50 times
 	@PYTHONPATH=tests $(BIN)/python -m split_brain --runs $(if $(filter command line,$(origin RUNS)),$(RUNS),50)
+
+test-orders: setup-dev ## every sequence of up to 6 venue reports on an order, and orders under faults at every state: counts
+	@$(BIN)/python tests/order_campaign.py
+	@$(BIN)/python tests/order_faults.py
 
 test-crash-points: setup-dev ## end processes at every call to the simulated world, and a real worker at every SQL statement
 	@$(BIN)/tradermind simulate --crash-points
