@@ -32,6 +32,7 @@ from schemas.values import NS_PER_S, Leg, Level, OrderType, TimeInForce
 _RETRY_NS: Final = NS_PER_S
 _DOUBLINGS_MAX: Final = 6
 _FORGIVEN_NS: Final = 60 * NS_PER_S
+_REJECTIONS_MAX: Final = 5
 _PROFIT_EVERY_NS: Final = NS_PER_S
 
 
@@ -200,7 +201,9 @@ def _sized(case: LineCase, form: OrderForm) -> int:
     cover, definition, mark = case.cover, case.definition, case.mark
     assert definition is not None and mark is not None and mark.mid is not None
     dearest = max(form.limit_price, form.stop_price or 0, mark.mid)
-    size = min(cover.room, largest_quantity(definition, dearest, case.limits))
+    # A spot venue may have less of the coin than was bought: it takes its fee from that. So it is asked for less.
+    room = cover.room - cover.room * min(case.kept.rejections, _REJECTIONS_MAX) // 100
+    size = min(room, largest_quantity(definition, dearest, case.limits))
     if form.leg is Leg.OVERFILL:
         size = min(size, abs(case.kept.overfill))
     size = toward_zero(size, definition.lot_size)

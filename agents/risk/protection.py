@@ -91,6 +91,8 @@ def _take_leg(kept: Protection, event: OrderEvent, known: WorkingOrder | None, n
         kept.overfill -= event.side.sign * beyond
     asked = known is not None and known.cancelling
     early = event.status in _ENDED_EARLY and event.order_type is not OrderType.LIMIT and not asked
+    if event.status is OrderStatus.REJECTED:
+        kept.rejections += 1
     if event.final and (event.status in _NEVER_WORKED or early):
         note_failure(kept, event.order_type, now_ns)
 
@@ -134,8 +136,11 @@ def protect(state: ShardState, config: RiskConfig, strategy: StrategyRisk, instr
         return NO_EVENTS  # Everything is being closed, and the legs go with it.
     case = LineCase(state, config, strategy, instrument, account, kept)
     before = (kept.count, kept.overfill, kept.waiting)
-    if kept.overfill * case.cover.held >= 0:
+    held = case.cover.held
+    if kept.overfill * held >= 0:
         kept.overfill = 0
+    if not held:
+        kept.rejections = 0
     events: list[Event] = list(cancel_legs(case))
     if kept.waiting is not None and not case.cover.legs:
         decision, kept.waiting = kept.waiting, None

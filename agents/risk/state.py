@@ -53,7 +53,8 @@ class Protection(msgspec.Struct, kw_only=True):
     ``parent_order_id`` and ``decision_id`` are of the newest order that made the position. ``waiting`` is a decision
     whose order can leave only once the legs have gone. ``filled`` is what each leg of late has filled, ``overfill`` the
     signed quantity that takes back what legs have traded beyond the position. ``failures`` counts legs in a row that
-    came to nothing, the newest, of ``failed_type``, at ``failed_at_ns``.
+    came to nothing, the newest, of ``failed_type``, at ``failed_at_ns``, ``rejections`` those that the venue has
+    rejected since the line was flat.
     """
 
     parent_order_id: str | None = None
@@ -63,6 +64,7 @@ class Protection(msgspec.Struct, kw_only=True):
     overfill: int = 0
     count: int = 0
     failures: int = 0
+    rejections: int = 0
     failed_at_ns: int = 0
     failed_type: OrderType | None = None
     next_try_ns: int = 0

@@ -8,6 +8,7 @@ from agents.risk.amends import change_resting, wanted_of
 from agents.risk.config import RiskConfig, StrategyRisk
 from agents.risk.orders import Intention, cancel_only, judge, to_cancel
 from agents.risk.sizing import order_quantity
+from agents.risk.standing import book_in
 from agents.risk.state import LEVELS_KEY, AccountRisk, account_key, line_key
 from agents.stage import NO_EVENTS, ShardState
 from schemas.decisions import CheckResult, Decision, DenyReason, OrderDenied
@@ -52,7 +53,7 @@ def sized_by(state: ShardState, config: RiskConfig, decision: Decision, line: Ex
     return order_quantity(wanted.position, wanted.line if line is None else line, lot_size)
 
 
-def unpermitted(state: ShardState, decision: Decision) -> OrderDenied:
+def unpermitted(state: ShardState, config: RiskConfig, decision: Decision) -> OrderDenied:
     """Return the denial of a decision of a strategy that is none of ours, or of another account."""
     now_ns: int = state[LEVELS_KEY].now_ns
     check = CheckResult(
@@ -74,6 +75,6 @@ def unpermitted(state: ShardState, decision: Decision) -> OrderDenied:
         quantity=0,
         target=decision.target,
         reasons=failed((check,)),
-        limits_version="",
+        limits_version=book_in(state, config).version,
         checks=(check,),
     )
