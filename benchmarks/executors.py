@@ -217,7 +217,7 @@ class OrderFlow:
         cause = derive_id(f"{self._generation}", strategy, number)
         approval = OrderApproved(
             **_times(ACCOUNT, now_ns),
-            order_id=order_id_of(cause, "order", ACCOUNT, strategy),
+            order_id=order_id_of(cause, (ACCOUNT, strategy)),
             decision_id=cause,
             account=ACCOUNT,
             strategy=strategy,

@@ -48,6 +48,8 @@ CHANGES: dict[str, Any] = settings_of([STRATEGY]) | {
 _INSTANCE = "executor"
 _PAUSE_S = 0.02
 _LIMIT_S = 60.0
+_SETTLES_S = 8.0
+_SETTLED_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class Rivals:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._intents: list[str] = []
-        self._retired: list[int] = []
+        self._writing: threading.Thread | None = None
         self._line, self._holder = self._start(_INSTANCE)
         self._until("a price", lambda: self._read() >= 0 and bool(executors.tail.mids))
         self._writing = threading.Thread(target=self._write, name="flow", daemon=True)
@@ -136,7 +138,7 @@ class Rivals:
         time.sleep(self._dice.uniform(0.2, 0.8))
         if way.held:
             line.hold()
-            self._until("a request in the network", lambda: line.held_orders > 0, 10)
+            self._until("a request in the network", lambda: line.held_orders > 0)
         first.send(signal.SIGSTOP)
         began_s = time.monotonic()
         instance = f"{_INSTANCE}-{self.toll.runs}" if way.waits else _INSTANCE
@@ -148,30 +150,41 @@ class Rivals:
         LOG.info("run %d, %s: continued after %.1f s", self.toll.runs, way, time.monotonic() - began_s)
         first.send(signal.SIGCONT)
         line.release()
-        self._until("orders after it", lambda: self._by(epoch) > 5)
+        self._settle(first, line, instance)
+        before = self._read()
+        self._until("orders after it", lambda: self._read() > before + 5)
         self.toll.runs += 1
-        self.toll.ends[self._end(first)] += 1
+
+    def _settle(self, first: ChildProcess, line: HeldLine, instance: str) -> None:
+        """Let the two settle who goes on; whoever does not is ended, and somebody always goes on."""
+        deadline = time.monotonic() + _SETTLES_S
+        while first.alive() and self._holder.alive() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(_SETTLED_S)
+        if first.alive() and not self._holder.alive():
+            # Under the same name it has joined its group again, and claimed the shard anew, as anybody may.
+            self.toll.ends["claimed the shard anew, under its own name"] += 1
+            first, line, self._holder, self._line = self._holder, self._line, first, line
+        elif first.alive():
+            self.toll.ends["stood in line again"] += 1
+        else:
+            last = first.last_lines(1).strip().splitlines()
+            self.toll.ends[f"ended: {last[-1][-90:] if last else 'without a word'}"] += 1
+        first.kill()
         line.stop()
+        if not self._holder.alive():
+            self._line.stop()
+            self._line, self._holder = self._start(instance)
 
     def _by(self, epoch: int) -> int:
         """Return how many orders a later holder than that of ``epoch`` has sent."""
         self._read()
         return sum(1 for arrival in self.executors.tail.arrivals[-2000:] if arrival.epoch > epoch)
 
-    def _end(self, worker: ChildProcess) -> str:
-        deadline = time.monotonic() + 10
-        while worker.alive() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        if worker.alive():
-            worker.kill()
-            return "stood in line again"
-        last = worker.last_lines(1).strip().splitlines()
-        worker.kill()
-        return f"ended: {last[-1][-90:] if last else 'without a word'}"
-
     def finish(self) -> Toll:
         """Let everything come to its outcome, and compare."""
         self._stopping.set()
+        assert self._writing is not None
         self._writing.join(30)
         told = _Told(self.executors.bootstrap)
         self._until("an outcome of every order", lambda: told.read() >= set(self._intents))
@@ -209,6 +222,7 @@ class Rivals:
     def _until(self, what: str, holds: Callable[[], bool], limit_s: float = _LIMIT_S) -> None:
         limit = time.monotonic() + limit_s
         while not holds():
+            assert self._stopping.is_set() or self._writing is None or self._writing.is_alive(), "the flow has ended"
             assert time.monotonic() < limit, f"{what} did not come within {limit_s:g} s: {self._holder.last_lines(10)}"
             time.sleep(0.05)
 

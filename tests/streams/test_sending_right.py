@@ -87,14 +87,14 @@ class Venue:
 
 
 class Inlet:
-    """Keeps what is injected."""
+    """Keeps the reports that are injected."""
 
     def __init__(self) -> None:
         self.reports: list[VenueReport] = []
-        self.commands: list[ControlCommand] = []
 
     async def inject(self, event: Event) -> None:
-        (self.reports if isinstance(event, VenueReport) else self.commands).append(event)  # type: ignore[attr-defined]
+        if isinstance(event, VenueReport):
+            self.reports.append(event)
 
 
 class Sender:

@@ -18,7 +18,12 @@ def _hold(desk: Desk, epoch: int) -> None:
     """Claim the shard; the venues have nothing of us."""
     for asked in desk.claim(epoch):
         if isinstance(asked, BooksRequested):
-            fields = {"key": asked.key, "venue": asked.venue, "epoch": asked.epoch, "attempt": asked.attempt}
+            fields: dict[str, Any] = {
+                "key": asked.key,
+                "venue": asked.venue,
+                "epoch": asked.epoch,
+                "attempt": asked.attempt,
+            }
             desk.give(VenueBooks(event_time_ns=desk.now_ns, available_at_ns=desk.now_ns, orders=(), **fields))
 
 

@@ -50,12 +50,20 @@ class Venue:
         return self.venue.advance(self.now_ns)
 
     def ask(self, order_id: str, client_order_id: str, epoch: int = 0) -> VenueReport:
-        names = {"order_id": order_id, "client_order_id": client_order_id, "instrument": BTCUSD.key}
+        names: dict[str, Any] = {
+            "order_id": order_id,
+            "client_order_id": client_order_id,
+            "instrument": BTCUSD.key,
+        }
         times = {"event_time_ns": self.now_ns, "available_at_ns": self.now_ns}
         return self.venue.query(QueryRequested(key="main", attempt=1, epoch=epoch, **names, **times), self.now_ns)
 
     def cancel(self, order_id: str, epoch: int) -> None:
-        names = {"order_id": order_id, "client_order_id": f"{order_id}-1", "instrument": BTCUSD.key}
+        names: dict[str, Any] = {
+            "order_id": order_id,
+            "client_order_id": f"{order_id}-1",
+            "instrument": BTCUSD.key,
+        }
         times = {"event_time_ns": self.now_ns, "available_at_ns": self.now_ns}
         self.venue.cancel(CancelRequested(key="main", **names, **times), self.now_ns, epoch)
 
