@@ -24,6 +24,7 @@ _TAKEN: Final = frozenset(
         OrderStatus.EXPIRED,
     }
 )
+_TAKING: Final = frozenset({ExecType.NEW, ExecType.TRADE, ExecType.EXPIRED, ExecType.STATUS, ExecType.REPLACED})
 _NOT_ITS_DOING: Final = frozenset(
     {
         DenyReason.KILLED,
@@ -32,6 +33,10 @@ _NOT_ITS_DOING: Final = frozenset(
         DenyReason.REF_PRICE_STALE,
         DenyReason.CLOCK_DRIFT,
         DenyReason.UNKNOWN_ORDER_OPEN,
+        DenyReason.RECONCILING,
+        DenyReason.NOT_SENT_IN_TIME,
+        DenyReason.OVERRIDE_EXPIRED,
+        DenyReason.NOT_AMENDABLE,
     }
 )
 """What an order is denied for by a person, by a backlog or by the state of the world: no fault of its strategy."""
@@ -61,13 +66,15 @@ class Conduct(msgspec.Struct, kw_only=True):
 
     def take_order_event(self, event: OrderEvent) -> None:
         """Count a reject, or begin anew with an order that the venue has taken."""
-        if event.status is OrderStatus.REJECTED:
+        if event.deny_reasons:
+            rejected = not _NOT_ITS_DOING.issuperset(event.deny_reasons)
+        elif event.status is OrderStatus.REJECTED:
             rejected = event.exec_type in (ExecType.REJECTED, ExecType.STATUS)
         else:
-            rejected = event.exec_type is ExecType.DENIED and not _NOT_ITS_DOING.issuperset(event.deny_reasons)
+            rejected = event.exec_type is ExecType.REPLACE_REJECTED
         if rejected:
             self.rejects[event.strategy] = self.rejects.get(event.strategy, 0) + 1
-        elif event.status in _TAKEN:
+        elif event.exec_type in _TAKING and event.status in _TAKEN:
             self.rejects.pop(event.strategy, None)
 
     def take_account_mark(self, mark: AccountMark) -> None:

@@ -99,7 +99,7 @@ def drawdown_exceeded(equity: Decimal, peak: Decimal, limit: Decimal) -> bool:
 def execution_throttle(case: Case) -> CheckResult:
     """Orders of the strategy in the window, this one among them; whoever exceeds it is stopped until a person acts."""
     limits = case.limits
-    count = case.view.conduct.sent_within(case.order.strategy, case.now_ns, limits) + 1
+    count = case.view.conduct.sent_within(case.order.strategy, case.now_ns, limits) + (case.order.amends is None)
     told = f"{limits.executions_max} in {limits.execution_window_ms} ms"
     return result(DenyReason.EXEC_THROTTLE, case.reduces or count <= limits.executions_max, count, told)
 

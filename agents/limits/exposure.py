@@ -120,7 +120,8 @@ class AccountExposure(msgspec.Struct, kw_only=True):
         if order.quantity == 0:
             return
         self.contents_ns[content_key(order)] = now_ns
-        self.conduct.count_sent(order.strategy, now_ns, limits)
+        if order.amends is None:
+            self.conduct.count_sent(order.strategy, now_ns, limits)
         self.orders_of_day.add(order.strategy, now_ns)
         target = self.working.get(order.amends or "")
         if target is not None:
