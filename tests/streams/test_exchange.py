@@ -39,7 +39,7 @@ CONFIG = ExecutionConfig(
     accounts={"main": AccountTerms(capital=Decimal(1_000_000), currency="USD")},
     strategies={"alpha": StrategyTerms(account="main", instruments=tuple(SIM_INSTRUMENTS))},
     limits={"main": wide_limits("alpha", price_collar="0.9")},
-    receive_window_ns=2_500 * NS_PER_MS,
+    takeover_wait_ns=2_500 * NS_PER_MS,
 )
 
 
