@@ -14,7 +14,8 @@ from schemas.schema_table import SchemaTable
 from schemas.topics import MARKET_EVENT
 from streams.engine.dedupe import SeenPositions
 from streams.engine.lane import lane_of
-from streams.engine.ports import RawRecord
+from streams.engine.ports import Outgoing, RawRecord
+from streams.engine.producing import Acknowledgement
 from streams.engine.sending import Sender
 from streams.engine.shard import ShardCore
 
@@ -79,9 +80,8 @@ class _NoKafka:
         """Be the app's producer."""
         return self
 
-    async def send(self, *record: Any) -> "asyncio.Future[Any]":
-        """Take a record."""
-        del record
+    async def write(self, topic: str, partition: int, records: Sequence[Outgoing]) -> list[Acknowledgement]:
+        """Take records."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        future.set_result(SimpleNamespace(topic="t", partition=0, offset=0))
-        return future
+        future.set_result(SimpleNamespace(offset=0))
+        return [Acknowledgement(topic, partition, future, len(records) - 1)]

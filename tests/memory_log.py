@@ -1,12 +1,13 @@
 """A log in memory, with the producer that writes to it and the readers that a recomputation asks for."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from streams.engine.ports import RawRecord
+from streams.engine.ports import Outgoing, RawRecord
+from streams.engine.producing import Acknowledgement
 from streams.offline.log_reader import Lane, RecomputeImpossible
 
 
@@ -23,15 +24,14 @@ class MemoryLog:
         records.append(RawRecord(*lane, len(records), key, value, tuple(headers or ()), 0))
         return len(records) - 1
 
-    async def send(
-        self, topic: str, key: bytes | None, value: bytes | None, partition: int, timestamp: Any, headers: Any
-    ) -> "asyncio.Future[Any]":
-        """Take a record, with the signature of Faust's producer."""
-        del timestamp
-        written: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        offset = self.append((topic, partition), key, value, headers)
-        written.set_result(SimpleNamespace(topic=topic, partition=partition, offset=offset))
-        return written
+    async def write(self, topic: str, partition: int, records: Sequence[Outgoing]) -> list[Acknowledgement]:
+        """Take records, as the workers' producer does."""
+        first = len(self.lanes.get((topic, partition), ()))
+        for record in records:
+            self.append((topic, partition), record.key, record.value, record.headers)
+        taken: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        taken.set_result(SimpleNamespace(offset=first))
+        return [Acknowledgement(topic, partition, taken, len(records) - 1)]
 
     def ends(self, lanes: Iterable[Lane]) -> Mapping[Lane, int]:
         """Return where each lane ends."""

@@ -39,6 +39,7 @@ class OneTopicShard:
         self._lock = asyncio.Lock()
         self._batch = 0
         self._unconfirmed: Acknowledgements = []
+        self._unconfirmed_records = 0
         self._written_at = 0.0
         self._dirty = False
         self._closed = False
@@ -96,8 +97,9 @@ class OneTopicShard:
         if self.core.progress.letters.unread != self._noted:
             await self._note()
         self._unconfirmed += await self._sender.post(outgoing)
+        self._unconfirmed_records += len(outgoing)
         self._dirty = True
-        if len(self._unconfirmed) > _UNCONFIRMED_RECORDS_MAX:
+        if self._unconfirmed_records > _UNCONFIRMED_RECORDS_MAX:
             await self._confirm()
         if not self._closed and asyncio.get_running_loop().time() - self._written_at >= self._interval_s:
             await self._write()
@@ -121,7 +123,7 @@ class OneTopicShard:
         self._keep(progress, noted)
 
     async def _confirm(self) -> None:
-        pending, self._unconfirmed = self._unconfirmed, []
+        pending, self._unconfirmed, self._unconfirmed_records = self._unconfirmed, [], 0
         for topic, partition, offset in await self._sender.confirm(pending):
             self.core.progress.output_ends[lane_of(topic, partition)] = offset + 1
 

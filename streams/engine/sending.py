@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from streams.engine.ports import Outgoing, WorkerFailed
+from streams.engine.producing import Acknowledgement
 
-Acknowledgements = list["asyncio.Future[Any]"]
+Acknowledgements = list[Acknowledgement]
 
 
 class Sender:
@@ -16,28 +17,39 @@ class Sender:
         self._app = app
 
     async def send(self, outgoing: Sequence[Outgoing]) -> list[tuple[str, int, int]]:
-        """Write records; return (topic, partition, offset) of each. Raises WorkerFailed when one is refused."""
+        """Write records; return (topic, partition, offset) of what is in Kafka. Raises WorkerFailed at a refusal."""
         return await self.confirm(await self.post(outgoing))
 
     async def post(self, outgoing: Sequence[Outgoing]) -> Acknowledgements:
         """Hand records to the producer, in order, and return what ``confirm`` waits for. Raises WorkerFailed."""
-        send = self._app.producer.send
+        lanes: dict[tuple[str, int], list[Outgoing]] = {}
+        for record in outgoing:
+            lanes.setdefault((record.topic, record.partition), []).append(record)
+        pending: Acknowledgements = []
         try:
-            return [await send(o.topic, o.key, o.value, o.partition, None, list(o.headers) or None) for o in outgoing]
+            for (topic, partition), records in lanes.items():
+                pending += await self._app.producer.write(topic, partition, records)
+            return pending
         except asyncio.CancelledError:
             raise
         except Exception as error:
             raise _failure(error) from error
 
     async def confirm(self, pending: Acknowledgements) -> list[tuple[str, int, int]]:
-        """Wait until Kafka has every record; return (topic, partition, offset) of each. Raises WorkerFailed."""
+        """Wait until Kafka has everything; return (topic, partition, offset of the last) of each. Raises WorkerFailed.
+
+        Whoever else waits for the same batch goes on doing so when this is cancelled.
+        """
         try:
-            written = await asyncio.gather(*pending)
+            written = await asyncio.gather(*(asyncio.shield(one.taken) for one in pending))
         except asyncio.CancelledError:
             raise
         except Exception as error:
             raise _failure(error) from error
-        return [(metadata.topic, metadata.partition, metadata.offset) for metadata in written]
+        return [
+            (one.topic, one.partition, metadata.offset + one.behind)
+            for one, metadata in zip(pending, written, strict=True)
+        ]
 
 
 def _failure(error: Exception) -> WorkerFailed:

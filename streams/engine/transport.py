@@ -18,6 +18,7 @@ from faust.types.tuples import ConsumerMessage
 
 from streams.engine.assignor import CopartitionAssignor
 from streams.engine.ports import RawRecord
+from streams.engine.producing import IdempotentProducer
 
 _CREATE_TIME: Final = 0
 SeekTargets = Callable[[frozenset[TP]], Awaitable[Mapping[TP, int]]]
@@ -123,7 +124,7 @@ class ChunkConsumer(driver.Consumer):
             tp = ensure_TP(partition)
             yield tp, self._chunk(tp, fetched)
 
-    def _chunk(self, tp: TP, fetched: list[RawRecord]) -> ConsumerMessage:
+    def _chunk(self, tp: TP, fetched: Any) -> ConsumerMessage:
         last = fetched[-1]
         return ConsumerMessage(
             tp.topic,
@@ -166,13 +167,6 @@ class ChunkConsumer(driver.Consumer):
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Say nothing: Faust's stuck-stream warnings compare with acknowledgements that we do not use."""
-
-
-class IdempotentProducer(driver.Producer):
-    """A failed send in a run of numbered records must not let the later ones through."""
-
-    def _settings_extra(self) -> Mapping[str, Any]:
-        return {"acks": "all", "enable_idempotence": True}
 
 
 class ChunkTransport(driver.Transport):

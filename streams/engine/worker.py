@@ -38,6 +38,7 @@ _CRASH_WATCH_S: Final = 0.5
 _PATIENT_WAIT_MS: Final = 200
 _THREAD_SWITCH_S: Final = 0.0005
 _PATIENT_BYTES: Final = 256 * 1024
+_BATCH_BYTES: Final = 128 * 1024
 
 
 class Resident(Protocol):
@@ -83,6 +84,7 @@ class Worker:
             broker_commit_interval=1.0,
             broker_commit_every=None,
             producer_linger=0.0,
+            producer_max_batch_size=_BATCH_BYTES,
             producer_acks=-1,
             producer_request_timeout=30.0,
             producer_max_request_size=16 * 1024 * 1024,

@@ -8,9 +8,10 @@ what its successor sends.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from streams.engine.ports import RawRecord
+from streams.engine.ports import Outgoing, RawRecord
+from streams.engine.producing import Acknowledgement
 from streams.simulation.faults import Dice
 from streams.simulation.process import SimulatedProcess
 from streams.simulation.virtual_time import VirtualLoop
@@ -90,18 +91,13 @@ class SimulatedProducer:
         self._broken: set[Lane] = set()
         self._flushing = False
 
-    async def send(
-        self,
-        topic: str,
-        key: bytes | None,
-        value: bytes | None,
-        partition: int,
-        *more: Any,
-    ) -> "asyncio.Future[Written]":
-        """Take a record; the future is done when the log has it. ``more``: an unused time, and the headers."""
-        _, headers = more
-        await self._process.gate()
+    async def write(self, topic: str, partition: int, records: Sequence[Outgoing]) -> list[Acknowledgement]:
+        """Take records, each a batch of its own, so that a part of them may be lost; done when the log has them."""
         lane = (topic, partition)
+        return [Acknowledgement(topic, partition, await self._take(lane, record), 0) for record in records]
+
+    async def _take(self, lane: Lane, record: Outgoing) -> "asyncio.Future[Written]":
+        await self._process.gate()
         done: asyncio.Future[Written] = self._loop.create_future()
         if self._dice.befalls("send_refused"):
             self._broken.add(lane)
@@ -109,7 +105,7 @@ class SimulatedProducer:
             done.set_exception(ConnectionError("a simulated broker refused a record"))
             done.exception()  # Whether anybody looks is the engine's affair.
             return done
-        self._pending.setdefault(lane, []).append(_Pending(key, value, tuple(headers or ()), done))
+        self._pending.setdefault(lane, []).append(_Pending(record.key, record.value, record.headers, done))
         self._arm()
         return done
 

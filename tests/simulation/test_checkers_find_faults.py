@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import msgspec
 import pytest
@@ -21,11 +20,12 @@ from schemas.orders import SubmitRequested
 from schemas.values import Level
 from streams.composition import Run
 from streams.engine.dedupe import SeenPositions
-from streams.engine.ports import StageHosting
+from streams.engine.ports import Outgoing, StageHosting
+from streams.engine.producing import Acknowledgement
 from streams.engine.shard import Progress
 from streams.simulation.crash_points import SHORT_EVENTS, SHORT_SEED, crash_points, undisturbed
 from streams.simulation.database import SimulatedStore
-from streams.simulation.log import SimulatedProducer
+from streams.simulation.log import SimulatedProducer, Written
 from streams.simulation.parts import Parts, hosting_of
 from streams.simulation.people import SimulatedCommands
 from streams.simulation.run import Outcome, simulate
@@ -145,12 +145,10 @@ class ReadsTheNewestCommandFirst(SimulatedCommands):
 class LosesDeadLetters(SimulatedProducer):
     """Acknowledges dead letters, and writes none."""
 
-    async def send(self, *record: Any) -> Any:
-        if not record[0].endswith(".dlq"):
-            return await super().send(*record)
-        done = self._loop.create_future()
-        done.set_result(await _written(record))
-        return done
+    async def write(self, topic: str, partition: int, records: Sequence[Outgoing]) -> list[Acknowledgement]:
+        if not topic.endswith(".dlq"):
+            return await super().write(topic, partition, records)
+        return [_written(topic, partition)]
 
 
 class Deaf:
@@ -200,19 +198,19 @@ class LosesAnAcknowledgedRecord(SimulatedProducer):
 
     taken = 0
 
-    async def send(self, *record: Any) -> Any:
-        self.taken += 1
-        if self.taken % 100:
-            return await super().send(*record)
-        done = self._loop.create_future()
-        done.set_result(await _written(record))
-        return done
+    async def write(self, topic: str, partition: int, records: Sequence[Outgoing]) -> list[Acknowledgement]:
+        found: list[Acknowledgement] = []
+        for record in records:
+            self.taken += 1
+            lost = self.taken % 100 == 0
+            found += [_written(topic, partition)] if lost else await super().write(topic, partition, [record])
+        return found
 
 
-async def _written(record: tuple[Any, ...]) -> Any:
-    from streams.simulation.log import Written
-
-    return Written(record[0], record[3], 0)
+def _written(topic: str, partition: int) -> Acknowledgement:
+    done = asyncio.get_running_loop().create_future()
+    done.set_result(Written(topic, partition, 0))
+    return Acknowledgement(topic, partition, done, 0)
 
 
 def _first_failure(parts: Parts) -> Outcome | None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +30,7 @@ from streams.engine.letter_desk import LetterDesk
 from streams.engine.one_topic import OneTopicShard
 from streams.engine.outbox import OutboxShard
 from streams.engine.ports import EngineSettings, Outgoing, RawRecord
+from streams.engine.producing import Acknowledgement
 from streams.engine.sending import Sender
 from streams.engine.shard import ShardCore
 from streams.sinks import dead_letter_row
@@ -44,15 +45,13 @@ class Producer:
     def __init__(self, letters: list[Outgoing]) -> None:
         self._letters = letters
 
-    async def send(
-        self, topic: str, key: bytes, value: bytes, partition: int, timestamp: None, headers: Any
-    ) -> Awaitable[Any]:
-        """Take a record."""
+    async def write(self, topic: str, partition: int, records: Sequence[Outgoing]) -> list[Acknowledgement]:
+        """Take records."""
         if topic.endswith(".dlq"):
-            self._letters.append(Outgoing(topic, partition, key, value, tuple(headers)))
+            self._letters += records
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        done.set_result(SimpleNamespace(topic=topic, partition=partition, offset=0))
-        return done
+        done.set_result(SimpleNamespace(offset=0))
+        return [Acknowledgement(topic, partition, done, len(records) - 1)]
 
 
 def _engine(dsn: str, bootstrap: str = "") -> EngineSettings:

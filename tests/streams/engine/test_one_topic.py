@@ -1,7 +1,7 @@
 """What a one-topic shard's checkpoint may hold: never more than Kafka has, never less than was stepped."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +16,8 @@ from schemas.market import Trade
 from schemas.topics import MARKET_EVENT
 from streams.engine.lane import lane_of
 from streams.engine.one_topic import OneTopicShard
-from streams.engine.ports import RawRecord
+from streams.engine.ports import Outgoing, RawRecord
+from streams.engine.producing import Acknowledgement
 from streams.engine.sending import Sender
 from streams.engine.shard import Progress, ShardCore
 
@@ -30,13 +31,13 @@ class SlowProducer:
 
     sent: list[Any] = field(default_factory=list)
 
-    async def send(self, *record: Any) -> Awaitable[Any]:
-        """Take a record."""
-        self.sent.append(record)
+    async def write(self, topic: str, partition: int, records: Sequence[Outgoing]) -> list[Acknowledgement]:
+        """Take records."""
         done = asyncio.get_running_loop().create_future()
-        answer = SimpleNamespace(topic=record[0], partition=record[3], offset=len(self.sent))
+        answer = SimpleNamespace(offset=len(self.sent))
+        self.sent += records
         asyncio.get_running_loop().call_later(0.02, lambda: done.done() or done.set_result(answer))
-        return done
+        return [Acknowledgement(topic, partition, done, len(records) - 1)]
 
 
 class HeldStore(PatientStore):
@@ -129,7 +130,7 @@ def test_a_checkpoint_passes_nothing_that_is_not_sent_however_a_feed_goes_on_mea
         await writing
         progress = msgspec.msgpack.decode(store.commits[-1].progress, type=Progress)
         passed = next(iter(progress.next_offsets.values()))
-        marks = sum("market.mark" in record[0] for record in producer.sent)
+        marks = sum("market.mark" in record.topic for record in producer.sent)
         assert (passed, marks) == (2, 2), "a mark follows each trade"
 
     asyncio.run(scenario())

@@ -1,7 +1,7 @@
 """When a batch is committed, and when its outbox rows go: against a real database, with a producer that is told."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -21,7 +21,8 @@ from schemas.topics import EXPERT_ALERT, MARKET_MARK, Topic
 from streams.engine.journal import External, Segment, decode_inputs
 from streams.engine.lane import lane_of
 from streams.engine.outbox import OutboxShard
-from streams.engine.ports import RawRecord, WorkerFailed
+from streams.engine.ports import Outgoing, RawRecord, WorkerFailed
+from streams.engine.producing import Acknowledgement
 from streams.engine.sending import Sender
 from streams.engine.shard import ShardCore
 
@@ -36,11 +37,10 @@ class HeldProducer:
 
     pending: list["asyncio.Future[Any]"] = field(default_factory=list)
 
-    async def send(self, *record: Any) -> Awaitable[Any]:
-        """Take a record."""
-        del record
+    async def write(self, topic: str, partition: int, records: Sequence[Outgoing]) -> list[Acknowledgement]:
+        """Take records."""
         self.pending.append(asyncio.get_running_loop().create_future())
-        return self.pending[-1]
+        return [Acknowledgement(topic, partition, self.pending[-1], len(records) - 1)]
 
     def acknowledge(self) -> None:
         """Answer everything that waits."""
