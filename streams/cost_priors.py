@@ -1,10 +1,12 @@
-"""What a decider believes of costs before its first fill: from the settings, and back into them from estimates."""
+"""What is believed of costs before a first fill, by the decider and by a replayed market; and back from estimates."""
 
 from collections.abc import Mapping
 from decimal import Decimal
 
 from agents.costs.estimate import HALF_LIFE_FILLS, PRIOR_FILLS, CostEstimate, CostPrior
+from agents.sim.replay_engine import Slippage
 from infra.settings_costs import CostSettings
+from schemas.market import InstrumentDefined
 
 
 def priors_of(costs: Mapping[str, CostSettings]) -> dict[str, CostPrior]:
@@ -22,6 +24,15 @@ def settings_of(found: Mapping[str, CostEstimate]) -> dict[str, CostSettings]:
             fills=_plain(min(PRIOR_FILLS + item.fills, HALF_LIFE_FILLS)),
         )
         for name, item in found.items()
+    }
+
+
+def slippage_of(priors: Mapping[str, CostPrior], instruments: Mapping[str, InstrumentDefined]) -> dict[str, Slippage]:
+    """Return what takers pay beyond a quote behind which nothing is recorded: what it has been found to cost."""
+    return {
+        name: Slippage(Decimal(repr(prior.excess)), instruments[name].tick_size)
+        for name, prior in priors.items()
+        if name in instruments and prior.excess > 0
     }
 
 

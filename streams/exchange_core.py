@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, Final, Literal
 
@@ -12,7 +13,7 @@ from agents.sim.engine import VenueOrder
 from agents.sim.market import MarketTerms, SimulatedMarket
 from agents.sim.population_engine import PopulationEngine
 from agents.sim.regimes import Regime
-from agents.sim.replay_engine import ReplayEngine
+from agents.sim.replay_engine import ReplayEngine, Slippage
 from agents.sim.venue import SimulatedVenue
 from agents.sim.venue_books import books_of
 from agents.sim.venue_record import HISTORY_MAX, Queued, Restored, encode_batch, encode_line, restore
@@ -35,8 +36,9 @@ class ExchangeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     ``mode`` ``full``: our orders meet a simulated population, and time is the wall clock. ``replay``: they meet the
     capture in ``captures``, and time is what the clients say it is. ``record`` is the file of the exchange's own
-    record; without one a killed exchange forgets. ``fill_max`` (units of 1e-8) serves quotes without sizes. Above
-    ``requests_per_s`` (0: no limit) requests are told to come again; with both key files only signed ones are heard.
+    record; without one a killed exchange forgets. ``fill_max`` (units of 1e-8) serves quotes without sizes. ``excess``
+    is what takers of a replay pay beyond a quote without depth, as a fraction of its price. Above ``requests_per_s``
+    (0: no limit) requests are told to come again; with both key files only signed ones are heard.
     ``fences_epochs``: it refuses whoever has been replaced, as no real venue can.
     """
 
@@ -58,6 +60,7 @@ class ExchangeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     secret_file: str | None = None
     captures: tuple[str, ...] = ()
     fill_max: dict[str, int] = {}
+    excess: dict[str, Decimal] = {}
     record: str | None = None
     host: str = "127.0.0.1"
     port: int = 0
@@ -198,7 +201,9 @@ class ExchangeCore:
     def _replay(self) -> ReplayEngine:
         self._capture = open_capture([Path(name) for name in self.config.captures]).records()
         self._ahead = next(self._capture, None)
-        return ReplayEngine(self.config.fill_max)
+        ticks = {item.key: item.tick_size for item in self.config.instruments}
+        paid = {name: Slippage(excess, ticks[name]) for name, excess in self.config.excess.items() if name in ticks}
+        return ReplayEngine(self.config.fill_max, paid)
 
     def _read_capture_until(self, now_ns: int) -> None:
         """Show the venue the capture up to ``now_ns``, as ingestion lets it through."""

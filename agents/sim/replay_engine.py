@@ -2,10 +2,13 @@
 
 A taker walks the displayed depth and what it takes is gone until the level is next reported; a maker waits behind
 the quantity displayed at its price, and is filled by trades at or through its price and by quotes that pass it. Of
-a feed without depth the quote's sizes are used, and without sizes a configured maximum fills at the quote.
+a feed without depth the quote's sizes are used, and without sizes a configured maximum fills at the quote. What lies
+behind such a quote nobody has recorded: there a taker pays what trading has been found to cost beyond it.
 """
 
 from collections.abc import Iterator, Mapping
+from decimal import ROUND_CEILING, Decimal
+from typing import NamedTuple
 
 import msgspec
 
@@ -13,7 +16,7 @@ from agents.sim.engine import Arrival, MakerFill, Taken, Terms, VenueOrder, boun
 from agents.sim.last_prices import LastPrices
 from schemas.event import Event
 from schemas.market import BookSnapshot, DepthUpdate, Quality, QualityKind, Quote, Trade
-from schemas.values import Side, TimeInForce
+from schemas.values import ZERO, Side, TimeInForce
 
 _DISTRUST = (QualityKind.RESYNC, QualityKind.UNSYNCHRONISED, QualityKind.GAP)
 
@@ -39,10 +42,26 @@ class _Tape:
         self.queue: dict[str, _Queued] = {}
 
 
-class ReplayEngine:
-    """Recorded market data as an engine. ``fill_max`` (units of 1e-8, by instrument) serves quotes without sizes."""
+class Slippage(NamedTuple):
+    """What a taker has paid beyond the quote, as a fraction of the price; and the tick that prices are whole of."""
 
-    def __init__(self, fill_max: Mapping[str, int]) -> None:
+    excess: Decimal
+    tick_size: int
+
+    def worse(self, price: int, side: Side) -> int:
+        """Return an offer of ``side`` as a taker finds it: worse by the excess, to the next whole tick."""
+        ticks = (price * max(self.excess, ZERO) / self.tick_size).to_integral_value(ROUND_CEILING)
+        return price + int(ticks) * self.tick_size * (1 if side is Side.SELL else -1)
+
+
+class ReplayEngine:
+    """Recorded market data as an engine. ``fill_max`` (units of 1e-8, by instrument) serves quotes without sizes.
+
+    ``slippage``, by instrument, is what takers pay where the record has no depth; without it they pay the quote.
+    """
+
+    def __init__(self, fill_max: Mapping[str, int], slippage: Mapping[str, Slippage] | None = None) -> None:
+        self._slippage = slippage or {}
         self.prices = LastPrices()
         self._fill_max = fill_max
         self._tapes: dict[str, _Tape] = {}
@@ -229,7 +248,9 @@ class ReplayEngine:
         price, quantity = (tape.ask, tape.ask_quantity) if side is Side.SELL else (tape.bid, tape.bid_quantity)
         if price is None:
             return []
-        return [(price, quantity if quantity is not None else self._fill_max.get(instrument, 0))]
+        paid = self._slippage.get(instrument)
+        shown = quantity if quantity is not None else self._fill_max.get(instrument, 0)
+        return [(price if paid is None else paid.worse(price, side), shown)]
 
 
 def _other(side: Side) -> Side:

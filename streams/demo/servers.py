@@ -86,6 +86,7 @@ def exchange_config(run: Run, directory: Path) -> ExchangeConfig:
         clock_ahead_max_ns=settings.venue.clock_skew_max_ms * NS_PER_MS,
         captures=tuple(str(path) for path in settings.feed.paths),
         fill_max=fill_max,
+        excess={name: item.excess for name, item in settings.costs.items() if name in simulated and item.excess > 0},
         record=str(directory / "exchange.record"),
         api_key_file=_resolved(settings.venue.api_key_file),
         secret_file=_resolved(settings.venue.secret_file),

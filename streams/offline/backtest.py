@@ -25,6 +25,7 @@ from schemas.feed import FeedRecord
 from schemas.market import Quality, QualityKind
 from schemas.values import NS_PER_MS, NS_PER_S, units
 from streams.composition import Run, build_stage
+from streams.cost_priors import slippage_of
 from streams.offline.backtest_report import BacktestReport
 
 Observe = Callable[[Event], None]
@@ -79,7 +80,8 @@ class Backtest:
         run, settings = self._run, self._run.settings
         if run.on_capture:
             caps = {name: item.quote_fill_max for name, item in settings.instruments.items()}
-            return ReplayEngine({name: units(cap) for name, cap in caps.items() if cap is not None})
+            fill_max = {name: units(cap) for name, cap in caps.items() if cap is not None}
+            return ReplayEngine(fill_max, slippage_of(run.cost_priors, run.instruments))
         if settings.feed.kind != "simulated":
             raise SettingsError(f"A live feed ({settings.feed.kind}) cannot be back-tested; give a capture.")
         terms = MarketTerms(

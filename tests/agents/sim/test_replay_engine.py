@@ -1,9 +1,10 @@
 """Orders on recorded data: takers walk what is displayed and use it up, makers wait for their turn."""
 
+from decimal import Decimal
 from typing import Any
 
 from agents.sim.engine import VenueOrder
-from agents.sim.replay_engine import ReplayEngine
+from agents.sim.replay_engine import ReplayEngine, Slippage
 from schemas.market import BookSnapshot, DepthUpdate, Quality, QualityKind, Quote, Trade
 from schemas.values import OrderType, Side, TimeInForce
 
@@ -134,6 +135,23 @@ def test_without_a_book_the_quote_is_taken_and_without_sizes_a_configured_maximu
     engine.on_market(Quote(**FIELDS, bid_price=99, bid_quantity=None, ask_price=101, ask_quantity=None))
     assert engine.place(_order("c", Side.BUY, 9, 101, TimeInForce.IOC), 0).taken == [(101, 4)]
     assert engine.mid(KEY) == 100
+
+
+def test_behind_a_quote_without_depth_a_taker_pays_what_trading_was_found_to_cost() -> None:
+    engine = ReplayEngine({}, {KEY: Slippage(Decimal("0.015"), 1)})
+    quote = Quote(**FIELDS, bid_price=100, bid_quantity=3, ask_price=102, ask_quantity=3)
+    engine.on_market(quote)
+    assert engine.place(_order("a", Side.BUY, 2, 103, TimeInForce.IOC), 0).taken == [], "its limit holds all the same"
+    assert engine.place(_order("b", Side.BUY, 2, None, TimeInForce.IOC), 0).taken == [(104, 2)]
+    assert engine.place(_order("c", Side.SELL, 2, 98, TimeInForce.IOC), 0).taken == [(98, 2)]
+    assert engine.mid(KEY) == 101
+    engine = ReplayEngine({}, {KEY: Slippage(Decimal("-0.5"), 1)})
+    engine.on_market(quote)
+    assert engine.place(_order("a", Side.BUY, 2, None, TimeInForce.IOC), 0).taken == [(102, 2)], "never better than it"
+    engine = ReplayEngine({}, {KEY: Slippage(Decimal("0.5"), 1)})
+    _book(engine)
+    (first, *_) = engine.place(_order("a", Side.BUY, 1, None, TimeInForce.IOC), 0).taken
+    assert first.price == 101, "a recorded book is walked as it is"
 
 
 def test_a_book_that_is_not_trusted_is_not_traded_on() -> None:
