@@ -65,13 +65,14 @@ def settings_of(accounts: int, stale_ms: int | None = None) -> dict[str, Any]:
 
     ``stale_ms``: how old marks, market and decisions may be; None: what the platform's settings say.
     """
-    idle = {"policy": "null", "horizon_s": 1}
+    idle = {"policy": "null", "horizon_s": 10}
     strategy = {**idle, "instruments": list(_INSTRUMENTS), "share": "1", "risk_budget": "0.0006"}
     return {
-        "grid.step_ms": 1000,
-        "grid.horizons_s": [1],
+        # Ballots, and the valuations of so many accounts, are not what is measured.
+        "grid.step_ms": 10_000,
+        "grid.horizons_s": [10],
         "strategies.committee": idle,
-        "strategies.pulse": {"horizon_s": 1, "parameters": {"every": 1_000_000, "size": 0.5}},
+        "strategies.pulse": {"horizon_s": 10, "parameters": {"every": 1_000_000, "size": 0.5}},
         **{f"accounts.a{n}": {"currency": "USD", "capital": "100000"} for n in range(accounts)},
         **{f"strategies.s{n}": strategy | {"account": f"a{n}"} for n in range(accounts)},
         # Turning round needs the short side of the spot instrument, too.
