@@ -19,7 +19,7 @@ from schemas.orders import Claimed
 from schemas.values import NS_PER_MS
 from streams.engine.journal import JournalWriter, decode_outbox, encode_outbox
 from streams.engine.lane import lane_of
-from streams.engine.ports import Companion, RawRecord
+from streams.engine.ports import Companion, Outgoing, RawRecord
 from streams.engine.sending import Acknowledgements, Sender
 from streams.engine.shard import ShardCore
 from streams.engine.snapshots import NO_SNAPSHOTS
@@ -27,6 +27,8 @@ from streams.engine.snapshots import NO_SNAPSHOTS
 _QUEUE_CHUNKS: Final = 64
 _BATCH_RECORDS_MAX: Final = 2000
 _UNCONFIRMED_BATCHES_MAX: Final = 32
+_UNSENT_RECORDS_MAX: Final = 20_000
+"""So many outputs may be committed that the producer has not taken: a stage must not wait for a broker to be killed."""
 CAPTURE_LINGER_MS: Final = 10
 """How long a batch with nothing to say stays open on a capture, whose pace the slowest commit sets."""
 
@@ -47,6 +49,9 @@ class OutboxShard:
         self._linger_s = (heartbeat_ms if core.hosting.wall_clock else CAPTURE_LINGER_MS) / 1000
         self._queue: asyncio.Queue[Item] = asyncio.Queue(_QUEUE_CHUNKS)
         self._unconfirmed: asyncio.Queue[tuple[int, Acknowledgements]] = asyncio.Queue(_UNCONFIRMED_BATCHES_MAX)
+        self._unsent: asyncio.Queue[tuple[int, Sequence[Outgoing]]] = asyncio.Queue()
+        self._unsent_records = 0
+        self._sent_some = asyncio.Event()
         self._batch = 0
         self._journal = JournalWriter()
         self._open_records = 0
@@ -80,7 +85,7 @@ class OutboxShard:
 
     async def run(self) -> None:
         """Step, commit, perform, send, for ever. Ends by cancellation or by the exception that ends the worker."""
-        working = (asyncio.ensure_future(self._work()), asyncio.ensure_future(self._confirm()))
+        working = tuple(asyncio.ensure_future(work) for work in (self._work(), self._post(), self._confirm()))
         try:
             done, _ = await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -106,6 +111,15 @@ class OutboxShard:
             if self._is_due():
                 await self._commit()
             self._step(await self._next_items())
+
+    async def _post(self) -> None:
+        """Give the producer what was committed, in order. It may wait for Kafka; the stage does not."""
+        while True:
+            batch, outgoing = await self._unsent.get()
+            pending = await self._sender.post(outgoing)
+            self._unsent_records -= len(outgoing)
+            self._sent_some.set()
+            await self._unconfirmed.put((batch, pending))
 
     async def _confirm(self) -> None:
         """Note which batches Kafka has: their outbox rows go with the next commit. A refused record ends the worker."""
@@ -221,5 +235,10 @@ class OutboxShard:
             await self._companion.perform(requests, origins)
         if self._companion is not None:
             self._companion.reached(self.core.reached_ns)
-        await self._unconfirmed.put((self._batch, await self._sender.post(outgoing)))
+        if outgoing:
+            self._unsent_records += len(outgoing)
+            self._unsent.put_nowait((self._batch, outgoing))
+        while self._unsent_records > _UNSENT_RECORDS_MAX:
+            self._sent_some.clear()
+            await self._sent_some.wait()
         await self.snapshots.after_commit(self._store, quiet=not outgoing and not requests)
