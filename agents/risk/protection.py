@@ -32,7 +32,7 @@ def take_decision(state: ShardState, config: RiskConfig, decision: Decision) -> 
     """Return what a target comes to. One that the legs stand in the way of waits until they are known to be over."""
     strategy = config.strategies.get(decision.strategy)
     if strategy is None or strategy.account != decision.account:
-        return (unpermitted(state, decision),)
+        return (unpermitted(state, config, decision),)
     account: AccountRisk = state[account_key(strategy.account)]
     kept = account.protections.get(line_key(decision.strategy, decision.instrument))
     if kept is None:
