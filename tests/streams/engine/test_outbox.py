@@ -29,6 +29,7 @@ from streams.engine.shard import ShardCore
 FACTS = RunFacts("cluster", "1", "toy")
 FOREVER_MS = 3_600_000
 ALERTS = lane_of(EXPERT_ALERT.name, 0)
+MARKS = lane_of(MARKET_MARK.name, 0)
 
 
 @dataclass
@@ -170,3 +171,26 @@ def test_a_record_that_kafka_refuses_ends_the_shard(database: str) -> None:
 
     asyncio.run(scenario())
     assert _outbox_batches(database) == [2], "whoever comes next sends it"
+
+
+class FullProducer(HeldProducer):
+    """Takes nothing: its buffers are full, and the broker does not answer."""
+
+    async def write(self, topic: str, partition: int, records: Sequence[Outgoing]) -> list[Acknowledgement]:
+        """Wait for ever."""
+        await asyncio.Event().wait()
+        raise AssertionError("for ever has ended")
+
+
+def test_a_producer_that_takes_nothing_keeps_no_stage_waiting(database: str) -> None:
+    """What people order with Kafka down must be carried out, however much there is to be told by Kafka."""
+    migrate(database)
+
+    async def scenario() -> None:
+        async with _running(database, FullProducer(), FOREVER_MS) as shard:
+            for offset in range(40):
+                await shard.offer([_mark(offset)])
+                await _until(lambda: shard.committed_offsets.get(MARKS) == offset + 1)  # noqa: B023
+
+    asyncio.run(scenario())
+    assert _outbox_batches(database) == list(range(2, 42)), "and all of it is there for the next holder to send"
