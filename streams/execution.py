@@ -32,7 +32,7 @@ from schemas.orders import (
     VenueReport,
 )
 from schemas.reconciliation import BooksRequested, VenueBooks
-from schemas.topics import CONTROL, MARKET_MARK, ORDER_APPROVED
+from schemas.topics import MARKET_MARK, ORDER_APPROVED
 from schemas.values import NS_PER_MS
 from streams.commands import PostgresCommands, follow_commands
 from streams.composition import Run, build_stage
@@ -54,7 +54,8 @@ _STALE_POLL_S: Final = 0.01
 _STALE: Final = Refusal(DenyReason.NOT_SENT_IN_TIME, "it was not known in time whether it may be sent")
 
 INJECTED: Final = (VenueReport, VenueBooks, Claimed, ControlCommand, Examined)
-_INPUTS: Final = (ORDER_APPROVED, MARKET_MARK, CONTROL)
+_INPUTS: Final = (ORDER_APPROVED, MARKET_MARK)
+"""No commands: they come from the rows alone, so that nobody can slip one in, or make one be passed over, on Kafka."""
 
 
 class Latencies(Protocol):

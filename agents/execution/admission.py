@@ -128,9 +128,9 @@ def take_command(turn: Turn, command: ControlCommand) -> None:
     """Carry out what a person ordered of the orders themselves.
 
     CANCEL cancels; SET_LEVEL is remembered, and HALTED cancels what works in its scope. FLATTEN cancels what was there
-    when it was ordered; closing needs sizes and is risk's. Commands come here twice, straight from where they are
-    written and through Kafka, each way in their order: what was carried out is not carried out again. A level that
-    allows more is not one person's to set.
+    when it was ordered; closing needs sizes and is risk's. Commands come here from the rows alone, in their order;
+    whoever starts reads all of them again, and what was carried out is not carried out again. A level that allows more
+    is not one person's to set.
     """
     if command.change or command.action is ControlAction.SET_LIMITS:
         return  # It is decided where its signatures were seen, when it comes from the rows (``take_examined``).
