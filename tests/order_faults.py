@@ -119,6 +119,7 @@ class Executor:
         self._line: asyncio.Queue[Event] = asyncio.Queue()
         self.killed = asyncio.Event()
         self.strikes = 0
+        self._sending = False
 
     async def start(self) -> None:
         """Take over: read what was committed, and claim."""
@@ -147,6 +148,8 @@ class Executor:
         for event in outputs:
             self._line.put_nowait(event)
         self._maybe(sent=False)
+        if self._line.empty() and not self._sending:
+            self._maybe(sent=True)
 
     def order(self, order_id: str) -> OrderState | None:
         """Return an order, None as long as there is none."""
@@ -171,6 +174,7 @@ class Executor:
             event = await self._line.get()
             if self.killed.is_set():
                 return
+            self._sending = True
             now_ns = time.time_ns()
             if isinstance(event, SubmitRequested | AmendRequested | CancelRequested):
                 self.truth.sent.append(event)
@@ -186,6 +190,7 @@ class Executor:
                 books = await self._client.books(event, now_ns=now_ns)
                 if books is not None:
                     self.take(self.desk.give, books)
+            self._sending = False
             if self._line.empty():
                 self._maybe(sent=True)
 
@@ -231,6 +236,7 @@ class Play:
         await self._approve("amend-down", amends=RESTS, quantity=smaller // 1_000_000 * 1_000_000, **rests)
         await self._until(lambda: self._settled(RESTS))
         await self._approve("cancel", quantity=0, cancels=(RESTS,))
+        await self._clean()
         await self._approve(TAKES, quantity=units("0.5"), limit_price=mid + units("500"))
         await self._until(lambda: all(self._over(name) for name in (RESTS, TAKES)))
         await asyncio.sleep(0.3)
@@ -272,6 +278,7 @@ class Play:
 
     def _filled(self, order_id: str) -> int:
         order = self.executor.order(order_id)
+        # What was filled and taken back has been filled.
         return 0 if order is None else order.filled_quantity + order.busted_quantity
 
     def _settled(self, order_id: str) -> bool:
@@ -299,7 +306,7 @@ class Play:
             assert order is not None
             mine |= {fill_id for fill_id, fill in order.booked.items() if not fill.busted}
             other = theirs.get(name)
-            if other is None and order.status is not _S.NOT_SENT:
+            if other is None and order.status not in (_S.NOT_SENT, _S.DENIED):
                 wrong.append(f"{name} is {order.status}, and the venue does not have it")
             if other is not None and (other.status, other.quantity, other.filled_quantity) != (
                 order.status,

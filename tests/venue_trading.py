@@ -18,10 +18,10 @@ from agents.sim.venue import SimulatedVenue
 from agents.sim.venue_state import Fault, FaultKind, VenueTerms
 from schemas.event import Event
 from schemas.market import InstrumentDefined
-from schemas.orders import CancelRequested, OrderEvent, OrderStatus, QueryRequested, SubmitRequested
+from schemas.orders import AmendRequested, CancelRequested, OrderEvent, OrderStatus, QueryRequested, SubmitRequested
 from schemas.values import NS_PER_MS, OrderType, Side, TimeInForce
 
-ASKED = (SubmitRequested, CancelRequested, QueryRequested)
+ASKED = (SubmitRequested, CancelRequested, AmendRequested, QueryRequested)
 FAULTS = (
     Fault(kind=FaultKind.DROP_ACK, every=7),
     Fault(kind=FaultKind.DROP_REPORTS, every=11),
@@ -29,6 +29,9 @@ FAULTS = (
     Fault(kind=FaultKind.DELAY_REPORTS, every=13, delay_ns=1_700 * NS_PER_MS),
     Fault(kind=FaultKind.LOSE_REQUEST, every=17),
     Fault(kind=FaultKind.REJECT, every=19),
+    Fault(kind=FaultKind.LOSE_AMEND, every=4),
+    Fault(kind=FaultKind.DROP_REPLACED, every=6),
+    Fault(kind=FaultKind.BUST_FILLS, every=9, delay_ns=400 * NS_PER_MS),
 )
 
 
@@ -56,6 +59,7 @@ class Trading:
         self.loopback = Loopback(self.venue)
         self.draws: Generator = seeded("trading", seed)
         self.count = 0
+        self.amends = 0
 
     def follow(self, outputs: Iterable[Event]) -> None:
         """Perform what execution asks for, and give it what comes of it."""
@@ -94,6 +98,32 @@ class Trading:
             )
         )
 
+    def amend_at_random(self) -> None:
+        """Change an order that rests, if there is one: its quantity, its price, or both."""
+        account, draws = self.desk.state.get("account/main"), self.draws
+        orders = [] if account is None else [self.desk.order(order_id) for order_id in account.open_orders]
+        resting = [order for order in orders if order.time_in_force in (TimeInForce.GTC, TimeInForce.POST_ONLY)]
+        if not resting:
+            return
+        self.amends += 1
+        order = resting[draws.below(len(resting))]
+        definition = self.desk.config.instruments[order.instrument]
+        price = (order.limit_price or 0) + (draws.below(9) - 4) * definition.tick_size * draws.below(2)
+        self.follow(
+            self.desk.approve(
+                f"a{self.amends}",
+                amends=order.order_id,
+                strategy=order.strategy,
+                instrument=order.instrument,
+                side=order.side,
+                quantity=definition.lot_size * (1 + draws.below(20_000)),
+                limit_price=price,
+                order_type=order.order_type,
+                time_in_force=order.time_in_force,
+                decision_mid=self.engine.mid(order.instrument),
+            )
+        )
+
     def check(self) -> None:
         """Positions, cash and fills are the venue's own, exactly, and no order is in doubt."""
         record = self.venue.state.accounts["main"]
@@ -111,8 +141,13 @@ class Trading:
             if mine is None:
                 assert not order.live, "only finished orders are forgotten"
                 continue
-            assert (mine.filled_quantity, mine.fill_ids) == (order.filled_quantity, [f.fill_id for f in order.fills])
+            assert mine.filled_quantity == order.filled_quantity
+            assert sorted(mine.fill_ids) == sorted(fill.fill_id for fill in order.fills)
+            kept = [fill.fill_id for fill in order.fills if not fill.busted]
+            assert [name for name, fill in mine.booked.items() if not fill.busted] == kept
             assert mine.status == order.status
+            assert (mine.quantity, mine.busted_quantity) == (order.quantity, order.busted_quantity)
+            assert mine.limit_price == order.limit_price
             assert not mine.anomalies
         assert {order.order_id for order in self.venue.open_orders()} == set(self.desk.account.open_orders)
 
@@ -143,5 +178,7 @@ def trade(trading: Trading, steps: int) -> None:
                 trading.follow(trading.desk.mark(key, trading.engine.mid(key)))
             if trading.draws.uniform() < 0.3:
                 trading.order_at_random(key)
+        if trading.draws.uniform() < 0.2:
+            trading.amend_at_random()
     for _ in range(300):
         trading.pass_time(50)

@@ -17,7 +17,7 @@ from agents.execution.moves import move, record_anomaly
 from agents.execution.orders import BookedFill, OrderState, next_status
 from agents.execution.positions import PositionState, apply_fill
 from agents.execution.turn import Turn
-from schemas.orders import ExecType, Fill, OrderStatus, Posting
+from schemas.orders import ExecType, Fill, OrderStatus, Posting, VenueFill
 from schemas.values import Side, notional
 
 _FORGOTTEN = "at average cost, for later fills are forgotten"
@@ -54,11 +54,15 @@ def take_bust(turn: Turn, order: OrderState, fill_id: str, exec_type: ExecType, 
         turn.request_cancel(order)
 
 
-def forbid(turn: Turn, order: OrderState, fill_id: str) -> None:
-    """Remember a fill of which the venue tells at once that it was and is no more."""
-    if fill_id not in order.fill_ids and fill_id not in order.busted_early:
-        order.busted_early.append(fill_id)
-        turn.save_order(order)
+def forbid(turn: Turn, order: OrderState, fill: VenueFill) -> None:
+    """Count a fill as one that was and is no more: the venue tells of it only now, or told of its end before it."""
+    if fill.fill_id in order.fill_ids:
+        return
+    order.fill_ids.append(fill.fill_id)
+    if fill.fill_id not in order.busted_early:
+        order.busted_early.append(fill.fill_id)
+    order.busted_quantity += fill.quantity
+    turn.save_order(order)
 
 
 def _undo(turn: Turn, order: OrderState, booked: BookedFill) -> Undone:

@@ -106,9 +106,9 @@ def _take_fill(turn: Turn, order: OrderState, fill: VenueFill) -> None:
     """Book a fill once. Its OrderEvent comes before the Fill and the Position that it leads to."""
     if fill.busted and fill.fill_id in order.booked:
         take_bust(turn, order, fill.fill_id, ExecType.TRADE_CANCEL, "by the venue's status")
-    elif fill.busted:
-        forbid(turn, order, fill.fill_id)
-    if fill.fill_id in order.fill_ids or fill.fill_id in order.busted_early:
+    elif fill.busted or fill.fill_id in order.busted_early:
+        forbid(turn, order, fill)
+    if fill.fill_id in order.fill_ids:
         return
     booked = book_fill(turn, order, fill)
     _after_fill(turn, order)
@@ -128,6 +128,14 @@ def _after_fill(turn: Turn, order: OrderState) -> None:
         order.anomalies += 1
     turn.save_order(order)
     turn.say_order(order, ExecType.TRADE, "OVERFILL" if overfilled else None)
+    if order.busted_quantity and not order.final and _is_used_up(order):
+        # What was taken back may not be offered again: only the venue knows whether anything is left.
+        turn.ask(order)
+
+
+def _is_used_up(order: OrderState) -> bool:
+    """Tell whether all that was ordered was filled once, be it that some of it was taken back."""
+    return order.filled_quantity + order.busted_quantity >= order.quantity
 
 
 def _take_status(turn: Turn, order: OrderState, report: VenueReport) -> None:
@@ -136,6 +144,10 @@ def _take_status(turn: Turn, order: OrderState, report: VenueReport) -> None:
         record_anomaly(turn, order, ExecType.STATUS, "it counts fills that it does not list")
         return
     doubted = take_terms(turn, order, report)
+    if report.status is OrderStatus.FILLED and not order.final and order.busted_quantity and _is_used_up(order):
+        move(turn, order, OrderStatus.FILLED, answered=True)
+        turn.say_order(order, ExecType.STATUS, report.reason)
+        return
     exec_type = EXEC_OF_STATUS.get(report.status) if report.status is not None else None
     if exec_type is None:
         return

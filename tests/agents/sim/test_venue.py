@@ -32,6 +32,11 @@ def test_after_thousands_of_steps_in_the_population_both_sides_keep_the_same_boo
     trading.check()
     outcomes = trading.outcomes()
     assert trading.count > 1_000
+    taken = [made for order in trading.venue.state.orders.values() for made in order.amends.values()]
+    assert taken.count(True) > 30
+    assert taken.count(False) > 2
+    busted = [fill for order in trading.venue.state.orders.values() for fill in order.fills if fill.busted]
+    assert bool(busted) is bool(faults)
     assert len(outcomes) >= trading.count - len(trading.desk.account.open_orders)
     assert all(len(statuses) == 1 for statuses in outcomes.values()), "exactly one final outcome"
     seen = {status for statuses in outcomes.values() for status in statuses}
