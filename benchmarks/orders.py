@@ -24,7 +24,7 @@ from psycopg.rows import dict_row
 from benchmarks.machine import cpu_seconds, describe
 from benchmarks.measured_demo import MeasuredDemo
 from benchmarks.orders_load import OrderLoad, Stretch
-from benchmarks.orders_outcome import figures, intents_of, judge, requests_of
+from benchmarks.orders_outcome import approvals_of, figures, judge, requests_of
 from benchmarks.results import add_json_option, run_in_directory, say, table, write_json
 from infra.postgres.queries_statement import our_statement
 from infra.venues.account_compare import differences
@@ -94,7 +94,7 @@ class LoadedDemo(MeasuredDemo):
         self.cpu_of: list[dict[str, float]] = []
         self.rows: list[list[dict[str, Any]]] = []
         self.differing: list[str] = ["never compared"]
-        self.intents_ms: dict[str, float] = {}
+        self.approved_ms: dict[str, float] = {}
         self.url = ""
 
     def _exchange(self, stack: Any, run: Any) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class LoadedDemo(MeasuredDemo):
                     break
             theirs = asyncio.run(SimulatedAccountReader(self.url).account_statement())
             self.differing = [str(item) for item in differences(our_statement(connection), theirs)]
-        self.intents_ms = intents_of(self._bootstrap)
+        self.approved_ms = approvals_of(self._bootstrap)
 
     def _used(self) -> dict[str, float]:
         return {worker.name: cpu_seconds(worker.pid) for worker in self._workers}
@@ -158,10 +158,10 @@ def measure(directory: Path, options: Options) -> dict[str, Any] | None:
     for stretch, rows, used in zip(demo.stretches, demo.rows, demo.cpu_of, strict=True):
         ours = {row["order_id"] for row in rows}
         waits_ms = [
-            sent_ns[name][0] / 1e6 - at_ms for name, at_ms in demo.intents_ms.items() if name in ours & set(sent_ns)
+            sent_ns[name][0] / 1e6 - at_ms for name, at_ms in demo.approved_ms.items() if name in ours & set(sent_ns)
         ]
         result = judge(stretch, rows, sent_ns)
-        rates.append(result | {"intent_to_request": figures(waits_ms), "cpu": used})
+        rates.append(result | {"approval_to_request": figures(waits_ms), "cpu": used})
     best = max((rate["orders_per_s"] for rate in rates if rate["sustained"]), default=None)
     return {
         "machine": describe(),
@@ -196,7 +196,7 @@ def report(result: dict[str, Any]) -> None:
     print(table(header, rows))
     named = (
         ("decision written to request", "decision_to_request"),
-        ("intent committed to request", "intent_to_request"),
+        ("approval written to request", "approval_to_request"),
     )
     waits = [
         [f"{rate['asked_per_s']:g}/s: {name}", *(rate[key][which] for which in ("n", "p50_ms", "p99_ms", "max_ms"))]

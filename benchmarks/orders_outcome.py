@@ -10,9 +10,10 @@ from agents.sim.venue_record import Line, Queued
 from benchmarks.orders_load import Stretch
 from benchmarks.results import quantile
 from schemas.codec import Codec
-from schemas.orders import OrderEvent, OrderStatus
+from schemas.decisions import OrderApproved
+from schemas.orders import OrderStatus
 from schemas.schema_table import SchemaTable
-from schemas.topics import ACCOUNT_EVENT
+from schemas.topics import ORDER_APPROVED
 from streams.offline.log_reader import LogReader
 
 _CAUGHT_UP_S: Final = 5.0
@@ -61,14 +62,14 @@ def requests_of(record: Path) -> dict[str, list[int]]:
     return found
 
 
-def intents_of(bootstrap: str) -> dict[str, float]:
-    """Return order id -> when its intent was handed to Kafka after its commit, in ms: Kafka keeps whole ones."""
+def approvals_of(bootstrap: str) -> dict[str, float]:
+    """Return order id -> when its approval was handed to Kafka, in ms: Kafka keeps whole ones."""
     codec, found = Codec(SchemaTable.committed()), dict[str, float]()
-    reader = LogReader(bootstrap, (ACCOUNT_EVENT.name, 0))
+    reader = LogReader(bootstrap, (ORDER_APPROVED.name, 0))
     try:
         while (record := reader.next()) is not None:
             event = codec.decode(record.topic, record.value, record.headers)
-            if isinstance(event, OrderEvent) and event.status is OrderStatus.PENDING_NEW:
+            if isinstance(event, OrderApproved):
                 found.setdefault(event.order_id, record.timestamp_ms + 0.5)
     finally:
         reader.close()
