@@ -7,7 +7,7 @@ functions, each loss as late as it was.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +25,7 @@ from schemas.opinions import VoteTally
 from schemas.values import NS_PER_S
 from streams.composition import compose
 from streams.demo.plan import DemoPlan
-from streams.expert_record import ScoredBallot, experts_of, losses_of, scored_ballot
+from streams.expert_record import Said, ScoredBallot, experts_of, losses_of, scored_ballot
 from streams.offline.backtest import backtest
 
 SETTINGS: Final = Path(__file__).resolve().parents[1] / "tradermind.toml"
@@ -118,6 +118,16 @@ def _charge(config: WeightsConfig, weights: Weights, number: int, told: tuple[Sc
     for name, said in ballot.entries.items():
         loss = None if said.meant is None else log_loss(said.meant, ballot.outcome, PROBABILITY_FLOOR)
         learn(config, weights, score_of(number, name, loss, pool_loss), delay)
+
+
+def with_a_fool(series: Series) -> Series:
+    """Return the same with one more expert, who is sure each time of what does not happen: where floors cost most."""
+    sure = {-1: (0.01, 0.98, 0.01), 0: (0.01, 0.01, 0.98), 1: (0.98, 0.01, 0.01)}
+    ballots = [
+        replace(ballot, entries=ballot.entries | {"fool": Said(sure[ballot.outcome], sure[ballot.outcome])})
+        for ballot in series.ballots
+    ]
+    return replace(series, instrument=f"{series.instrument} and a fool", ballots=ballots)
 
 
 def cost_of_bounds(series: Series) -> dict[str, float]:

@@ -6,6 +6,7 @@ of captures (the three of Binance where they lie beside the checkout), every sta
 """
 
 import argparse
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import replace
@@ -32,7 +33,7 @@ from benchmarks.vote_games import (
     swing,
     tuned_share,
 )
-from benchmarks.vote_tapes import Series, cost_of_bounds, series_of
+from benchmarks.vote_tapes import Series, cost_of_bounds, series_of, with_a_fool
 from streams.expert_record import POOL, experts_of, losses_of, rows_of
 
 CAPTURES: Final = Path(__file__).resolve().parents[1].parent / "shared/data/binance"
@@ -111,7 +112,7 @@ def bounds(series: Iterable[Series]) -> Iterable[str]:
     """Yield what floors and caps cost on real ballots: the pool's mean log-loss, in thousandths of a nat."""
     yield "| ballots | n | raw weights, nats | floor 0.01 | cap 0.4 | floor and cap | and the best expert text-fed |"
     yield "|---|---|---|---|---|---|---|"
-    for one in series:
+    for one in itertools.chain.from_iterable((one, with_a_fool(one)) for one in series):
         if len(experts_of(one.ballots)) > 1 and len(one.ballots) >= _LEAST:
             raw, *others = cost_of_bounds(one).values()
             told = " | ".join(f"{(loss - raw) * 1e3:+.2f}" for loss in others)

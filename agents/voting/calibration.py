@@ -28,13 +28,15 @@ BINS: Final = 10
 class CalibrationConfig:
     """How fast calibrators learn.
 
-    ``slope_prior`` and ``bias_prior`` are the prior's precisions; ``memory`` is after how many independent scores one
-    has faded to 1/e. ``slope_max`` and ``bias_max`` bound what is learned: a slope below 0 would turn an expert into
-    its opposite, which nobody has asked for. ``error_min``: from how many scores the calibration error is told.
+    ``slope_prior`` and ``bias_prior`` are the prior's precisions. Biases are held tighter: a trend of some minutes
+    looks like a bias, and reading all votes by it made them worse at long horizons. ``memory`` is after how many
+    independent scores one has faded to 1/e. ``slope_max`` and ``bias_max`` bound what is learned: a slope below 0
+    would turn an expert into its opposite, which nobody has asked for. ``error_min``: from how many scores the
+    calibration error is told.
     """
 
-    slope_prior: float = 10.0
-    bias_prior: float = 10.0
+    slope_prior: float = 20.0
+    bias_prior: float = 80.0
     memory: float = 5000.0
     slope_max: float = 4.0
     bias_max: float = 3.0

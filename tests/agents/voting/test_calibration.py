@@ -18,7 +18,7 @@ from agents.voting.calibration import (
 from agents.voting.pool import Probabilities
 
 CONFIG = CalibrationConfig()
-FOREVER = CalibrationConfig(memory=1e12)
+FOREVER = CalibrationConfig(slope_prior=10.0, bias_prior=10.0, memory=1e12)
 Votes = list[tuple[Probabilities, int]]
 
 
