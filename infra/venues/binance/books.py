@@ -145,15 +145,15 @@ class BinanceBooks:
         """Know an order from now on as if it had been asked about by its name, or its news would be a stranger's."""
         if not (is_ours(told.order_id) or told.client_id in request.client_ids):
             return
-        times = {"event_time_ns": request.event_time_ns, "available_at_ns": request.available_at_ns}
         asked = QueryRequested(
             key="",
+            event_time_ns=request.event_time_ns,
+            available_at_ns=request.available_at_ns,
             order_id=told.order_id,
             client_order_id=told.client_id,
             instrument=told.instrument,
             attempt=0,
             epoch=request.epoch,
-            **times,
         )
         order = self._orders.know(asked)
         order.venue_order_id = int(told.venue_order_id)
