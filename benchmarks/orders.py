@@ -29,6 +29,7 @@ from benchmarks.results import add_json_option, run_in_directory, say, table, wr
 from infra.postgres.queries_statement import our_statement
 from infra.venues.account_compare import differences
 from infra.venues.account_simulated import SimulatedAccountReader
+from schemas.values import NS_PER_MS
 from streams.demo.plan import DemoPlan
 from streams.demo.status import Snapshot
 
@@ -38,6 +39,7 @@ RATES: Final = (200.0, 430.0, 500.0, 600.0)
 _INSTRUMENTS: Final = ("SIM:BTCUSD", "SIM:ETHUSD")
 _DRAIN_S: Final = 60.0
 _SETTLED_S: Final = 4.0
+_LIFE_MS: Final = 2_000
 _ORDERS: Final = """
     SELECT v.decision_id, v.verdict, v.reasons, o.order_id, o.status, o.final, o.deny_reasons
     FROM order_verdicts v LEFT JOIN orders o USING (order_id) WHERE v.decision_id = ANY(%s)
@@ -119,7 +121,12 @@ class LoadedDemo(MeasuredDemo):
 
     def _run_rates(self) -> None:
         threading.Event().wait(_SETTLED_S)
-        load = OrderLoad(self._bootstrap, self._dsn, lines_of(self._options.accounts))
+        load = OrderLoad(
+            self._bootstrap,
+            self._dsn,
+            lines_of(self._options.accounts),
+            (self._options.stale_ms or _LIFE_MS) * NS_PER_MS,
+        )
         load.run(20.0, 5.0, _DRAIN_S)
         with psycopg.connect(self._dsn, autocommit=True, row_factory=dict_row) as connection:
             for per_s in self._options.rates:

@@ -24,7 +24,6 @@ from schemas.values import NS_PER_S, units
 
 DECISIONS: Final = TOPICS["tradermind.decision.target.v1"].name
 _TARGET: Final = 0.5
-_LIFE_NS: Final = 2 * NS_PER_S
 _POLL_S: Final = 0.25
 _MIDS: Final = "SELECT DISTINCT ON (instrument) instrument, mid FROM market_marks ORDER BY 1, available_at_ns DESC"
 _STILL: Final = 4
@@ -51,9 +50,10 @@ class Stretch:
 
 
 class OrderLoad:
-    """Writes decisions to a running platform. ``lines``: (account, strategy, instrument)."""
+    """Writes decisions to a running platform. ``lines``: (account, strategy, instrument); each lives ``life_ns``."""
 
-    def __init__(self, bootstrap: str, dsn: str, lines: Sequence[tuple[str, str, str]]) -> None:
+    def __init__(self, bootstrap: str, dsn: str, lines: Sequence[tuple[str, str, str]], life_ns: int) -> None:
+        self._life_ns = life_ns
         self._producer = Producer(client_settings(bootstrap) | {"linger.ms": 1, "acks": "all"})
         self._codec = Codec(SchemaTable.committed())
         self._dsn = dsn
@@ -118,7 +118,7 @@ class OrderLoad:
             edge=None,
             cost=None,
             observation={},
-            expires_at_ns=now_ns + _LIFE_NS,
+            expires_at_ns=now_ns + self._life_ns,
         )
         stretch.written_ns[name] = now_ns
         self._producer.produce(DECISIONS, self._codec.encode(DECISIONS, decision), account.encode(), 0)
