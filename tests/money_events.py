@@ -156,6 +156,7 @@ def order_event(order: OrderApproved, status: OrderStatus, **changes: Any) -> Or
         OrderStatus.NEW,
         OrderStatus.PARTIALLY_FILLED,
         OrderStatus.PENDING_CANCEL,
+        OrderStatus.PENDING_REPLACE,
         OrderStatus.UNKNOWN,
     )
     fields = {

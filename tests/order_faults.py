@@ -229,9 +229,12 @@ class Play:
         await self.executor.start()
         await self._clean()
         mid = START_PRICES[BTC]
-        rests: dict[str, Any] = {"limit_price": mid + units("2"), "time_in_force": TimeInForce.GTC}
+        # What is to be met while it is NEW must not be filled before that.
+        far = self.story.moment is not None and self.story.moment.status is _S.NEW
+        price = mid - units("3000") if far else mid + units("2")
+        rests: dict[str, Any] = {"limit_price": price, "time_in_force": TimeInForce.GTC}
         await self._approve(RESTS, quantity=units("60"), **rests)
-        await self._until(lambda: self._over(RESTS) or (self._settled(RESTS) and self._filled(RESTS) > 0))
+        await self._until(lambda: self._over(RESTS) or (self._settled(RESTS) and (far or self._filled(RESTS) > 0)))
         smaller = self._filled(RESTS) + units("30")
         await self._approve("amend-down", amends=RESTS, quantity=smaller // 1_000_000 * 1_000_000, **rests)
         await self._until(lambda: self._settled(RESTS))
