@@ -1,7 +1,7 @@
 """Changes of limits and levels that more than one person must want, and what became of them.
 
-A change is data: exactly what is to be different, on top of what. Whoever approves it signs its canonical bytes, so that
-nothing of it can be altered afterwards and it cannot be used for anything else.
+A change is data: exactly what is to be different, on top of what. Whoever approves it signs its canonical bytes, so
+that nothing of it can be altered afterwards and it cannot be used for anything else.
 """
 
 import enum

@@ -42,8 +42,8 @@ class ControlCommand(Event, frozen=True, kw_only=True, gc=False):
 
     ``change`` is the canonical text of what is to change (``schemas.changes``), with the ``approvals`` that it has;
     SET_LIMITS always has one, and SET_LEVEL when it loosens. Nothing that loosens is believed because it is said here:
-    execution follows the rows, holds the signatures against its own allow-list, and says what came of it. ``refusal`` is
-    why the control worker would not pass it on as good.
+    execution follows the rows, holds the signatures against its own list of people, and says what came of it.
+    ``refusal`` is why the control worker would not pass it on as good.
     """
 
     command_id: str

@@ -134,7 +134,7 @@ MODEL_RELEASE = _internal(
     "model.release", (ModelRelease,), _ONE, ("trainer control", "decider"), "Stages of models.", money=True
 )
 CONTROL = _internal(
-    "control.command", (ControlCommand,), _ONE, ("control", "risk"), "People's commands, as they were heard.", money=True
+    "control.command", (ControlCommand,), _ONE, ("control", "risk"), "People's commands, as heard.", money=True
 )
 INGEST_TRADE = _public("trade", IngestTrade, "Trades from other systems.")
 INGEST_QUOTE = _public("quote", IngestQuote, "Quotes from other systems.")
