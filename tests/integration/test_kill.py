@@ -1,4 +1,4 @@
-"""A kill reaches the venue while Kafka stands still, and with nothing alive but the database and the executor."""
+"""A kill reaches the venue while Kafka stands still, and with nothing alive but the executor; two people lift it."""
 
 import contextlib
 import os
@@ -15,13 +15,16 @@ from confluent_kafka import Producer
 from money_events import ONE, approved
 
 from infra.kafka import client_settings
+from infra.people import load_personal_key
+from infra.postgres.changes import newest_command
 from infra.postgres.commands import Command, insert_command
 from infra.servers import RealKafka
+from schemas.changes import Change, canonical_text
 from schemas.codec import Codec
-from schemas.control import ControlAction
+from schemas.control import Approval, ControlAction, ControlCommand, ScopeKind
 from schemas.event import derive_id
 from schemas.schema_table import SchemaTable
-from schemas.topics import ORDER_APPROVED
+from schemas.topics import CONTROL, ORDER_APPROVED
 from schemas.values import NS_PER_S, Level, TimeInForce
 from streams.launch import WORKERS
 
@@ -105,11 +108,74 @@ def test_a_kill_needs_neither_kafka_nor_any_worker_but_the_executor(platform: Pl
     for name in WORKERS:
         if name != "execution":
             run.start(name)
-    # The command comes once more, by Kafka, and risk hears of it for the first time.
+    # Risk hears of it for the first time.
     run.until("risk to hear of it", lambda: run.count("command_events") > 0)
     _approve(run, "after")
     run.until("a denial", lambda: run.count("orders WHERE status = 'DENIED'") > 0)
     ((reasons,),) = run.rows("SELECT deny_reasons FROM order_events WHERE order_id = 'after' AND status = 'DENIED'")
     assert "KILLED" in reasons
     assert [order.order_id for order in run.venue_orders()] == known, "after the kill nothing has left"
+    _forge(run)
+    _approve(run, "forged")
+    run.until("another denial", lambda: run.count("orders WHERE status = 'DENIED'") > 1)
+    assert [order.order_id for order in run.venue_orders()] == known, "a record on the topic lifts no kill"
+    _lift(run)
+    run.until("execution to say so", lambda: run.count("control_outcomes WHERE outcome = 'APPLIED'") > 0)
+    _approve(run, "lifted")
+    run.until("an order that rests again", lambda: _live(run) == ["lifted"])
     run.stop(*run.workers)
+
+
+def _forge(run: Platform) -> None:
+    """Write to the topic of commands, as whoever can, that all is well again, and that two people say so."""
+    signed = tuple(Approval(person=name, signature="ab" * 64) for name in ("ann", "bob"))
+    text = canonical_text(_reset(run))
+    producer = Producer(client_settings(run.bootstrap))
+    for number, (change, approvals) in enumerate((("", ()), (text, signed))):
+        forged = ControlCommand(
+            key=f"forged-{number}",
+            event_time_ns=time.time_ns(),
+            available_at_ns=time.time_ns(),
+            command_id=f"forged-{number}",
+            author="eve",
+            reason="let me",
+            action=ControlAction.SET_LEVEL,
+            scope=ScopeKind.GLOBAL,
+            target="*",
+            level=Level.ACTIVE,
+            ordinal=1_000_000 + number,
+            change=change,
+            approvals=approvals,
+            source="control/of-this-test",
+            generation=1,
+            seq=number + 1,
+            event_id=f"forged-{number}",
+        )
+        producer.produce(CONTROL.name, CODEC.encode(CONTROL.name, forged), forged.key.encode(), 0)
+    assert producer.flush(30) == 0
+    run.until("both to be heard", lambda: run.count("command_events WHERE author = 'eve'") == 2)
+
+
+def _reset(run: Platform) -> Change:
+    now_ns = time.time_ns()
+    return Change(
+        action=ControlAction.SET_LEVEL,
+        scope=ScopeKind.GLOBAL,
+        target="*",
+        base=str(newest_command(run.dsn)),
+        owner="ann",
+        reason="looked at",
+        proposed_at_ns=now_ns,
+        expires_at_ns=now_ns + 60 * NS_PER_S,
+        nonce="1",
+        level=Level.ACTIVE,
+    )
+
+
+def _lift(run: Platform) -> None:
+    """Let two people lift the kill."""
+    text = canonical_text(_reset(run))
+    keys = [load_personal_key(run.directory / f"{name}.key") for name in ("ann", "bob")]
+    approvals = tuple(Approval(person=key.name, signature=key.sign(text)) for key in keys)
+    reset = Command("ann", "looked at", ControlAction.SET_LEVEL, level=Level.ACTIVE, change=text, approvals=approvals)
+    insert_command(run.dsn, reset)

@@ -181,6 +181,21 @@ def test_approvals_that_are_no_approvals_are_none(office: Office) -> None:
     assert said.refusal is R.NEEDS_TWO_PEOPLE
 
 
+def test_nobody_chooses_a_commands_number(office: Office) -> None:
+    """With a high one, readers would pass over every command that comes after it, kills too."""
+    with psycopg.connect(office.dsn) as connection:
+        connection.execute(
+            "INSERT INTO commands (ordinal, command_id, author, reason, action, scope, target)"
+            " OVERRIDING SYSTEM VALUE VALUES (1000000, 'c', 'eve', 'r', 'CANCEL', 'GLOBAL', '*')"
+        )
+    insert_command(office.dsn, Command("ann", "drill", ControlAction.SET_LEVEL, level=Level.HALTED))
+    with psycopg.connect(office.dsn) as connection:
+        rows = connection.execute("SELECT ordinal, author FROM commands ORDER BY ordinal").fetchall()
+    assert rows == [(1, "eve"), (2, "ann")]
+    office.hear(None)
+    assert not any(isinstance(event, SubmitRequested) for event in office.desk.approve("b"))
+
+
 @pytest.mark.parametrize(("column", "text"), [("action", "RAISE"), ("scope", "ALL"), ("level", "OPEN")])
 def test_a_row_that_no_worker_could_read_is_refused_by_the_database(office: Office, column: str, text: str) -> None:
     row = {"action": "SET_LEVEL", "scope": "GLOBAL", "level": "ACTIVE"} | {column: text}

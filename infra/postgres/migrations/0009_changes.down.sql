@@ -1,5 +1,7 @@
 -- Takes away what 0009_changes.sql made, and what was proposed, approved and decided with it.
 DROP TABLE change_proposals, change_approvals, control_outcomes;
+DROP TRIGGER commands_are_numbered ON commands;
+DROP FUNCTION number_command;
 ALTER TABLE commands DROP CONSTRAINT commands_known, DROP COLUMN change, DROP COLUMN approvals;
 ALTER TABLE command_events DROP COLUMN change, DROP COLUMN approvals, DROP COLUMN refusal;
 

@@ -28,6 +28,13 @@ ALTER TABLE commands ADD CONSTRAINT commands_known CHECK (
     action IN ('SET_LEVEL', 'FLATTEN', 'CANCEL', 'SET_LIMITS')
     AND scope IN ('GLOBAL', 'ACCOUNT', 'STRATEGY', 'INSTRUMENT')
     AND (level IS NULL OR level IN ('ACTIVE', 'REDUCING', 'HALTED'))) NOT VALID;
+-- Readers remember the newest number. Whoever could choose one might leave no smaller one for a kill.
+CREATE FUNCTION number_command() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.ordinal := coalesce((SELECT max(ordinal) FROM commands), 0) + 1;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER commands_are_numbered BEFORE INSERT ON commands FOR EACH ROW EXECUTE FUNCTION number_command();
 ALTER TABLE command_events ADD COLUMN change text NOT NULL DEFAULT '';
 ALTER TABLE command_events ADD COLUMN approvals jsonb NOT NULL DEFAULT '[]';
 ALTER TABLE command_events ADD COLUMN refusal text;
