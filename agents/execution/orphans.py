@@ -47,7 +47,7 @@ def _adopt(turn: Turn, told: ToldOrder, account_name: str, strategy: str) -> Non
     """Enter an order as one of which all is still to be learnt; the answer that told of it then says how it stands."""
     market = turn.state.get(f"instrument/{told.instrument}")
     mid = market.mid if market is not None else None
-    prices = (mid, told.limit_price, *(fill.price for fill in told.fills))
+    prices = (mid, told.limit_price, told.stop_price, *(fill.price for fill in told.fills))
     order = OrderState(
         order_id=told.order_id,
         decision_id=told.order_id,
@@ -58,6 +58,7 @@ def _adopt(turn: Turn, told: ToldOrder, account_name: str, strategy: str) -> Non
         order_type=told.order_type or OrderType.LIMIT,
         time_in_force=told.time_in_force or TimeInForce.GTC,
         limit_price=told.limit_price,
+        stop_price=told.stop_price,
         quantity=told.quantity,
         decision_mid=next((price for price in prices if price is not None), 0),
         decided_at_ns=told.created_at_ns,

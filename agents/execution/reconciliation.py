@@ -162,6 +162,7 @@ def _status(books: VenueBooks, told: ToldOrder) -> VenueReport:
         fills=told.fills,
         quantity=told.quantity,
         limit_price=told.limit_price,
+        triggered=told.triggered,
     )
 
 

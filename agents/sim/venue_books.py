@@ -52,5 +52,7 @@ def _told(order: VenueOrder) -> ToldOrder:
         order_type=order.order_type,
         time_in_force=order.time_in_force,
         limit_price=order.limit_price,
+        stop_price=order.stop_price,
+        triggered=order.triggered,
         fills=tuple(order.fills),
     )

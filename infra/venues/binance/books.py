@@ -26,7 +26,14 @@ _PAGE_MAX: Final = 1_000
 _LIST_WEIGHT: Final = 20
 _REACH_NS: Final = 23 * 3600 * NS_PER_S
 """Binance lists at most 24 hours at once; an order of ours that is older is asked for by its id."""
-_TYPES: Final = {"MARKET": OrderType.MARKET, "LIMIT": OrderType.LIMIT, "LIMIT_MAKER": OrderType.LIMIT}
+_TYPES: Final = {
+    "MARKET": OrderType.MARKET,
+    "LIMIT": OrderType.LIMIT,
+    "LIMIT_MAKER": OrderType.LIMIT,
+    "STOP_LOSS": OrderType.STOP,
+    "STOP_LOSS_LIMIT": OrderType.STOP_LIMIT,
+}
+_UNPRICED: Final = frozenset({"MARKET", "STOP_LOSS"})
 _OVER: Final = frozenset({OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.EXPIRED, OrderStatus.REJECTED})
 
 
@@ -137,7 +144,9 @@ class BinanceBooks:
             created_at_ns=found.time * NS_PER_MS,
             order_type=_TYPES.get(found.type),
             time_in_force=_time_in_force(found),
-            limit_price=price if price and found.type != "MARKET" else None,
+            limit_price=price if price and found.type not in _UNPRICED else None,
+            stop_price=parse_units(found.stopPrice) or None,
+            triggered=found.isWorking and parse_units(found.stopPrice) > 0,
             fills=fills,
         )
 

@@ -87,6 +87,7 @@ class OrderFound(msgspec.Struct, gc=False):
     type: str = ""
     timeInForce: str = ""  # noqa: N815
     isWorking: bool = False  # noqa: N815
+    stopPrice: str = "0"  # noqa: N815
 
 
 class TradeFound(msgspec.Struct, gc=False):
