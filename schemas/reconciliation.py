@@ -32,8 +32,8 @@ class ToldOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One order as the venue has it, with all its fills. Quantities and prices in units of 1e-8.
 
     ``client_id`` is what the venue calls the client's id of it, ``order_id`` our own id if that is what it says.
-    ``account``, ``limit_price``, ``order_type`` and ``time_in_force`` are None where the venue does not tell. ``triggered``:
-    its stop price has been reached.
+    ``account``, ``limit_price``, ``order_type`` and ``time_in_force`` are None where the venue does not tell.
+    ``triggered``: its stop price has been reached.
     """
 
     order_id: str
