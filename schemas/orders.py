@@ -59,7 +59,7 @@ class OrderEvent(Event, frozen=True, kw_only=True, gc=False):
     ``position_after`` is the signed position of (account, strategy, instrument) and ``working_after`` the signed
     quantity still working there (buys less sells, without orders that only protect) after this event.
     ``average_price`` is in units of 1e-8, null without a fill. ``final`` says that no further outcome of the order can
-    come, save a late fill.
+    come, save a late fill. ``client_order_id`` is the id that the venue knows it by; null for one that was denied.
 
     ``amend_id`` is the id of the approval whose amend it is about; while that is under way ``pending_quantity`` and
     ``pending_price`` are the terms that the order may have by now.
