@@ -18,6 +18,7 @@ from schemas.decisions import DecisionOutcome
 from schemas.event import Event, Heartbeat
 from schemas.feedback import BallotVoided, Experience, ExpertScore, OutcomeReported, TradeFeedback, VoidReason
 from schemas.opinions import AbstainReason, MarkQuality, VoteTally
+from schemas.orders import Fill
 from schemas.values import NS_PER_MS, NS_PER_S, ZERO, Side, notional
 
 ALPHA = StrategyFeedback("alpha", "main", "USD", (PERP, SPOT), NS_PER_S, Decimal(1_000))
@@ -252,6 +253,33 @@ def test_slices_add_up_to_the_fills_exactly(raw: list[tuple[Side, int, int, int]
     assert sum((trade.fees for trade in trades), ZERO) == sum((item.fee for item in fills), ZERO)
     assert sum((trade.slippage for trade in trades), ZERO) == sum((item.slippage for item in fills), ZERO)
     assert all(trade.net_pnl == trade.gross_pnl - trade.fees for trade in trades)
+    assert bench.state[f"line/main|alpha|{PERP}"].lots == []
+
+
+def _taken_back(number: int, item: Fill) -> Fill:
+    """Return the fill that reverses one."""
+    other = Side.SELL if item.side is Side.BUY else Side.BUY
+    undone = {"fee": -item.fee, "slippage": -item.slippage, "reverses": item.fill_id, "fill_id": f"{item.fill_id}/bust"}
+    return fill(number, other, item.quantity, item.price, **undone)
+
+
+def test_a_fill_that_is_taken_back_is_no_trade_and_leaves_the_others_open() -> None:
+    bench = Bench()
+    bought = [fill(number, Side.BUY, ONE, (100 + number) * ONE) for number in (1, 2, 3)]
+    assert bench.give(*bought, _taken_back(9, bought[1])) == []
+    lots = bench.state[f"line/main|alpha|{PERP}"].lots
+    assert [lot.fill_id for lot in lots] == ["fill-1", "fill-3"]
+    first, second = bench.give(fill(4, Side.SELL, 2 * ONE, 110 * ONE))
+    assert (first.entry_price, second.entry_price) == (101 * ONE, 103 * ONE)
+
+
+def test_an_exit_that_is_taken_back_opens_the_position_again_and_all_sums_hold() -> None:
+    bench = Bench()
+    buy, sell = fill(1, Side.BUY, ONE, 100 * ONE), fill(2, Side.SELL, ONE, 110 * ONE)
+    again = fill(3, Side.SELL, ONE, 107 * ONE)
+    trades = bench.give(buy, sell, _taken_back(9, sell), again)
+    assert sum((trade.gross_pnl for trade in trades), ZERO) == Decimal(7)
+    assert sum((trade.fees for trade in trades), ZERO) == buy.fee + again.fee
     assert bench.state[f"line/main|alpha|{PERP}"].lots == []
 
 
