@@ -30,6 +30,7 @@ from infra.venues.binance.upkeep import Upkeep
 from infra.venues.binance.wire import AccountFound, Canceled, OrderFound, Placed, UserEvent, decode
 from infra.venues.once import send_once
 from infra.venues.simulated import VenueUnreachable
+from schemas.decisions import DenyReason
 from schemas.event import derive_id, stamp_identity
 from schemas.market import InstrumentDefined
 from schemas.orders import AmendRequested, CancelRequested, QueryRequested, ReportKind, SubmitRequested, VenueReport
@@ -40,6 +41,7 @@ _QUEUE_MAX: Final = 10_000
 _CANCEL_REJECTED: Final = -2011
 _NOT_TRADED: Final = "the instrument is not traded at this venue"
 _ORDER: Final = "/api/v3/order"
+_Asked = SubmitRequested | CancelRequested
 
 
 class BinanceVenue:
@@ -131,7 +133,8 @@ class BinanceVenue:
                 return
             reason = answer.why
         self._end(order)
-        await self._say(request, ReportKind.NOT_SENT, now_ns, reason)
+        drifted = reason is not None and reason == self._clock.refusal(now_ns)
+        await self._say(request, ReportKind.NOT_SENT, now_ns, reason, DenyReason.CLOCK_DRIFT if drifted else None)
 
     async def cancel(self, request: CancelRequested, *, epoch: int, now_ns: int) -> None:
         """Ask for a cancel; a refusal is followed by what the venue has of the order, if it says so."""
@@ -285,10 +288,10 @@ class BinanceVenue:
         self._orders.settle(order)
 
     async def _say(
-        self, request: SubmitRequested | CancelRequested, kind: ReportKind, now_ns: int, reason: str | None
+        self, request: _Asked, kind: ReportKind, now_ns: int, reason: str | None, denied: DenyReason | None = None
     ) -> None:
         """Queue what we know ourselves; its id is a function of the request, since each is sent once."""
-        report = report_of(self._orders.know(request), kind, now_ns, "", reason=reason)
+        report = replace(report_of(self._orders.know(request), kind, now_ns, "", reason=reason), deny_reason=denied)
         stamp_identity(report, request.event_id, f"venue-client/{kind}", 0)
         await self._put(report)
 

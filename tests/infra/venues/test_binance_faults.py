@@ -10,6 +10,8 @@ import pytest
 from binance_desk import BTC, FAR, BinanceDesk, trading
 from binance_venue_server import Script
 
+from schemas.client_ids import client_order_id
+from schemas.decisions import DenyReason
 from schemas.orders import OrderStatus, ReportKind, SubmitRequested
 from schemas.values import NS_PER_S, OrderType, Side, TimeInForce, units
 
@@ -215,11 +217,11 @@ def test_a_clock_that_runs_away_stops_orders_until_it_is_right_again() -> None:
             # The refusal has made the adapter look at the clock: it is too far off, and nothing more is sent.
             desk.approve("o2")
             await desk.final("o2")
-            assert [params["newClientOrderId"] for method, _, params in desk.server.requests if method == "POST"] == [
-                "o1"
-            ]
+            sent = [params["newClientOrderId"] for method, _, params in desk.server.requests if method == "POST"]
+            assert sent == [client_order_id("o1", 0)]
             told = next(report.reason for report in desk.reports if report.order_id == "o2")
             assert told is not None and told.startswith("the clocks are")
+            assert desk.desk.order_events("o2")[-1].deny_reasons == (DenyReason.CLOCK_DRIFT,)
             desk.server.script.skew_ms = 60
             await desk.calm()
             desk.approve("o3")
