@@ -57,7 +57,7 @@ INPUTS: Final = {
 }
 _MARKS: Final = lane_of(MARKET_MARK.name, 0)
 OpenStore = Callable[[str, str], PatientStore]
-"""A new holder's store of a stage's shard."""
+"""The store of a stage's shard for a holder of this name."""
 
 
 @dataclass(frozen=True)

@@ -110,20 +110,20 @@ LIMITS: dict[str, tuple[dict[str, Any], DenyReason, Fits]] = {
 }
 
 
-def _race(database: str, dice: random.Random, **rules: Any) -> Running:
-    migrate(database)
+def _race(database: str, dice: random.Random, shard: str = "0", **rules: Any) -> Running:
     run = race(dice, **rules)
     return asyncio.run(
-        carry_out(run, lambda stage, who: ShardStore(database, ShardName(stage, "0", who), durable=True))
+        carry_out(run, lambda stage, who: ShardStore(database, ShardName(stage, shard, who), durable=True))
     )
 
 
-def _stepped(database: str, run: Race) -> Iterator[Any]:
+def _stepped(database: str, run: Race, shard: str) -> Iterator[Any]:
     """Yield what risk took from Kafka, in the order in which it did."""
+    query = "SELECT inputs FROM shard_journal WHERE stage = 'risk' AND shard = %s ORDER BY batch"
     lanes = {topic.name: topic for topic in TOPICS.values()}
     decoded: dict[str, list[Any]] = {}
     with psycopg.connect(database) as connection:
-        rows = connection.execute("SELECT inputs FROM shard_journal WHERE stage = 'risk' ORDER BY batch").fetchall()
+        rows = connection.execute(query, (shard,)).fetchall()
     for (inputs,) in rows:
         for entry in decode_inputs(bytes(inputs)):
             if not isinstance(entry, Segment):
@@ -132,15 +132,16 @@ def _stepped(database: str, run: Race) -> Iterator[Any]:
             yield from known[entry.first : entry.last + 1]
 
 
-def _check(database: str, running: Running, reason: DenyReason, fits: Fits) -> Counter[bool]:
+def _check(database: str, running: Running, name: str, shard: str = "0") -> Counter[bool]:
     """Hold each verdict against the counting; return how many passed and how many did not."""
+    _, reason, fits = LIMITS[name]
     run, now = running.run, Counting()
     approved: dict[str, list[OrderApproved]] = {}
     for order in run.events(ORDER_APPROVED):
         approved.setdefault(order.decision_id, []).append(order)
     denied: dict[str, OrderDenied] = {item.decision_id: item for item in run.events(ORDER_DENIED)}
     verdicts: Counter[bool] = Counter()
-    for event in _stepped(database, run):
+    for event in _stepped(database, run, shard):
         now.take(event)
         if not isinstance(event, Decision):
             continue
@@ -165,9 +166,9 @@ def _check(database: str, running: Running, reason: DenyReason, fits: Fits) -> C
 @pytest.mark.slow(seconds=4)
 @pytest.mark.parametrize("name", list(LIMITS))
 def test_exactly_the_limit_passes_whoever_is_first(database: str, name: str) -> None:
-    rules, reason, fits = LIMITS[name]
-    running = _race(database, random.Random(f"race for {name}"), **rules)
-    verdicts = _check(database, running, reason, fits)
+    migrate(database)
+    running = _race(database, random.Random(f"race for {name}"), **LIMITS[name][0])
+    verdicts = _check(database, running, name)
     assert sum(verdicts.values()) == INTENTS
     assert min(verdicts.values()) >= 20, f"a race in which all or none pass says nothing: {verdicts}"
     assert isinstance(running.lost_by, ShardLost | DatabaseGone), "who lost the shard ends"
@@ -175,7 +176,18 @@ def test_exactly_the_limit_passes_whoever_is_first(database: str, name: str) -> 
 
 @pytest.mark.slow(seconds=2)
 def test_when_everything_fills_the_venue_has_exactly_the_limit(database: str) -> None:
+    migrate(database)
     running = _race(database, random.Random(7), fates=False, position_value_max=2_500)
     taken: list[SubmitRequested] = running.venue.taken
     assert len({order.order_id for order in taken}) == len(taken) == 25
     assert {(order.instrument, order.side, order.quantity) for order in taken} == {(PERP, Side.BUY, ONE)}
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("name", list(LIMITS))
+def test_twenty_races_for_each_limit(database: str, name: str) -> None:
+    migrate(database)
+    for seed in range(20):
+        running = _race(database, random.Random(f"{name} {seed}"), f"{name} {seed}", **LIMITS[name][0])
+        assert sum(_check(database, running, name, f"{name} {seed}").values()) == INTENTS
+        assert isinstance(running.lost_by, ShardLost | DatabaseGone)
