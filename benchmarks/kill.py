@@ -44,6 +44,8 @@ _PER_BEAT: Final = 4
 _BEAT_S: Final = 0.02
 _FLOWS_S: Final = (0.3, 0.8)
 _AFTER_S: Final = 1.2
+_READY_S: Final = 180.0
+_PATIENCE_S: Final = 2.0
 _QUIET: Final = {"grid.step_ms": 10_000, "grid.horizons_s": [10]}
 
 
@@ -76,28 +78,42 @@ class KillBench:
         self._tail = executors.tail
         self._until("a price", lambda: self._tail.read() >= 0 and bool(self._tail.mids))
         self._flow = OrderFlow(executors.bootstrap, self._tail)
+        self._before = 0
 
     def run(self, strategy: str) -> Kill:
         """Let orders flow, kill, and look at what still came."""
-        self._flow.mark()
-        resting = [self._flow.approve(strategy, rests=True) for _ in range(_RESTING)]
-        self._flow.flush()
-        self._until("orders that rest", lambda: self._live(resting) == _RESTING)
+        resting = self._rest(strategy)
+        self._before = self._sent(strategy)
         if self._way == WAYS[0]:
             return self._judge(strategy, resting, *self._kill_in_flow(strategy))
         approved = [self._flow.approve(strategy) for _ in range(_BURST)]
         self._flow.flush()
-        self._until("the first of the burst", lambda: self._tail.read() >= 0 and self._sent(strategy) > _RESTING)
+        self._until("the first of the burst", lambda: self._sent(strategy) > self._before)
         broker = self._kafka.process.popen.pid
         self._kafka.process.send(signal.SIGSTOP)
         try:
             time.sleep(self._dice.uniform(0, _BURST_TAKES_S))
-            killed_ns, waiting = self._kill(strategy), len(approved) + _RESTING - self._sent(strategy)
+            killed_ns, waiting = self._kill(strategy), len(approved) + self._before - self._sent(strategy)
             self._watch(_AFTER_S)
             return self._judge(strategy, resting, killed_ns, waiting)
         finally:
             assert broker == self._kafka.process.popen.pid
             self._kafka.process.send(signal.SIGCONT)
+
+    def _rest(self, strategy: str) -> list[str]:
+        """Place orders that rest; until the executor is up and its books are clean, it denies them."""
+        limit_s = time.monotonic() + _READY_S
+        while time.monotonic() < limit_s:
+            self._flow.mark()
+            resting = [self._flow.approve(strategy, rests=True) for _ in range(_RESTING)]
+            self._flow.flush()
+            patience_s = time.monotonic() + _PATIENCE_S
+            while time.monotonic() < patience_s:
+                self._look_after()
+                if self._live(resting) == _RESTING:
+                    return resting
+                time.sleep(0.01)
+        raise ServerFailed(f"After {_READY_S:g} s there was still no order that rests.")
 
     def _kill_in_flow(self, strategy: str) -> tuple[int, int]:
         approved = 0
@@ -106,7 +122,7 @@ class KillBench:
         while time.monotonic() < kill_at_s + _AFTER_S:
             if not killed_ns and time.monotonic() >= kill_at_s:
                 killed_ns = self._kill(strategy)
-                waiting = approved + _RESTING - self._sent(strategy)
+                waiting = approved + self._before - self._sent(strategy)
             for _ in range(_PER_BEAT):
                 self._flow.approve(strategy)
                 approved += 1
@@ -158,12 +174,15 @@ class KillBench:
     def _until(self, what: str, holds: Callable[[], bool], limit_s: float = 60.0) -> None:
         limit = time.monotonic() + limit_s
         while not holds():
-            for worker in self._workers:
-                if not worker.alive():
-                    raise ServerFailed(f"{worker.name} ended with {worker.exit_code()}: {worker.last_lines(3)}")
+            self._look_after()
             if time.monotonic() > limit:
                 raise ServerFailed(f"After {limit_s:g} s there was still no sign of {what}.")
             time.sleep(0.002)
+
+    def _look_after(self) -> None:
+        for worker in self._workers:
+            if not worker.alive():
+                raise ServerFailed(f"{worker.name} ended with {worker.exit_code()}: {worker.last_lines(3)}")
 
 
 def summed_up(kills: Sequence[Kill]) -> list[dict[str, Any]]:

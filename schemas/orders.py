@@ -190,7 +190,7 @@ class SubmitRequested(Event, frozen=True, kw_only=True, gc=False):
 
     ``client_order_id`` is the id that the venue is to know it by, here and in the requests below; empty: ``order_id``.
     ``commands_through`` is the number of the newest command of people that had been carried out when it was decided: at
-    the socket it yields to a halt that came after.
+    the socket it yields to a halt that came after, and, unless it is ``reduce_only``, to a restriction.
     """
 
     order_id: str
@@ -205,6 +205,7 @@ class SubmitRequested(Event, frozen=True, kw_only=True, gc=False):
     client_order_id: str = ""
     strategy: str = ""
     commands_through: int = 0
+    reduce_only: bool = False
 
 
 class CancelRequested(Event, frozen=True, kw_only=True, gc=False):

@@ -25,6 +25,10 @@ _EVERYTHING: Final = "*"
 _DENIED_BY: Final = {Level.HALTED: DenyReason.KILLED, Level.REDUCING: DenyReason.REDUCE_ONLY}
 
 
+def _reduces(request: SubmitRequested | AmendRequested) -> bool:
+    return isinstance(request, SubmitRequested) and request.reduce_only
+
+
 class Claims(Protocol):
     """Where it is written who holds the shard."""
 
@@ -114,7 +118,7 @@ class SendingRight:
         )
         for scope in scopes:
             number, level = self._halts.get(scope, (0, Level.ACTIVE))
-            if number > request.commands_through:
+            if number > request.commands_through and not (level is Level.REDUCING and _reduces(request)):
                 return Refusal(_DENIED_BY[level], f"{level} by command {number}, which came after it was decided")
         return None
 

@@ -47,8 +47,9 @@ CHANGES: dict[str, Any] = settings_of([STRATEGY]) | {
 }
 _INSTANCE = "executor"
 _PAUSE_S = 0.02
-_LIMIT_S = 60.0
+_LIMIT_S = 90.0
 _SETTLES_S = 8.0
+_STARTS_S = 25.0
 _SETTLED_S = 0.5
 
 
@@ -114,6 +115,7 @@ class Rivals:
 
     def _start(self, instance: str) -> tuple[HeldLine, ChildProcess]:
         line = HeldLine(self.executors.venue).start()
+        self._started_s = time.monotonic()
         return line, self.executors.start("execution", instance, **{"venue.url": line.url})
 
     def _read(self) -> int:
@@ -143,7 +145,7 @@ class Rivals:
         began_s = time.monotonic()
         instance = f"{_INSTANCE}-{self.toll.runs}" if way.waits else _INSTANCE
         self._line, self._holder = self._start(instance)
-        self._until("the take-over", lambda: self._epoch() > epoch)
+        self._until("the take-over", lambda: self._taken_over(epoch, instance))
         if not way.early:
             before = self._read()
             self._until("orders of the second", lambda: self._by(epoch) > 0 and self._read() >= before + 5)
@@ -154,6 +156,16 @@ class Rivals:
         before = self._read()
         self._until("orders after it", lambda: self._read() > before + 5)
         self.toll.runs += 1
+
+    def _taken_over(self, epoch: int, instance: str) -> bool:
+        """Return whether the shard has a new holder; one that does not get so far is started again, as ever."""
+        if time.monotonic() - self._started_s > _STARTS_S or not self._holder.alive():
+            LOG.info("the second is started again: %s", self._holder.last_lines(3))
+            self.toll.ends["(a second that had to be started again)"] += 1
+            self._holder.kill()
+            self._line.stop()
+            self._line, self._holder = self._start(instance)
+        return self._epoch() > epoch
 
     def _settle(self, first: ChildProcess, line: HeldLine, instance: str) -> None:
         """Let the two settle who goes on; whoever does not is ended, and somebody always goes on."""

@@ -66,6 +66,7 @@ def take_approval(turn: Turn, approval: OrderApproved) -> None:
             client_order_id=order.client_order_id,
             strategy=order.strategy,
             commands_through=turn.desk.commands_through,
+            reduce_only=approval.reduce_only,
         )
     )
 

@@ -112,7 +112,7 @@ class Sender:
 
         self.companion = VenueCompanion(open_venue, Unforgetting(), self.right, on_capture=False, now_ns=loop.now_ns)
 
-    async def send(self, order_id: str, commands_through: int = 0, life_ms: int = 500) -> None:
+    async def send(self, order_id: str, commands_through: int = 0, life_ms: int = 500, *, closes: bool = False) -> None:
         now_ns = self.loop.now_ns()
         request = SubmitRequested(
             key="main",
@@ -129,6 +129,7 @@ class Sender:
             quantity=1,
             not_after_ns=now_ns + life_ms * NS_PER_MS,
             commands_through=commands_through,
+            reduce_only=closes,
         )
         await self.companion.perform([request], [0])
 
@@ -197,6 +198,19 @@ def test_what_was_decided_after_the_halt_is_the_stage_s_to_judge() -> None:
         await asyncio.sleep(0.05)
         assert sender.sent == ["between the two"]
         assert sender.kept_back == [("before both", ReportKind.NOT_SENT, DenyReason.KILLED)]
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(("level", "leaves"), [(Level.REDUCING, True), (Level.HALTED, False)])
+def test_what_closes_a_position_yields_to_a_kill_alone(level: Level, leaves: bool) -> None:
+    async def scenario(sender: Sender) -> None:
+        sender.database.order(level)
+        await asyncio.sleep(0.25)
+        await sender.send("closes", closes=True)
+        await sender.send("opens")
+        await asyncio.sleep(0.05)
+        assert sender.sent == (["closes"] if leaves else [])
 
     play(scenario)
 
