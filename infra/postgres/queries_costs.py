@@ -22,7 +22,7 @@ _AFTER: Final = """
     ) {name} ON true
 """
 _CHOSEN: Final = """
-    o.final AND o.status NOT IN ('DENIED', 'NOT_SENT')
+    o.final AND o.status NOT IN ('DENIED', 'NOT_SENT') AND o.leg IS NULL
         AND (%(account)s::text IS NULL OR o.account = %(account)s)
         AND (%(strategy)s::text IS NULL OR o.strategy = %(strategy)s)
         AND (%(instrument)s::text IS NULL OR o.instrument = %(instrument)s)

@@ -35,7 +35,7 @@ from schemas.event import Event
 from schemas.feedback import Experience, ExpertScore, TradeFeedback
 from schemas.opinions import FeatureSnapshot, Vote
 from schemas.orders import OrderStatus, Position
-from schemas.values import NS_PER_S, Side
+from schemas.values import NS_PER_S, Leg, OrderType, Side, TimeInForce
 from streams.cli_reads import app
 
 pytestmark = pytest.mark.embedded
@@ -206,6 +206,28 @@ def test_orders_show_their_newest_state_and_open_ones_can_be_asked_for(record: s
     resting = approved("order-5", decision_id="decision-2")
     write(record, [order_event(resting, OrderStatus.NEW, event_id="oe-9", generation=1, seq=9)])
     assert [row["order_id"] for row in asked_json(record, "orders", "--open")] == ["order-5"]
+
+
+def test_a_stop_is_shown_with_its_price_what_it_is_for_and_the_order_that_it_protects(record: str) -> None:
+    protects: dict[str, Any] = {"leg": Leg.STOP_LOSS, "parent_order_id": "order-1", "stop_price": 98 * ONE}
+    stop = approved(
+        "order-7",
+        decision_id="decision-1",
+        event_id="verdict-7",
+        side=Side.SELL,
+        order_type=OrderType.STOP,
+        time_in_force=TimeInForce.GTC,
+        limit_price=97 * ONE,
+        **protects,
+    )
+    told = order_event(stop, OrderStatus.NEW, event_id="oe-7", generation=1, seq=7, **protects)
+    write(record, [stop, told])
+    (row,) = asked_json(record, "orders", "--open")
+    assert (row["order_type"], row["stop_price"], row["limit_price"]) == ("STOP", "98", "97")
+    assert (row["leg"], row["parent_order_id"]) == ("STOP_LOSS", "order-1")
+    shown = ask(record, "why", "order-7").stdout
+    assert "SELL 1 STOP at 97 GTC" in " ".join(shown.split())
+    assert shown.count("from 98, STOP_LOSS of order-1") == 2, "in the verdict and in the order"
 
 
 def test_positions_and_pnl_are_exact_to_the_last_place(record: str) -> None:

@@ -29,8 +29,8 @@ from schemas.decisions import Decision, DecisionOutcome, DenyReason, NoTradeReas
 from schemas.event import Event, Heartbeat, derive_id
 from schemas.feedback import ModelRelease, ReleaseStage
 from schemas.opinions import AlertLevel, MarkQuality
-from schemas.orders import OrderStatus
-from schemas.values import NS_PER_MS, NS_PER_S
+from schemas.orders import ExecType, OrderStatus
+from schemas.values import NS_PER_MS, NS_PER_S, Leg, OrderType, Side
 
 TARGET, NO_TRADE, ADVICE = DecisionOutcome.TARGET, DecisionOutcome.NO_TRADE, DecisionOutcome.ADVICE
 
@@ -193,6 +193,20 @@ def test_a_short_target_on_spot_is_risks_to_refuse_unless_told_otherwise() -> No
     (aware,) = Bench(long_only_aware=True).give(*second(0, -0.5, SPOT))
     assert (free.outcome, free.target) == (TARGET, -0.5)
     assert (aware.outcome, aware.target, aware.reason) == (NO_TRADE, 0.0, NoTradeReason.TARGET_UNCHANGED)
+
+
+def test_what_a_stop_has_closed_is_not_entered_again_for_the_same_target() -> None:
+    bench = Bench(retry_after_ns=NS_PER_S)
+    (first,) = bench.give(*second(0, 0.5))
+    entry = approved("entry", decision_id=first.decision_id)
+    bench.give(order_event(entry, OrderStatus.EXPIRED, filled_quantity=ONE, position_after=ONE))
+    stop = approved("stop", decision_id="another", side=Side.SELL, order_type=OrderType.STOP, leg=Leg.STOP_LOSS)
+    closed: dict[str, Any] = {"exec_type": ExecType.TRADE, "leg": Leg.STOP_LOSS, "position_after": 0}
+    bench.give(order_event(stop, OrderStatus.FILLED, **closed))
+    (same,) = bench.give(*second(5, 0.5))
+    assert (same.outcome, same.reason) == (NO_TRADE, NoTradeReason.TARGET_UNCHANGED)
+    (other,) = bench.give(*second(6, 0.25))
+    assert other.outcome is TARGET
 
 
 def _after(bench: Bench, *, fills: bool, seconds: float) -> Decision:
