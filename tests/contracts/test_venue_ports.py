@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from binance_venue_server import Script, client_for, running_binance
 from exchange_process import running_exchange
+from msgspec.structs import replace as replace_fields
 from msgspec.structs import replace as replaced
 
 from agents.sim.venue_state import Fault, FaultKind
 from infra.venues import VenuePort
 from infra.venues.simulated import SimulatedExchangeClient
-from schemas.orders import OrderStatus, QueryRequested, ReportKind, SubmitRequested, VenueReport
+from schemas.orders import AmendRequested, OrderStatus, QueryRequested, ReportKind, SubmitRequested, VenueReport
 from schemas.reconciliation import BooksRequested
 from schemas.values import NS_PER_S, OrderType, Side, TimeInForce, units
 from streams.simulation.faults import CALM, Dice
@@ -290,6 +291,69 @@ def test_it_tells_its_books_whole_and_of_one_moment(play: Play) -> None:
         assert [fill.fill_id for fill in told.fills] == [trade.fill_id]
         assert books.positions in (None, {"main|SIM:BTCUSD": units("0.001")})
         assert books.positions is not None or books.balances is not None
+        await port.close()
+
+    play(scenario)
+
+
+def _resting(now_ns: int) -> SubmitRequested:
+    terms = {"time_in_force": TimeInForce.GTC, "limit_price": units("40000"), "quantity": units("0.01")}
+    return replace_fields(_submit(now_ns), **terms)
+
+
+def _amend(now_ns: int, quantity: str = "0.004", amend_id: str = "a1", price: str = "40000") -> AmendRequested:
+    return AmendRequested(
+        key="main",
+        event_time_ns=now_ns,
+        available_at_ns=now_ns,
+        event_id=f"{amend_id:0>32}",
+        order_id="o1",
+        amend_id=amend_id,
+        instrument="SIM:BTCUSD",
+        side=Side.BUY,
+        limit_price=units(price),
+        quantity=units(quantity),
+        former_price=units("40000"),
+        former_quantity=units("0.01"),
+        not_after_ns=now_ns + 60 * NS_PER_S,
+    )
+
+
+def test_an_order_that_rests_is_made_smaller_and_known_by_its_new_terms(play: Play) -> None:
+    async def scenario(open_port: Open, now_ns: Callable[[], int]) -> None:
+        port = await open_port()
+        reports = port.reports()
+        await port.submit(_resting(now_ns()), epoch=1, now_ns=now_ns())
+        await _next(reports, ReportKind.ACCEPTED)
+        await port.amend(_amend(now_ns()), epoch=1, now_ns=now_ns())
+        replaced = await _next(reports, ReportKind.REPLACED)
+        assert (replaced.quantity, replaced.limit_price) == (units("0.004"), units("40000"))
+        assert replaced.amend_id in (None, "a1")
+        await port.query(_query(now_ns()), now_ns=now_ns())
+        status = await _next(reports, ReportKind.STATUS)
+        assert (status.status, status.quantity, status.limit_price) == (
+            OrderStatus.NEW,
+            units("0.004"),
+            units("40000"),
+        )
+        await port.close()
+
+    play(scenario)
+
+
+def test_what_cannot_be_changed_is_refused_and_what_is_too_late_never_leaves(play: Play) -> None:
+    async def scenario(open_port: Open, now_ns: Callable[[], int]) -> None:
+        port = await open_port()
+        reports = port.reports()
+        await port.submit(_submit(now_ns()), epoch=1, now_ns=now_ns())
+        await _next(reports, ReportKind.TRADE)
+        await port.amend(_amend(now_ns(), "0.0004"), epoch=1, now_ns=now_ns())
+        refused = await _next(reports, ReportKind.REPLACE_REJECTED)
+        assert refused.amend_id == "a1"
+        stale = replace_fields(_amend(now_ns(), amend_id="a2"), not_after_ns=now_ns() - 1)
+        await port.amend(stale, epoch=1, now_ns=now_ns())
+        late = await _next(reports, ReportKind.REPLACE_REJECTED)
+        assert (late.amend_id, late.reason) == ("a2", "too old at the socket")
         await port.close()
 
     play(scenario)
