@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -106,6 +107,19 @@ def test_first_come_first_served_at_a_price() -> None:
         ("first", 5, 0),
         ("second", 2, 3),
     ]
+
+
+def test_an_order_that_becomes_smaller_keeps_its_place() -> None:
+    book = MatchingBook()
+    for name in ("first", "second"):
+        book.place(Incoming(name, "", Side.SELL, 5, 100, TimeInForce.GTC))
+    book.take_changed()
+    book.reduce("first", 2)
+    assert book.take_changed() == [(Side.SELL, 100, 7)]
+    placed = book.place(Incoming("taker", "", Side.BUY, 3, 100, TimeInForce.IOC))
+    assert [(match.maker_id, match.quantity) for match in placed.matches] == [("first", 2), ("second", 1)]
+    with pytest.raises(AssertionError):
+        book.reduce("second", 6)
 
 
 def test_splitmix64_draws_the_published_numbers() -> None:

@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Any
 
-from agents.sim.engine import VenueOrder
+from agents.sim.engine import Arrival, Terms, VenueOrder
 from agents.sim.replay_engine import ReplayEngine, Slippage
 from schemas.market import BookSnapshot, DepthUpdate, Quality, QualityKind, Quote, Trade
 from schemas.values import OrderType, Side, TimeInForce
@@ -160,3 +160,34 @@ def test_a_book_that_is_not_trusted_is_not_traded_on() -> None:
     engine.on_market(Quality(**FIELDS, kind=QualityKind.GAP))
     engine.on_market(Quote(**FIELDS, bid_price=98, bid_quantity=2, ask_price=104, ask_quantity=2))
     assert engine.place(_order("a", Side.BUY, 9, None, TimeInForce.IOC), 0).taken == [(104, 2)]
+
+
+def _behind(engine: ReplayEngine, order: VenueOrder, quantity: int, price: int) -> Arrival:
+    """Change an order as the venue does: it has its new terms when the engine hears of it."""
+    former = Terms(order.limit_price, order.leaves_quantity)
+    order.quantity, order.limit_price = quantity, price
+    return engine.amend(order, former, 2)
+
+
+def test_a_smaller_order_keeps_its_place_and_any_other_change_goes_to_the_end() -> None:
+    for quantity, price, filled in ((4, 99, 4), (6, 99, 0), (4, 98, 0)):
+        engine = ReplayEngine({})
+        _book(engine)
+        order = _order("m", Side.BUY, 5, 99, TimeInForce.GTC)
+        engine.place(order, 1)
+        engine.on_market(Trade(**FIELDS, trade_id="1", price=99, quantity=10, aggressor=Side.SELL))
+        assert engine.take_maker_fills() == []
+        assert _behind(engine, order, quantity, price).rests
+        engine.on_market(Trade(**FIELDS, trade_id="2", price=99, quantity=4, aggressor=Side.SELL))
+        assert sum(fill.quantity for fill in engine.take_maker_fills()) == filled, (quantity, price)
+
+
+def test_a_change_that_would_take_takes_or_is_refused_if_it_may_only_make() -> None:
+    for time_in_force, taken in ((TimeInForce.GTC, 3), (TimeInForce.POST_ONLY, 0)):
+        engine = ReplayEngine({})
+        _book(engine)
+        order = _order("m", Side.BUY, 5, 99, time_in_force)
+        engine.place(order, 1)
+        arrival = _behind(engine, order, 3, 101)
+        assert sum(item.quantity for item in arrival.taken) == taken
+        assert (arrival.refused is None) is (taken > 0)
