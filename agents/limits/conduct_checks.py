@@ -35,8 +35,9 @@ def duplicate(case: Case) -> CheckResult:
 
 def self_trade(case: Case) -> CheckResult:
     """No resting order of the account stands on the other side at a price that this one would reach."""
+    instrument = case.order.instrument
     for working in case.view.working.values():
-        if _would_meet(case, working):
+        if working.instrument == instrument and _would_meet(case, working):
             return result(DenyReason.SELF_TRADE, False, working.order_id, "no crossing order of our own")
     return result(DenyReason.SELF_TRADE, True, "none", "no crossing order of our own")
 
