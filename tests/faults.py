@@ -10,7 +10,8 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -226,10 +227,17 @@ def freeze_the_broker(world: World) -> None:
 
 def freeze(world: World, process: int, seconds: float) -> None:
     """SIGSTOP a process and those of its session for a while."""
+    with frozen(process):
+        world.wait(seconds)
+
+
+@contextmanager
+def frozen(process: int) -> Iterator[None]:
+    """SIGSTOP a process and those of its session meanwhile."""
     group = os.getpgid(process)
     os.killpg(group, signal.SIGSTOP)
     try:
-        world.wait(seconds)
+        yield
     finally:
         os.killpg(group, signal.SIGCONT)
 

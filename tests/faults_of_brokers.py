@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from faults import BROKER_AWAY, Fault, Place, World, freeze
+from faults import BROKER_AWAY, Fault, Place, World, frozen
 from wire import TlsWire
 
 from infra.kafka import Slot
@@ -63,10 +63,11 @@ def freeze_the_leading_broker(world: World) -> None:
     """SIGSTOP the broker that leads what a worker writes until another leads; it wakes up and thinks it does."""
     cluster = _cluster(world)
     leader = cluster.leader(WRITTEN)
-    freeze(world, cluster.nodes[leader].process.pid, 8)
-    assert cluster.leader(WRITTEN) != leader
+    with frozen(cluster.nodes[leader].process.pid):
+        took = cluster.wait_for_leader(WRITTEN, leader)
+        world.wait(4)
     cluster.wait_until_in_sync()
-    world.notes = "another led meanwhile"
+    world.notes = f"another leader after {took:.1f} s"
 
 
 def _cluster(world: World) -> KafkaCluster:

@@ -49,13 +49,16 @@ class KafkaCluster:
         """The addresses of all brokers, comma-separated."""
         return ",".join(node.bootstrap for node in self.nodes.values())
 
-    def leader(self, slot: Slot) -> int:
-        """Return the number of the broker that leads a topic partition; -1 when none does."""
-        return int(self._partition(slot).leader)
+    def leader(self, slot: Slot, *, not_asked: int | None = None) -> int:
+        """Return the number of the broker that leads a topic partition, -1 when none does, as the others say."""
+        name, number = slot
+        return int(self._topics(not_asked)[name].partitions[number].leader)
 
     def wait_for_leader(self, slot: Slot, other_than: int) -> float:
         """Wait until another broker than this leads a partition; return the seconds. Raises ServerFailed."""
-        return wait_until(f"another leader of {slot}", lambda: self.leader(slot) not in (-1, other_than))
+        return wait_until(
+            f"another leader of {slot}", lambda: self.leader(slot, not_asked=other_than) not in (-1, other_than)
+        )
 
     def wait_until_in_sync(self) -> float:
         """Wait until every replica of every partition follows its leader; return the seconds. Raises ServerFailed."""
@@ -83,14 +86,12 @@ class KafkaCluster:
             for partition in topic.partitions.values()
         )
 
-    def _partition(self, slot: Slot) -> Any:
-        return self._topics()[slot[0]].partitions[slot[1]]
-
-    def _topics(self) -> Any:
+    def _topics(self, not_asked: int | None = None) -> Any:
+        asked = ",".join(node.bootstrap for number, node in self.nodes.items() if number != not_asked)
         try:
-            return AdminClient(client_settings(self.bootstrap)).list_topics(timeout=_ANSWER_S).topics
+            return AdminClient(client_settings(asked)).list_topics(timeout=_ANSWER_S).topics
         except KafkaException as error:
-            raise BrokerUnreachable(f"No Kafka broker answers at {self.bootstrap} ({error.args[0].str()}).") from error
+            raise BrokerUnreachable(f"No Kafka broker answers at {asked} ({error.args[0].str()}).") from error
 
 
 def elect_leaders(port: int, asked: Mapping[str, Sequence[int]]) -> dict[Slot, int]:
