@@ -30,7 +30,7 @@ def money_violations(taken: TakenLanes, venue: LyingVenue, run: Run) -> Iterator
     yield from _intents(orders, approved, venue)
     yield from _outcomes(orders, venue.core.state.orders)
     yield from _fills(fills, venue.core.state.orders)
-    yield from _legs(fills)
+    yield from leg_violations(fills)
     yield from _books(fills, account, venue, run)
     yield from _limits(account, run)
 
@@ -88,7 +88,7 @@ def _fills(fills: list[Fill], known: dict[str, VenueOrder]) -> Iterator[Violatio
             )
 
 
-def _legs(fills: list[Fill]) -> Iterator[Violation]:
+def leg_violations(fills: list[Fill]) -> Iterator[Violation]:
     """What protects a position closes it and goes no further: this venue fills nothing after the end of an order."""
     for fill in fills:
         if fill.leg is not None and fill.side.sign * fill.position_after > 0:
