@@ -214,7 +214,7 @@ def kill_the_broker(world: World) -> None:
 
 
 def leave_no_broker_for_long(world: World) -> None:
-    """SIGKILL Kafka, and nobody starts it again for forty seconds: longer than any worker waits for it."""
+    """SIGKILL Kafka, and nobody starts it again for forty seconds: longer than a request to it may take."""
     world.kafka.kill()
     world.wait(40)
     world.kafka.restart()
