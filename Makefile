@@ -21,7 +21,7 @@ BENCH_FLAGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo setup setup-dev test test-beside test-fast test-coverage test-slow test-integration test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained schemas lock clean
+.PHONY: help demo setup setup-dev test test-beside test-fast test-coverage test-slow test-integration test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes schemas lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -99,6 +99,9 @@ format: setup-dev ## rewrite the sources in the project's format
 bench: setup-dev ## events per second in process, and tick-to-order over real Kafka beside a bare aiokafka chain
 	@$(BIN)/python -m benchmarks.pipeline
 	@$(BIN)/python -m benchmarks.tick_to_order --rate 200 --orders 300
+
+bench-votes: setup-dev ## how good the committee's learning is: regret, shifts, what bounds cost, calibration (BENCH_FLAGS=--seconds n)
+	@$(BIN)/python -m benchmarks.votes $(BENCH_FLAGS)
 
 bench-orders: setup-dev ## tick-to-order at 20, 200 and 1,000 ticks a second, on real Kafka (BENCH_FLAGS=--json file)
 	@$(BIN)/python -m benchmarks.tick_to_order $(BENCH_FLAGS)

@@ -56,7 +56,7 @@ def test_hedges_that_take_turns_stay_below_the_stated_bound(name: str, delay: in
 
 
 def test_one_hedge_with_late_losses_can_be_driven_above_the_stated_bound() -> None:
-    """Losses that swing in resonance with the delay: why ADR 14 claims the proven bound and not the stated one."""
+    """Losses that swing in resonance with the delay: why ADR 16 claims the proven bound and not the stated one."""
     played = play(plain(2, 4000, 10), swing(4000, 10), (2, 4000), 10)
     assert 1.1 < played.regret / stated_bound(2, 4000, 10) < 1.25
 
