@@ -164,11 +164,8 @@ class Decider:
         return NO_EVENTS
 
     def _fill(self, state: ShardState, fill: Fill) -> Sequence[Event]:
-        if fill.reverses is not None:
-            # What a venue takes back teaches nothing of what trading costs.
-            return NO_EVENTS
-        if fill.leg is not None:
-            return NO_EVENTS  # What it costs to leave at a stop is not what it costs to follow a target.
+        if fill.leg is not None or fill.reverses is not None:
+            return NO_EVENTS  # Neither to leave at a stop nor what is taken back costs what following a target does.
         line: LineState | None = state.get(line_key(fill.strategy, fill.instrument))
         known = line is not None and line.decision_id == fill.decision_id
         half_spread = line.half_spread if line is not None and known else None

@@ -49,25 +49,27 @@ def take_approval(turn: Turn, approval: OrderApproved) -> None:
     account.orders_of_day.add(approval.strategy, turn.at_ns)
     turn.save_order(order)
     turn.say_order(order, ExecType.PENDING_NEW, None)
-    turn.outputs.append(
-        SubmitRequested(
-            key=order.account,
-            event_time_ns=approval.event_time_ns,
-            available_at_ns=turn.at_ns,
-            order_id=order.order_id,
-            instrument=order.instrument,
-            side=order.side,
-            order_type=order.order_type,
-            time_in_force=order.time_in_force,
-            limit_price=order.limit_price,
-            quantity=order.quantity,
-            not_after_ns=order.not_after_ns,
-            stop_price=order.stop_price,
-            client_order_id=order.client_order_id,
-            strategy=order.strategy,
-            commands_through=turn.desk.commands_through,
-            reduce_only=approval.reduce_only,
-        )
+    turn.outputs.append(_request(turn, approval, order))
+
+
+def _request(turn: Turn, approval: OrderApproved, order: OrderState) -> SubmitRequested:
+    return SubmitRequested(
+        key=order.account,
+        event_time_ns=approval.event_time_ns,
+        available_at_ns=turn.at_ns,
+        order_id=order.order_id,
+        instrument=order.instrument,
+        side=order.side,
+        order_type=order.order_type,
+        time_in_force=order.time_in_force,
+        limit_price=order.limit_price,
+        quantity=order.quantity,
+        not_after_ns=order.not_after_ns,
+        stop_price=order.stop_price,
+        client_order_id=order.client_order_id,
+        strategy=order.strategy,
+        commands_through=turn.desk.commands_through,
+        reduce_only=approval.reduce_only,
     )
 
 

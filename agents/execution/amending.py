@@ -101,7 +101,7 @@ def take_replaced(turn: Turn, order: OrderState, report: VenueReport) -> None:
     _end(turn, order, taken=True)
     order.quantity, order.limit_price = told
     order.terms_at_ns = turn.at_ns
-    _tell_end(turn, order, ExecType.REPLACED, report.reason, amend.amend_id)
+    _tell_end(turn, order, (ExecType.REPLACED, report.reason), amend.amend_id)
 
 
 def take_replace_rejected(turn: Turn, order: OrderState, report: VenueReport) -> None:
@@ -112,7 +112,7 @@ def take_replace_rejected(turn: Turn, order: OrderState, report: VenueReport) ->
         return
     _end(turn, order, taken=False)
     denied = () if report.deny_reason is None else (report.deny_reason,)
-    _tell_end(turn, order, ExecType.REPLACE_REJECTED, report.reason, amend.amend_id, denied)
+    _tell_end(turn, order, (ExecType.REPLACE_REJECTED, report.reason), amend.amend_id, denied)
 
 
 def _take_late(turn: Turn, order: OrderState, report: VenueReport, *, taken: bool) -> None:
@@ -150,10 +150,10 @@ def take_terms(turn: Turn, order: OrderState, report: VenueReport) -> bool:
         _end(turn, order, taken=True)
         order.quantity, order.limit_price = told
         order.terms_at_ns = turn.at_ns
-        _tell_end(turn, order, ExecType.REPLACED, "by the venue's status", amend.amend_id)
+        _tell_end(turn, order, (ExecType.REPLACED, "by the venue's status"), amend.amend_id)
     elif report.event_time_ns >= amend.not_after_ns + turn.config.takeover_wait_ns:
         _end(turn, order, taken=False)
-        _tell_end(turn, order, ExecType.REPLACE_REJECTED, "the venue never took it", amend.amend_id)
+        _tell_end(turn, order, (ExecType.REPLACE_REJECTED, "the venue never took it"), amend.amend_id)
     return order.amend is not None and not order.final
 
 
@@ -167,12 +167,12 @@ def _end(turn: Turn, order: OrderState, *, taken: bool) -> None:
 def _tell_end(
     turn: Turn,
     order: OrderState,
-    exec_type: ExecType,
-    reason: str | None,
+    outcome: tuple[ExecType, str | None],
     amend_id: str,
     denied: tuple[DenyReason, ...] = (),
 ) -> None:
     """Move an order whose amend is over, and say so; too much filled for the new terms is an overfill."""
+    exec_type, reason = outcome
     after = next_status(order, exec_type)
     if after is None:
         record_anomaly(turn, order, exec_type, reason)

@@ -122,7 +122,8 @@ class AccountExposure(msgspec.Struct, kw_only=True):
         self.contents_ns[content_key(order)] = now_ns
         if order.amends is None:
             self.conduct.count_sent(order.strategy, now_ns, limits)
-        self.orders_of_day.add(order.strategy, now_ns)
+        if order.amends is None:
+            self.orders_of_day.add(order.strategy, now_ns)
         target = self.working.get(order.amends or "")
         if target is not None:
             self.working[target.order_id] = amended(target, order)

@@ -263,7 +263,7 @@ class SimulatedVenue:
             self._fill(self.state.orders[fill.order_id], met, Liquidity.MAKER, fill.time_ns)
 
     def _fill(self, order: VenueOrder, met: Taken, liquidity: Liquidity, time_ns: int) -> None:
-        fill = book_fill(self.state, self.terms, order, met, liquidity, time_ns)
+        fill = book_fill((self.state, self.terms), order, met, liquidity, time_ns)
         if order.status is OrderStatus.FILLED:
             del self._live[order.order_id]
         self._note(order)

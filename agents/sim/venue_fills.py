@@ -9,9 +9,10 @@ from schemas.values import Liquidity, money, notional
 
 
 def book_fill(
-    state: VenueState, terms: VenueTerms, order: VenueOrder, met: Taken, liquidity: Liquidity, time_ns: int
+    books: tuple[VenueState, VenueTerms], order: VenueOrder, met: Taken, liquidity: Liquidity, time_ns: int
 ) -> VenueFill:
     """Book a quantity that an order has traded at a price, and return the fill as it is told."""
+    state, terms = books
     instrument = terms.instruments[order.instrument]
     value = notional(met.price, order.side.sign * met.quantity, instrument.multiplier)
     taker = liquidity is Liquidity.TAKER
