@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from money_events import INSTRUMENTS, ONE, PERP, T0, decision, limits, mark
+from money_events import INSTRUMENTS, ONE, PERP, T0, command, decision, limits, mark
 from msgspec.structs import force_setattr
 
 from agents.execution.stage import Execution
@@ -17,6 +17,7 @@ from agents.pipeline import Pipeline
 from agents.risk.config import ProtectionTerms, RiskConfig, StrategyRisk
 from agents.risk.stage import Risk
 from agents.risk.state import AccountRisk
+from schemas.control import ControlAction
 from schemas.decisions import OrderApproved, OrderDenied
 from schemas.event import Event, derive_id
 from schemas.orders import (
@@ -108,6 +109,14 @@ class Floor:
         """Let the strategy want a target: 0.5 is 5 at a price of 100."""
         self.serial += 1
         self.pipeline.publish(self._named(decision(target, self.serial, self.now_ns)))
+
+    def command(self, action: ControlAction, **changes: Any) -> None:
+        """Let a person order something: risk hears of it, and execution reads it where it is written."""
+        self.serial += 1
+        times = {"event_time_ns": self.now_ns, "available_at_ns": self.now_ns}
+        ordered = command(action, event_id=f"command-{self.serial}", ordinal=self.serial, **times | changes)
+        self.pipeline.feed("execution", ordered)
+        self.pipeline.publish(ordered)
 
     def answer(self, index: int = 0, *, reject: bool = False) -> None:
         """Let the venue take the request that waits at this place."""

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from money_events import ONE, command
+from money_events import ONE
 from protected_line import BRACKET, STOP_ONLY, Floor
 
 from agents.risk.config import ProtectionTerms
@@ -269,9 +269,7 @@ def test_a_venue_that_has_less_than_was_bought_is_asked_for_less() -> None:
 def test_a_kill_leaves_no_leg_and_none_comes_before_it_is_lifted() -> None:
     floor = Floor(STOP_ONLY)
     floor.enter()
-    floor.pipeline.publish(
-        command(ControlAction.SET_LEVEL, level=Level.HALTED, scope=ScopeKind.GLOBAL, event_id="kill", ordinal=1)
-    )
+    floor.command(ControlAction.SET_LEVEL, level=Level.HALTED, scope=ScopeKind.GLOBAL)
     floor.settle()
     floor.wait(3_000)
     floor.settle()
@@ -283,7 +281,7 @@ def test_a_kill_leaves_no_leg_and_none_comes_before_it_is_lifted() -> None:
 def test_flattening_takes_the_legs_out_first() -> None:
     floor = Floor(STOP_ONLY)
     floor.enter()
-    floor.pipeline.publish(command(ControlAction.FLATTEN, event_id="flatten", ordinal=1))
+    floor.command(ControlAction.FLATTEN)
     floor.settle()
     floor.wait(1_500)
     (close,) = _submitted(floor)
@@ -299,8 +297,7 @@ def test_a_stop_that_a_person_cancels_comes_back_while_the_position_stands() -> 
     floor = Floor(STOP_ONLY)
     floor.enter()
     (stop,) = floor.live_legs()
-    cancel = command(ControlAction.CANCEL, target=stop.request.order_id, event_id="cancel", ordinal=1)
-    floor.pipeline.publish(cancel)
+    floor.command(ControlAction.CANCEL, target=stop.request.order_id)
     floor.settle()
     floor.wait(2_000)
     floor.settle()
