@@ -78,6 +78,11 @@ def chain_of(connection: Connection, decision_id: str) -> Row:
     snapshot_id = tally["snapshot_id"] if tally else ""
     votes = "SELECT * FROM votes WHERE ballot_id = %s ORDER BY expert, available_at_ns"
     closed = "SELECT * FROM trade_feedback WHERE entry_decision_id = %s OR exit_decision_id = %s"
+    # A decision made an order, or changed one that another had made.
+    orders = "SELECT * FROM orders WHERE decision_id = %s OR order_id IN (SELECT amends {of_change})"
+    events = "SELECT * FROM order_events WHERE decision_id = %s OR amend_id IN (SELECT order_id {of_change})"
+    changed = {"of_change": "FROM order_verdicts WHERE decision_id = %s AND amends IS NOT NULL"}
+    twice = (decision_id, decision_id)
     return {
         "decision": decision,
         "snapshot": _one(connection, "SELECT * FROM feature_snapshots WHERE event_id = %s", snapshot_id),
@@ -86,12 +91,8 @@ def chain_of(connection: Connection, decision_id: str) -> Row:
         "verdicts": _all(
             connection, "SELECT * FROM order_verdicts WHERE decision_id = %s ORDER BY available_at_ns", decision_id
         ),
-        "orders": _all(connection, "SELECT * FROM orders WHERE decision_id = %s ORDER BY order_id", decision_id),
-        "order_events": _all(
-            connection,
-            "SELECT * FROM order_events WHERE decision_id = %s ORDER BY order_id, generation, seq",
-            decision_id,
-        ),
+        "orders": _all(connection, f"{orders.format(**changed)} ORDER BY order_id", *twice),
+        "order_events": _all(connection, f"{events.format(**changed)} ORDER BY order_id, generation, seq", *twice),
         "fills": _all(connection, "SELECT * FROM fills WHERE decision_id = %s ORDER BY generation, seq", decision_id),
         "feedback": _all(connection, f"{closed} ORDER BY available_at_ns, event_id", decision_id, decision_id),
         "experience": _all(connection, "SELECT * FROM experience WHERE decision_id = %s", decision_id),

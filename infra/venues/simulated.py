@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from infra.venues.binance.credentials import Credentials
+from infra.venues.once import send_once
 from infra.venues.simulated_rest import TROUBLE, Answer, ExchangeRest
 from infra.venues.wire import AmendBody, BooksBody, CancelBody, ClockBody, QueryBody, ReportLine, SubmitBody
 from schemas.event import derive_id
@@ -60,7 +61,7 @@ class SimulatedExchangeClient:
 
     async def start(self, limit_s: float = 10.0) -> None:
         """Connect to the report stream. Raises VenueUnreachable when that takes longer than ``limit_s``."""
-        self._session = aiohttp.ClientSession(timeout=self._timeout)
+        self._session = aiohttp.ClientSession(timeout=self._timeout, middlewares=(send_once,))
         self._rest = ExchangeRest(self._session, self._url, self._credentials)
         self._task = asyncio.create_task(self._follow_reports())
         self._task.add_done_callback(self._end_reports)
