@@ -31,7 +31,8 @@ def judge(stretch: Stretch, rows: Sequence[dict[str, Any]], sent_ns: dict[str, l
             refused[reason] = refused.get(reason, 0) + 1
     waits_ms = [(sent_ns[row["order_id"]][0] - stretch.written_ns[row["decision_id"]]) / 1e6 for row in sent]
     orders = len(sent)
-    whole = len(named) == len(rows) == orders
+    twice = sum(1 for row in sent if len(sent_ns[row["order_id"]]) > 1)
+    whole = len(named) == len(rows) == orders and not twice
     caught_up = stretch.drained_s is not None and stretch.drained_s <= _CAUGHT_UP_S
     return {
         "asked_per_s": stretch.asked_per_s,
@@ -41,7 +42,7 @@ def judge(stretch: Stretch, rows: Sequence[dict[str, Any]], sent_ns: dict[str, l
         "orders": orders,
         "in_vain": len(stretch.written_ns) - len(named),
         "two_outcomes": len(rows) - len(named),
-        "sent_twice": sum(1 for row in sent if len(sent_ns[row["order_id"]]) > 1),
+        "sent_twice": twice,
         "refused": refused,
         "not_sent": sum(1 for row in rows if row["status"] == OrderStatus.NOT_SENT),
         "drained_s": stretch.drained_s,
