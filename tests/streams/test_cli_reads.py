@@ -34,7 +34,7 @@ from schemas.decisions import CheckResult, DecisionOutcome, DenyReason, NoTradeR
 from schemas.event import Event
 from schemas.feedback import Experience, ExpertScore, TradeFeedback
 from schemas.opinions import FeatureSnapshot, Vote
-from schemas.orders import OrderStatus, Position
+from schemas.orders import ExecType, OrderStatus, Position
 from schemas.values import NS_PER_S, Leg, OrderType, Side, TimeInForce
 from streams.cli_reads import app
 
@@ -206,6 +206,27 @@ def test_orders_show_their_newest_state_and_open_ones_can_be_asked_for(record: s
     resting = approved("order-5", decision_id="decision-2")
     write(record, [order_event(resting, OrderStatus.NEW, event_id="oe-9", generation=1, seq=9)])
     assert [row["order_id"] for row in asked_json(record, "orders", "--open")] == ["order-5"]
+
+
+def test_a_decision_that_changed_an_order_leads_to_it_and_to_what_became_of_the_change(record: str) -> None:
+    order = approved("order-8", decision_id="decision-8", event_id="verdict-8", time_in_force=TimeInForce.GTC)
+    change = approved("change-9", decision_id="decision-9", event_id="verdict-9", amends="order-8", quantity=2 * ONE)
+    told = {"amend_id": "change-9", "exec_type": ExecType.REPLACED, "quantity": 2 * ONE, "event_id": "oe-9"}
+    events = [
+        decision(0.5, 8, at_ns=T0 + 8 * NS_PER_S),
+        decision(0.8, 9, at_ns=T0 + 9 * NS_PER_S),
+        order,
+        change,
+        order_event(order, OrderStatus.NEW, event_id="oe-8", generation=1, seq=8),
+        order_event(order, OrderStatus.NEW, generation=1, seq=9, **told),
+    ]
+    write(record, events)
+    chain = asked_json(record, "why", "decision-9")
+    assert [verdict["amends"] for verdict in chain["verdicts"]] == ["order-8"]
+    assert [row["order_id"] for row in chain["orders"]] == ["order-8"]
+    assert [(row["exec_type"], row["amend_id"], row["quantity"]) for row in chain["order_events"]] == [
+        ("REPLACED", "change-9", "2")
+    ]
 
 
 def test_a_stop_is_shown_with_its_price_what_it_is_for_and_the_order_that_it_protects(record: str) -> None:
