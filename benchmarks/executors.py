@@ -42,7 +42,6 @@ SETTINGS: Final = Path(__file__).resolve().parents[1] / "tradermind.toml"
 INSTRUMENT: Final = "SIM:BTCUSD"
 ACCOUNT: Final = "main"
 _QUANTITY: Final = units("0.001")
-_TICK: Final = units("0.01")
 _PRICES: Final = 97
 _LIFE_NS: Final = 2 * NS_PER_S
 _LINES: Final = msgspec.json.Decoder(Line)
@@ -181,12 +180,13 @@ class Executors:
 
 
 class OrderFlow:
-    """Writes marks and approvals. ``tail`` tells the exchange's mid; each order has a content of its own."""
+    """Writes marks and approvals at the mid that the exchange has written down; each order has a content of its own."""
 
-    def __init__(self, bootstrap: str, tail: ExchangeTail) -> None:
-        self._producer = Producer({**client_settings(bootstrap), "linger.ms": 0})
+    def __init__(self, executors: Executors) -> None:
+        self._producer = Producer({**client_settings(executors.bootstrap), "linger.ms": 0})
+        self._tick = executors.run.instruments[INSTRUMENT].tick_size
         self._codec = Codec(SchemaTable.committed())
-        self._tail = tail
+        self._tail = executors.tail
         self._generation = time.time_ns()
         self._numbers = count(1)
 
@@ -196,8 +196,8 @@ class OrderFlow:
         mark = MarketMark(
             **_times(INSTRUMENT, now_ns),
             mid=mid,
-            bid_price=mid - _TICK,
-            ask_price=mid + _TICK,
+            bid_price=mid - self._tick,
+            ask_price=mid + self._tick,
             bid_quantity=units("1"),
             ask_quantity=units("1"),
             volume=0,
@@ -213,7 +213,7 @@ class OrderFlow:
         now_ns, number, mid = time.time_ns(), next(self._numbers), self._mid()
         side = Side.BUY if rests or number % 2 else Side.SELL
         share = -0.015 if rests else 0.005 * side.sign
-        price = round(mid * (1 + share)) // _TICK * _TICK + number % _PRICES * _TICK
+        price = round(mid * (1 + share)) // self._tick * self._tick + number % _PRICES * self._tick
         cause = derive_id(f"{self._generation}", strategy, number)
         approval = OrderApproved(
             **_times(ACCOUNT, now_ns),

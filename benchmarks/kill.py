@@ -77,7 +77,7 @@ class KillBench:
         self._workers = [executors.start(stage, f"bench-{stage}") for stage in self._stages]
         self._tail = executors.tail
         self._until("a price", lambda: self._tail.read() >= 0 and bool(self._tail.mids))
-        self._flow = OrderFlow(executors.bootstrap, self._tail)
+        self._flow = OrderFlow(executors)
         self._before = 0
 
     def run(self, strategy: str) -> Kill:

@@ -123,7 +123,7 @@ class Rivals:
             return self.executors.tail.read()
 
     def _write(self) -> None:
-        flow = OrderFlow(self.executors.bootstrap, self.executors.tail)
+        flow = OrderFlow(self.executors)
         beats = 0
         while not self._stopping.is_set():
             with self._lock:
