@@ -122,7 +122,8 @@ class KnownOrders:
 
     def waiting(self, symbol: str) -> int:
         """Return how many of them are stops that may still wait."""
-        return sum(1 for order in self.unfinished(symbol) if order.sent and order.waits and not order.triggered)
+        known = (order for order in self.unfinished(symbol) if order.sent or order.venue_order_id is not None)
+        return sum(1 for order in known if order.waits and not order.triggered)
 
     def working(self, symbol: str) -> int:
         """Return how many orders of ours may lie in the book of a symbol."""

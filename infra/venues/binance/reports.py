@@ -146,7 +146,8 @@ def of_status(
     order.accepted = True
     order.ended = order.ended or status in _OVER
     reason = _SELF_TRADE if found.status == "EXPIRED_IN_MATCH" else None
-    order.triggered = order.triggered or (found.type in _STOPS and found.isWorking)
+    order.waits = order.waits or found.type in _STOPS
+    order.triggered = order.triggered or (order.waits and found.isWorking)
     told = {"reason": reason, "triggered": order.triggered, "quantity": parse_units(found.origQty)}
     told["limit_price"] = parse_units(found.price) or None
     fields = {"status": status, "filled_quantity": filled, "fills": fills, **told}
