@@ -15,8 +15,10 @@ from typing import Any, Final
 
 import msgspec
 
-from agents.limits.canary_caps import CAP_NAMES, parse_caps
+from agents.limits.canary_caps import CAP_NAMES
+from agents.limits.flaw import Flaw
 from agents.limits.limit_set import LimitSet
+from agents.limits.readings import number_of
 from schemas.changes import ControlOutcome, Override
 from schemas.control import ScopeKind
 from schemas.values import NS_PER_MS
@@ -31,6 +33,8 @@ _RESTRICTED: Final = "restricted"
 _CANARIES: Final = "canaries"
 _TYPES: Final = typing.get_type_hints(LimitSet)
 _VERSIONS_KEPT: Final = 64
+_TEXT_MAX: Final = 65_536
+_DIGITS_MAX: Final = 18
 
 
 class LimitBook(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,33 +134,58 @@ def text_of(value: object) -> str:
 
 def effective(book: LimitBook, seeds: Mapping[str, LimitSet]) -> dict[str, LimitSet]:
     """Return account -> its limits under a book. Raises ValueError, in one sentence, for what is not a limit."""
+    found = readable(book, seeds)
+    if isinstance(found, Flaw):
+        raise ValueError(found)
+    return found
+
+
+def readable(book: LimitBook, seeds: Mapping[str, LimitSet]) -> dict[str, LimitSet] | Flaw:
+    """Return account -> its limits under a book, or what is wrong with the first that is none."""
     layers = {scope: dict(values) for scope, values in book.sets.items()}
     for override in book.overrides:
         layers.setdefault(override.scope, {}).update(override.values)
-    further = _further(layers)
+    flaws = (_excess(name, text) for values in layers.values() for name, text in values.items())
+    further = next((flaw for flaw in flaws if flaw is not None), None) or _further(layers)
+    if isinstance(further, Flaw):
+        return further
     found: dict[str, LimitSet] = {}
     for account, seed in seeds.items():
         values: dict[str, Any] = {name: getattr(seed, name) for name in _FACTS} | {"permissions": {}}
         for name, text in {**layers.get(GLOBAL_SET, {}), **layers.get(f"{ScopeKind.ACCOUNT}|{account}", {})}.items():
-            _put(values, name, text)
+            flaw = _put(values, name, text)
+            if flaw is not None:
+                return flaw
         _lay_over(values, further)
-        found[account] = LimitSet.from_mapping(values)
+        limits = LimitSet.read(values)
+        if isinstance(limits, Flaw):
+            return limits
+        found[account] = limits
     return found
 
 
-def _put(values: dict[str, Any], name: str, text: str) -> None:
+def _excess(name: str, text: str) -> Flaw | None:
+    """Return what is wrong with a text that is too long, or a number that no account needs, and nobody could print."""
+    if len(text) > _TEXT_MAX:
+        return Flaw(f"The value of {name[:80]!r} has more than {_TEXT_MAX} characters.")
+    number = number_of(text)
+    if number.is_finite() and number and abs(number.adjusted()) > _DIGITS_MAX:
+        return Flaw(f"The limit {name!r} cannot be {text[:80]!r}: it has more than {_DIGITS_MAX} digits.")
+    return None
+
+
+def _put(values: dict[str, Any], name: str, text: str) -> Flaw | None:
     field, dot, key = name.partition(".")
-    if field in (*_FACTS, _CANARIES):
-        raise ValueError(f"{field!r} is no limit of an account or of all; it is not changed here.")
     kind = _TYPES.get(field)
-    if kind is None or bool(dot) is not _is_mapping(kind):
-        values[name] = text  # Not a limit; it is refused by name.
-    elif dot:
+    if field in (*_FACTS, _CANARIES) or kind is None or bool(dot) is not _is_mapping(kind):
+        return Flaw(f"{name!r} is not a limit of an account or of all.")
+    if dot:
         values.setdefault(field, {})[key] = _names(text) if field == "permissions" else text
     elif kind is int:
         values[field] = int(text) if text.isdecimal() else text
     else:
         values[field] = _names(text) if kind is not Decimal else text
+    return None
 
 
 def _is_mapping(kind: Any) -> bool:
@@ -167,26 +196,29 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _further(layers: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+def _further(layers: Mapping[str, Mapping[str, str]]) -> dict[str, Any] | Flaw:
     """Return what holds for single instruments and strategies, by the fields of a LimitSet."""
     found: dict[str, Any] = {name: {} for name in (*_OF_INSTRUMENT.values(), *_OF_STRATEGY.values(), _CANARIES)}
-    restricted: list[str] = []
+    found[_RESTRICTED] = []
     for scope, values in sorted(layers.items()):
         kind, _, target = scope.partition("|")
-        caps: dict[str, object] = {}
         for name, text in values.items() if kind in (ScopeKind.INSTRUMENT, ScopeKind.STRATEGY) else ():
-            fields_of = _OF_INSTRUMENT if kind == ScopeKind.INSTRUMENT else _OF_STRATEGY
-            if name in fields_of:
-                found[fields_of[name]][target] = text
-            elif kind == ScopeKind.INSTRUMENT and name == _RESTRICTED and text in ("true", "false"):
-                restricted += [target] if text == "true" else []
-            elif kind == ScopeKind.STRATEGY and name in CAP_NAMES:
-                caps[name] = _names(text) if name == "instruments" else text
-            else:
-                raise ValueError(f"'{name} = {text}' is not a limit of {kind} {target}.")
-        if caps:
-            found[_CANARIES][target] = parse_caps(target, caps)
-    return found | {_RESTRICTED: restricted}
+            if not _put_further(found, ScopeKind(kind), target, name, text):
+                return Flaw(f"'{name} = {text}' is not a limit of {kind} {target}.")
+    return found
+
+
+def _put_further(found: dict[str, Any], kind: ScopeKind, target: str, name: str, text: str) -> bool:
+    fields_of = _OF_INSTRUMENT if kind is ScopeKind.INSTRUMENT else _OF_STRATEGY
+    if name in fields_of:
+        found[fields_of[name]][target] = text
+    elif kind is ScopeKind.INSTRUMENT and name == _RESTRICTED and text in ("true", "false"):
+        found[_RESTRICTED] += [target] if text == "true" else []
+    elif kind is ScopeKind.STRATEGY and name in CAP_NAMES:
+        found[_CANARIES].setdefault(target, {})[name] = _names(text) if name == "instruments" else text
+    else:
+        return False
+    return True
 
 
 def _lay_over(values: dict[str, Any], further: Mapping[str, Any]) -> None:
@@ -201,11 +233,10 @@ def _lay_over(values: dict[str, Any], further: Mapping[str, Any]) -> None:
 
 
 def _stricter(one: object, other: object) -> object:
-    """Return the smaller of two numbers; where one is none, the one that will be refused by name."""
-    try:
-        return min(one, other, key=lambda value: Decimal(str(value)))
-    except ArithmeticError:
-        return "both"
+    """Return the smaller of two numbers; where one is none, that one, which will be refused by name."""
+    if not number_of(one).is_finite():
+        return one
+    return other if not number_of(other).is_finite() or number_of(other) < number_of(one) else one
 
 
 def with_version(book: LimitBook, version: str, **changes: Any) -> LimitBook:

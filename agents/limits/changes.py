@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from agents.limits.book import EffectiveLimits, LimitBook, digest, effective, lapsed, scope_key, with_version
+from agents.limits.book import EffectiveLimits, LimitBook, digest, effective, lapsed, readable, scope_key, with_version
+from agents.limits.flaw import Flaw
 from agents.limits.limit_set import LimitSet
 from agents.limits.strictness import loosened
 from schemas.changes import SIGNERS_MIN, Change, ChangeRefusal, Examined, Override, canonical_text, change_id
@@ -84,11 +85,10 @@ def _decide_limits(book: LimitBook, limits: EffectiveLimits, name: str, change: 
         detail = f"{book.version} is in force, not {change.base}"
         return Decided(refusal=ChangeRefusal.STALE_BASE, detail=detail)
     after = _with_override(book, name, change) if change.until_ns is not None else _with_values(book, name, change)
-    try:
-        loosens, tightens = _differences(book, after, limits.seeds, now_ns)
-        _refuse_unknown(change, limits.seeds)
-    except ValueError as error:
-        return Decided(refusal=ChangeRefusal.NOT_A_LIMIT, detail=str(error))
+    flaw = _flaw_of(change, after, limits.seeds, now_ns)
+    if flaw:
+        return Decided(refusal=ChangeRefusal.NOT_A_LIMIT, detail=flaw)
+    loosens, tightens = _differences(book, after, limits.seeds, now_ns)
     if after.sets == book.sets and after.overrides == book.overrides:
         return Decided(refusal=ChangeRefusal.CHANGES_NOTHING)
     if change.until_ns is not None:
@@ -145,20 +145,21 @@ def _differences(
 def _and_whoever_comes(book: LimitBook, seeds: Mapping[str, LimitSet]) -> Mapping[str, LimitSet]:
     """Return the accounts, and one that has no values of its own, if what holds for all is enough for one."""
     with_anybody = {**seeds, ANYBODY: next(iter(seeds.values()))}
-    try:
-        effective(book, with_anybody)
-    except ValueError:
-        return seeds
-    return with_anybody
+    return seeds if isinstance(readable(book, with_anybody), Flaw) else with_anybody
 
 
-def _refuse_unknown(change: Change, seeds: Mapping[str, LimitSet]) -> None:
+def _flaw_of(change: Change, after: LimitBook, seeds: Mapping[str, LimitSet], now_ns: int) -> str:
     if change.scope is ScopeKind.ACCOUNT and change.target not in seeds:
-        raise ValueError(f"There is no account {change.target!r}.")
+        return f"There is no account {change.target!r}."
     if not change.values:
-        raise ValueError("It names no limit.")
+        return "It names no limit."
     if change.until_ns is not None and "" in change.values.values():
-        raise ValueError("An override gives values; it takes none away.")
+        return "An override gives values; it takes none away."
+    for time_ns in (now_ns, *(item.until_ns for item in after.overrides)):
+        found = readable(lapsed(after, time_ns), seeds)
+        if isinstance(found, Flaw):
+            return found
+    return ""
 
 
 def _refused_override(

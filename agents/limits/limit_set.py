@@ -2,17 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from decimal import Context, Decimal
-from typing import Any, Final, Self
+from decimal import Decimal
+from typing import Any, Final
 
-from agents.limits.canary_caps import CanaryCaps, parse_caps
+from agents.limits.canary_caps import CanaryCaps
+from agents.limits.flaw import Flaw
+from agents.limits.readings import READINGS
 
 ANY_INSTRUMENT: Final = "*"
 ANY_STRATEGY: Final = "*"
-_UNTRAPPED: Final = Context(prec=40, traps=[])
-"""Reads a text that is no number as NaN, which is then refused by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +62,26 @@ class LimitSet:
     canaries: Mapping[str, CanaryCaps] = field(default_factory=dict)
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, object]) -> Self:
-        """Return the limits named by ``values``. Raises ValueError, in one sentence, for anything that is not one."""
+    def read(cls, values: Mapping[str, object]) -> "LimitSet | Flaw":
+        """Return the limits named by ``values``, or what is wrong with the first that is none."""
         known = {item.name: item for item in fields(cls)}
         unknown = sorted(set(values) - set(known))
         if unknown:
-            raise ValueError(f"{unknown[0]!r} is not a limit; the limits are {', '.join(known)}.")
+            return Flaw(f"{unknown[0]!r} is not a limit; the limits are {', '.join(known)}.")
         for name, item in known.items():
             if name not in values and item.default is MISSING and item.default_factory is MISSING:
-                raise ValueError(f"The limit {name!r} is missing.")
-        return cls(**{name: _PARSERS[name](name, value) for name, value in values.items()})
+                return Flaw(f"The limit {name!r} is missing.")
+        found = {name: READINGS[name](name, value) for name, value in values.items()}
+        flaw = next((item for item in found.values() if isinstance(item, Flaw)), None)
+        return cls(**found) if flaw is None else flaw
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, object]) -> "LimitSet":
+        """Return the limits named by ``values``. Raises ValueError, in one sentence, for anything that is not one."""
+        found = cls.read(values)
+        if isinstance(found, Flaw):
+            raise ValueError(found)
+        return found
 
     @property
     def version(self) -> str:
@@ -107,99 +117,3 @@ def _of(thresholds: Mapping[str, Decimal], strategy: str, otherwise: Decimal) ->
 def _plain(value: Any) -> Any:
     # Two spellings of one number (1 and 1.0) are one limit, so the version is taken of the normal form.
     return format(value.normalize(), "f") if isinstance(value, Decimal) else dict(value)
-
-
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"The limit {name!r} must be a non-empty text, not {value!r}.")
-    return value
-
-
-def _number(name: str, value: object) -> Decimal:
-    plain = isinstance(value, int | float | str | Decimal) and not isinstance(value, bool)
-    number = _UNTRAPPED.create_decimal(str(value).strip()) if plain else Decimal("NaN")
-    if not number.is_finite():
-        raise ValueError(f"The limit {name!r} must be a finite number, not {value!r}.")
-    return number
-
-
-def _above_zero(name: str, value: object) -> Decimal:
-    number = _number(name, value)
-    if number <= 0:
-        raise ValueError(f"The limit {name!r} must be above 0, not {value!r}.")
-    return number
-
-
-def _fraction(name: str, value: object) -> Decimal:
-    number = _above_zero(name, value)
-    if number >= 1:
-        raise ValueError(f"The limit {name!r} is a fraction and must lie between 0 and 1, not {value!r}.")
-    return number
-
-
-def _count(name: str, value: object) -> int:
-    if type(value) is not int or value <= 0:
-        raise ValueError(f"The limit {name!r} must be a whole number above 0, not {value!r}.")
-    return value
-
-
-def _table(name: str, value: object) -> Mapping[str, object]:
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) and key for key in value):
-        raise ValueError(f"The limit {name!r} must be a table, not {value!r}.")
-    return value
-
-
-def _by_name(name: str, value: object) -> dict[str, Decimal]:
-    return {key: _above_zero(f"{name}.{key}", item) for key, item in _table(name, value).items()}
-
-
-def _names(name: str, value: object) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple):
-        raise ValueError(f"The limit {name!r} must be a list of instruments, not {value!r}.")
-    return tuple(sorted(_text(name, item) for item in value))
-
-
-def _canaries(name: str, value: object) -> dict[str, CanaryCaps]:
-    return {key: parse_caps(key, item) for key, item in _table(name, value).items()}
-
-
-def _permissions(name: str, value: object) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
-    for strategy, instruments in _table(name, value).items():
-        if not isinstance(instruments, list | tuple):
-            raise ValueError(f"The limit '{name}.{strategy}' must be a list of instruments, not {instruments!r}.")
-        found[strategy] = tuple(_text(f"{name}.{strategy}", item) for item in instruments)
-    return found
-
-
-_PARSERS: Final[dict[str, Callable[[str, object], Any]]] = {
-    "currency": _text,
-    "capital": _above_zero,
-    "price_collar": _fraction,
-    "order_value_max": _above_zero,
-    "position_value_max": _above_zero,
-    "gross_exposure_max": _above_zero,
-    "net_exposure_max": _above_zero,
-    "leverage_max": _above_zero,
-    "messages_max": _count,
-    "daily_loss_max": _above_zero,
-    "drawdown_max": _fraction,
-    "permissions": _permissions,
-    "conversion_rates": _by_name,
-    "order_quantity_max": _by_name,
-    "position_value_max_of": _by_name,
-    "message_window_ms": _count,
-    "duplicate_window_ms": _count,
-    "reference_age_max_ms": _count,
-    "data_age_max_ms": _count,
-    "restricted": _names,
-    "price_move_max": _fraction,
-    "price_move_window_ms": _count,
-    "executions_max": _count,
-    "execution_window_ms": _count,
-    "rejects_max": _count,
-    "clock_drift_max_ms": _count,
-    "strategy_loss_max": _by_name,
-    "strategy_exposure_max": _by_name,
-    "canaries": _canaries,
-}

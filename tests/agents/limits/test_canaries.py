@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from money_events import INSTRUMENTS, ONE, PERP, SPOT, T0, approved, instrument, limits, mark
 
-from agents.limits.canary_caps import parse_caps
+from agents.limits.canary_caps import read_caps
 from agents.limits.checks import check_order, failed
 from agents.limits.day_counts import DayCounts
 from agents.limits.exposure import ExposureLine, ExposureView
+from agents.limits.flaw import Flaw
 from schemas.decisions import DenyReason, OrderApproved
 from schemas.values import NS_PER_S, ZERO, Side
 
@@ -115,5 +116,6 @@ def test_an_order_approved_under_an_override_does_not_leave_after_it() -> None:
     ],
 )
 def test_what_is_no_cap_is_refused_in_one_sentence(caps: Any) -> None:
+    assert isinstance(read_caps("alpha", caps), Flaw)
     with pytest.raises(ValueError, match=r"limit|cap"):
-        parse_caps("alpha", caps)
+        limits(canaries={"alpha": caps})

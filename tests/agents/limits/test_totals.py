@@ -99,3 +99,5 @@ def test_a_line_is_its_position_and_every_order_that_works_on_it(
     for number, (strategy, name, side) in enumerate(orders):
         expected[strategy, name] = expected[strategy, name].after(side, number + 1)
     assert found == expected
+    for strategy, name in [*expected, ("gamma", PERP)]:
+        assert exposure.line(strategy, name) == expected.get((strategy, name), ExposureLine(strategy, name))

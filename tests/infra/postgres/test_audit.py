@@ -61,7 +61,7 @@ def test_every_event_of_orders_decisions_and_commands_is_chained_and_nothing_els
     assert kinds == {
         ORDERS: {"OrderApproved", "OrderDenied", "OrderEvent", "Fill"},
         DECISIONS: {"Decision"},
-        COMMANDS: {"ControlCommand", "ModelRelease"},
+        COMMANDS: {"ControlCommand", "ControlOutcome", "ModelRelease"},
     }
     assert {kind for listed in kinds.values() for kind in listed} == {record.__name__ for record in STREAM_OF}
     assert all(verified(records, stream).finding is None for stream in kinds)
