@@ -130,6 +130,17 @@ class AccountExposure(msgspec.Struct, kw_only=True):
         elif order.amends is None:
             self.working[order.order_id] = working_of_approval(order)
 
+    def line(self, strategy: str, instrument: str) -> ExposureLine:
+        """Return one line, be it that it holds and works nothing."""
+        buys = sells = 0
+        for order in self.working.values():
+            if order.instrument == instrument and order.strategy == strategy:
+                if order.side is Side.BUY:
+                    buys += order.leaves
+                else:
+                    sells += order.leaves
+        return ExposureLine(strategy, instrument, self.positions.get(strategy, {}).get(instrument, 0), buys, sells)
+
     def lines(self) -> dict[LineKey, ExposureLine]:
         """Return every line that holds or works anything."""
         # Summed first and made into lines once: this is done for every order that is judged.

@@ -39,8 +39,7 @@ def wanted_of(state: ShardState, config: RiskConfig, decision: Decision, strateg
         return None
     rate = limits_of(state, config, strategy.account).rate(instrument.quote_currency)
     account: AccountRisk = state[account_key(strategy.account)]
-    line = account.exposure.lines().get((decision.strategy, decision.instrument))
-    line = line or ExposureLine(strategy=decision.strategy, instrument=decision.instrument)
+    line = account.exposure.line(decision.strategy, decision.instrument)
     # Without a rate the order is sized as if it were 1; the value check then refuses it for the missing rate.
     wanted = wanted_position(decision.target, strategy.budget, kept.mark.mid, instrument, rate or Decimal(1))
     return Wanted(wanted, line, kept.mark)

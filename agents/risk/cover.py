@@ -83,7 +83,7 @@ class Cover:
 
 def cover_of(exposure: AccountExposure, strategy: str, instrument: str) -> Cover:
     """Return how a line is covered."""
-    line = exposure.lines().get((strategy, instrument)) or ExposureLine(strategy=strategy, instrument=instrument)
+    line = exposure.line(strategy, instrument)
     legs = tuple(
         order
         for order in exposure.working.values()

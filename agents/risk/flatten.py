@@ -69,7 +69,7 @@ def attempt(state: ShardState, config: RiskConfig, account_name: str, key: tuple
     """Cancel what rests on the line, order what remains to be closed, and forget the wish once nothing does."""
     account: AccountRisk = state[account_key(account_name)]
     wish = account.flattening[line_key(*key)]
-    line = account.exposure.lines().get(key) or ExposureLine(strategy=key[0], instrument=key[1])
+    line = account.exposure.line(*key)
     if line.position == 0 and line.buys == 0 and line.sells == 0:
         return _forget(state, account_name, account, line)
     now_ns: int = state[LEVELS_KEY].now_ns

@@ -160,8 +160,7 @@ def _priced(state: ShardState, config: RiskConfig, intention: Intention, reducin
     elif mark is not None and instrument is not None and intention.quantity:
         price = limit_price(side, mark, instrument, strategy, limits)
     account: AccountRisk = state[account_key(strategy.account)]
-    line = account.exposure.lines().get((strategy.name, intention.instrument))
-    line = line or ExposureLine(strategy=strategy.name, instrument=intention.instrument)
+    line = account.exposure.line(strategy.name, intention.instrument)
     return OrderApproved(
         key=strategy.account,
         event_time_ns=now_ns,
