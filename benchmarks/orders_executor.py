@@ -36,6 +36,7 @@ from schemas.orders import OrderStatus, SubmitRequested
 from schemas.schema_table import SchemaTable
 from schemas.topics import MARKET_MARK, ORDER_APPROVED, Topic
 from schemas.values import NS_PER_S, OrderType, Side, TimeInForce, units
+from streams.commands import PostgresCommands
 from streams.composition import compose
 from streams.demo.servers import exchange_config, launch_exchange
 from streams.engine.outbox import OutboxShard
@@ -43,7 +44,8 @@ from streams.engine.ports import Outgoing, RawRecord
 from streams.engine.producing import Acknowledgement
 from streams.engine.sending import Sender
 from streams.engine.shard import ShardCore
-from streams.execution import VenueCompanion, hosting
+from streams.execution import PostgresLatencies, VenueCompanion, hosting
+from streams.sending_right import PostgresClaims, SendingRight
 from streams.venues import open_venue
 
 RATES: Final = (200.0, 400.0, 600.0, 800.0)
@@ -64,14 +66,10 @@ class Marks:
 
 
 class Noting:
-    """A venue port and a companion at once, around the real ones: it notes times and passes everything on.
+    """A venue port and a companion at once, around the real ones: it notes times and passes everything on."""
 
-    With ``in_one_line`` a request waits for the answer to the one before it, whatever they are about.
-    """
-
-    def __init__(self, marks: Marks, *, in_one_line: bool) -> None:
+    def __init__(self, marks: Marks) -> None:
         self._marks = marks
-        self._line = asyncio.Lock() if in_one_line else None
         self.port: Any = None
         self.companion: Any = None
 
@@ -88,15 +86,19 @@ class Noting:
 
     async def submit(self, request: SubmitRequested, *, epoch: int, now_ns: int) -> None:
         """Note that the request leaves."""
-        if self._line is None:
-            await self._submit(request, epoch, now_ns)
-            return
-        async with self._line:
-            await self._submit(request, epoch, now_ns)
-
-    async def _submit(self, request: SubmitRequested, epoch: int, now_ns: int) -> None:
         self._marks.requested[request.order_id] = time.perf_counter_ns()
         await self.port.submit(request, epoch=epoch, now_ns=now_ns)
+
+
+class InOneLine(VenueCompanion):
+    """The sender as it was: each request waits for the answer to the one before, whatever they are on."""
+
+    async def _send(self) -> None:
+        while True:
+            request, origin = await self._requests.next()
+            assert request is not None
+            await self._perform(request, origin)
+            self._requests.over(request)
 
 
 class NoLog:
@@ -177,7 +179,7 @@ class Inputs:
 
 
 @asynccontextmanager
-async def _executor(run: Any, dsn: str, noting: Noting) -> AsyncIterator[OutboxShard]:
+async def _executor(run: Any, dsn: str, noting: Noting, in_one_line: bool) -> AsyncIterator[OutboxShard]:
     async def open_noted() -> VenuePort:
         noting.port = await open_venue(run)
         found: Any = noting
@@ -186,9 +188,9 @@ async def _executor(run: Any, dsn: str, noting: Noting) -> AsyncIterator[OutboxS
     hosted = hosting(run, open_noted, dsn)
 
     def companion() -> Any:
-        assert hosted.companion is not None
-        noting.companion = hosted.companion()
-        assert isinstance(noting.companion, VenueCompanion)
+        sender = InOneLine if in_one_line else VenueCompanion
+        right = SendingRight(PostgresCommands(dsn), PostgresClaims(dsn, "execution", "0"))
+        noting.companion = sender(open_noted, PostgresLatencies(dsn), right, on_capture=False)
         return noting
 
     core = ShardCore(replace(hosted, companion=companion), "0", 0, Codec(SchemaTable.committed()), 4)
@@ -254,7 +256,7 @@ def _outcome(shard: OutboxShard, names: Sequence[str], took_s: float, marks: Mar
 async def _run_way(run: Any, dsn: str, options: argparse.Namespace, in_one_line: bool) -> list[dict[str, Any]]:
     marks = Marks()
     found = []
-    async with _executor(run, dsn, Noting(marks, in_one_line=in_one_line)) as shard:
+    async with _executor(run, dsn, Noting(marks), in_one_line) as shard:
         inputs = Inputs(options.accounts)
         await _load(shard, inputs, 50.0, 3.0)
         for per_s in options.rates:
