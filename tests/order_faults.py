@@ -387,7 +387,9 @@ def stories() -> list[Story]:
 def play(story: Story, folder: Path) -> Verdict:
     """Play a story on an exchange of its own."""
     began = time.monotonic()
-    exchange = ExchangeProcess(folder, faults=story.faults, receive_window_ns=400 * NS_PER_MS, latency_ns=NS_PER_MS)
+    exchange = ExchangeProcess(
+        folder, faults=story.faults, receive_window_ns=400 * NS_PER_MS, latency_ns=40 * NS_PER_MS
+    )
     happened = True
 
     async def run() -> list[str]:

@@ -144,14 +144,16 @@ def take_terms(turn: Turn, order: OrderState, report: VenueReport) -> bool:
                 order.terms_at_ns = turn.at_ns
             record_anomaly(turn, order, ExecType.STATUS, "its terms at the venue are others than here")
         return False
-    if report.event_time_ns < amend.sent_at_ns:
+    # An order that is filled at the venue cannot be changed any more, however old the word of it is.
+    over = report.status is OrderStatus.FILLED
+    if report.event_time_ns < amend.sent_at_ns and not over:
         return not order.final
     if told == (amend.quantity, amend.limit_price):
         _end(turn, order, taken=True)
         order.quantity, order.limit_price = told
         order.terms_at_ns = turn.at_ns
         _tell_end(turn, order, (ExecType.REPLACED, "by the venue's status"), amend.amend_id)
-    elif report.event_time_ns >= amend.not_after_ns + turn.config.takeover_wait_ns:
+    elif over or report.event_time_ns >= amend.not_after_ns + turn.config.takeover_wait_ns:
         _end(turn, order, taken=False)
         _tell_end(turn, order, (ExecType.REPLACE_REJECTED, "the venue never took it"), amend.amend_id)
     return order.amend is not None and not order.final

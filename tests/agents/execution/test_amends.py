@@ -237,6 +237,15 @@ def test_a_status_with_the_new_terms_is_the_answer() -> None:
     assert not any(isinstance(event, QueryRequested) for event in desk.beat(60_000))
 
 
+def test_a_status_that_the_order_is_filled_ends_the_amend_at_once() -> None:
+    desk = Desk()
+    _resting(desk)
+    _amend(desk, **UP)
+    desk.trade("o1", "f1", ONE)
+    told = _orders(_status(desk, OrderStatus.FILLED, filled_quantity=ONE))
+    assert (told[-1].status, told[-1].final, told[-1].quantity) == (OrderStatus.FILLED, True, ONE)
+
+
 def test_an_old_status_says_nothing_of_an_amend() -> None:
     desk = Desk()
     _resting(desk)
