@@ -110,12 +110,13 @@ class Floor:
         self.serial += 1
         self.pipeline.publish(self._named(decision(target, self.serial, self.now_ns)))
 
-    def command(self, action: ControlAction, **changes: Any) -> None:
-        """Let a person order something: risk hears of it, and execution reads it where it is written."""
+    def command(self, action: ControlAction, *, read: bool = True, **changes: Any) -> None:
+        """Let a person order something: risk hears of it, and execution reads it where it is written, or not yet."""
         self.serial += 1
         times = {"event_time_ns": self.now_ns, "available_at_ns": self.now_ns}
         ordered = command(action, event_id=f"command-{self.serial}", ordinal=self.serial, **times | changes)
-        self.pipeline.feed("execution", ordered)
+        if read:
+            self.pipeline.feed("execution", ordered)
         self.pipeline.publish(ordered)
 
     def answer(self, index: int = 0, *, reject: bool = False) -> None:

@@ -278,10 +278,11 @@ def test_a_kill_leaves_no_leg_and_none_comes_before_it_is_lifted() -> None:
     assert floor.position == 5 * ONE
 
 
-def test_flattening_takes_the_legs_out_first() -> None:
+@pytest.mark.parametrize("read", [True, False])
+def test_flattening_takes_the_legs_out_first(read: bool) -> None:
     floor = Floor(STOP_ONLY)
     floor.enter()
-    floor.command(ControlAction.FLATTEN)
+    floor.command(ControlAction.FLATTEN, read=read)
     floor.settle()
     floor.wait(1_500)
     (close,) = _submitted(floor)

@@ -87,6 +87,16 @@ def test_a_stop_waits_for_a_trade_at_its_price_and_takes_what_is_there() -> None
     assert tape.told[-1].status is OrderStatus.FILLED
 
 
+def test_what_was_traded_before_a_stop_came_is_not_for_it() -> None:
+    tape = Tape()
+    for price in (95, 105, 100):
+        tape.trade(price)
+    tape.submit()
+    tape.submit("b", side=Side.BUY, stop_price=102 * ONE, limit_price=110 * ONE)
+    tape.trade(100)
+    assert tape.kinds() == tape.kinds("b") == [ReportKind.ACCEPTED]
+
+
 def test_without_any_trade_the_mid_is_the_last_price() -> None:
     tape = Tape()
     tape.submit()
