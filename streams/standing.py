@@ -12,12 +12,13 @@ from typing import Final, NamedTuple
 import msgspec
 
 from agents.execution.state import DeskState
-from agents.limits.book import EffectiveLimits, LimitBook, book_of, effective, lapsed
+from agents.limits.book import EffectiveLimits, LimitBook, book_of, effective, lapsed, readable
 from agents.limits.changes import LevelNow
+from agents.limits.flaw import Flaw
 from agents.limits.limit_set import LimitSet
 from infra.postgres.changes import read_state
 from infra.postgres.queries import RecordUnreachable
-from infra.settings import DEFAULT_FILE, Settings, load_settings
+from infra.settings import DEFAULT_FILE, Settings, SettingsError, load_settings
 from schemas.control import ScopeKind
 from streams.cli_record import LATEST_RUN
 from streams.composition import Run, limit_book, limit_sets
@@ -103,10 +104,16 @@ def _flat(limits: Mapping[str, LimitSet]) -> dict[str, str]:
 
 
 def tell_of_other_limits(run: Run, dsn: str) -> None:
-    """Say in one line of the log that the settings name other limits than those in force, which they only seed."""
+    """Say in one line of the log that the settings name other limits than those in force, which they only seed.
+
+    Raises SettingsError when the limits in force do not cover an account of the settings.
+    """
     standing = read_standing(dsn)
     if standing is None or standing.book.sets == limit_book(run).sets:
         return
+    covered = readable(standing.book, seed_facts(run.settings))
+    if isinstance(covered, Flaw):
+        raise SettingsError(f"The limits in force ({standing.book.version}) do not cover these settings: {covered}")
     found = differences(run, standing, standing.desk.now_ns)
     shown = "; ".join(f"{item.limit} is {item.in_force or 'none'}, not {item.settings or 'none'}" for item in found)
     if len(found) > _SHOWN_MAX:

@@ -25,11 +25,13 @@ from infra.postgres.audit_tables import AUDITED_TABLES
 from infra.postgres.commands import read_commands
 from infra.postgres.migrate import migrate
 from infra.postgres.projections import Projections
-from infra.settings import load_settings
+from infra.settings import SettingsError, load_settings
+from schemas.changes import ControlOutcome
 from schemas.event import Event, Heartbeat
 from schemas.orders import Claimed
 from streams.cli import app
 from streams.composition import build_stage, compose
+from streams.standing import tell_of_other_limits
 
 pytestmark = pytest.mark.embedded
 RUNNER = CliRunner()
@@ -83,7 +85,7 @@ class Office:
         _, outputs = run_step(self.stage, self.state, event)
         for number, output in enumerate(outputs):
             force_setattr(output, "seq", self._numbers * 100 + number)
-        known = [output for output in outputs if type(output).__name__ == "ControlOutcome"]
+        known = [output for output in outputs if isinstance(output, ControlOutcome)]
         await Projections(connection).write(known)
         for key in sorted(self.state.touched & {"limits", "desk"}):
             await connection.execute(
@@ -272,3 +274,33 @@ def test_a_new_person_is_a_private_file_and_a_line(tmp_path: Path) -> None:
 
 def test_who_is_on_the_list(office: Office) -> None:
     assert [(row["name"], row["role"]) for row in office.told("person", "ls")] == [("ann", "risk"), ("bob", "risk")]
+
+
+def test_settings_that_name_other_limits_change_nothing_and_are_told_in_one_line(
+    office: Office, caplog: pytest.LogCaptureFixture
+) -> None:
+    same = compose(load_settings(None, office.overrides))
+    tell_of_other_limits(same, office.dsn)
+    assert caplog.messages == []
+    other = compose(load_settings(None, office.overrides | {"limits.global.order_value_max": 77_000}))
+    tell_of_other_limits(other, office.dsn)
+    (line,) = caplog.messages
+    assert "main.order_value_max is 10000, not 77000" in line
+    again = build_stage(other, "execution")
+    state = ShardState()
+    for key in ("limits", "desk"):
+        state.restore(key, office.state[key])
+    claim = Claimed(key="x", event_time_ns=0, available_at_ns=0, event_id="again", epoch=2)
+    (told,) = [event for event in run_step(again, state, claim)[1] if isinstance(event, ControlOutcome)]
+    assert told.sets["GLOBAL|*"]["order_value_max"] == "10000"
+
+
+def test_limits_in_force_that_do_not_cover_an_account_end_the_start_in_one_sentence(office: Office) -> None:
+    everything = office.told("limits", "show")["sets"]["GLOBAL|*"]
+    moved = {"ACCOUNT|main": everything | office.told("limits", "show")["sets"]["ACCOUNT|main"]}
+    book = msgspec.structs.replace(office.state["limits"], sets=moved)
+    with psycopg.connect(office.dsn) as connection:
+        connection.execute("UPDATE shard_state SET value = %s WHERE key = 'limits'", (msgspec.msgpack.encode(book),))
+    second = {"accounts.second": {"currency": "USD", "capital": 1}}
+    with pytest.raises(SettingsError, match=r"do not cover these settings: The limit .* is missing"):
+        tell_of_other_limits(compose(load_settings(None, office.overrides | second)), office.dsn)
