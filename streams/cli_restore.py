@@ -57,7 +57,9 @@ def restore(
     verb = "would go" if dry_run else "go"
     typer.echo(f"{done.report['shards']} shards {verb} on at the ends of their logs, {passed} records passed over,")
     typer.echo(f"under generation {done.era}. {len(orders)} orders since the backup are to be asked about.")
-    typer.echo(f"In REDUCING: {', '.join(reducing) or 'no account'}; `tradermind risk ACTIVE --account NAME` proposes to lift it.")
+    typer.echo(f"In REDUCING: {', '.join(reducing) or 'no account'}.")
+    if reducing:
+        typer.echo("`tradermind risk ACTIVE --account NAME` proposes to lift it; two people must sign.")
 
 
 def _restoring(run: Run, order: RestoreOrder, *, without_orders: bool) -> Restoring:
