@@ -77,8 +77,8 @@ def settings_of(accounts: int, stale_ms: int | None = None) -> dict[str, Any]:
         "strategies.pulse": {"horizon_s": 10, "parameters": {"every": 1_000_000, "size": 0.5}},
         **{f"accounts.a{n}": {"currency": "USD", "capital": "100000"} for n in range(accounts)},
         **{f"strategies.s{n}": strategy | {"account": f"a{n}"} for n in range(accounts)},
-        # Turning round needs the short side of the spot instrument, too.
-        "instruments": {"SIM:ETHUSD": {"shortable": True}},
+        # Turning round needs the short side of the spot instrument, too; and what a partial fill left is small.
+        "instruments": {"SIM:BTCUSD": {"notional_min": 1}, "SIM:ETHUSD": {"notional_min": 1, "shortable": True}},
         **({} if stale_ms is None else {"staleness": dict.fromkeys(("mark_ms", "market_ms", "decision_ms"), stale_ms)}),
         "limits.global": {"messages_max": 100_000, "executions_max": 1_000_000, "duplicate_window_ms": 1},
     }
