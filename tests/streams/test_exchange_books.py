@@ -10,8 +10,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from captures import USDM_20240808
 from exchange_process import ExchangeProcess, running_exchange
-from trading_desk import Desk, wide_limits
+from msgspec.structs import replace
+from trading_desk import Desk, instrument, wide_limits
 
 from agents.execution.reconciliation_state import Doubt, OrphanPolicy, ReconciliationState
 from agents.execution.state import AccountTerms, ExecutionConfig, StrategyTerms
@@ -266,3 +268,55 @@ def test_an_exchange_that_is_away_is_asked_until_it_answers(tmp_path: Path) -> N
 
     with running_exchange(tmp_path) as exchange:
         _run(lambda: scenario(exchange))
+
+
+def test_on_a_capture_the_books_are_asked_for_and_told_at_the_capture_s_time(tmp_path: Path) -> None:
+    start_ns = 1_723_161_255 * NS_PER_S
+    name, key = f"{1:032x}", "BINANCE_USDM:BTCUSDT"
+    usdm = instrument(key, lot_size=units("0.001"), quantity_min=units("0.001"), quote_currency="USDT", shortable=True)
+
+    def asked(now_ns: int, attempt: int) -> BooksRequested:
+        times = {"event_time_ns": now_ns, "available_at_ns": now_ns, "since_ns": 0}
+        terms: dict[str, Any] = {"venue": "BINANCE_USDM", "instruments": (key,), "client_ids": ()}
+        return BooksRequested(key="BINANCE_USDM", event_id="b" * 32, epoch=1, attempt=attempt, **terms, **times)
+
+    async def scenario() -> None:
+        client = SimulatedExchangeClient(exchange.url, clock=None)
+        await client.start()
+        # Before the capture has begun there is no time, and nothing.
+        books = await client.books(asked(1, 1), now_ns=1)
+        assert books is not None
+        assert (books.orders, books.positions, books.available_at_ns) == ((), {}, 1)
+        now_ns = start_ns + 20 * NS_PER_S
+        assert await client.tell_time(now_ns)
+        request = replace(_market(name, now_ns), instrument=key, quantity=units("0.5"))
+        await client.submit(request, epoch=1, now_ns=now_ns)
+        assert await client.tell_time(now_ns + NS_PER_S)
+        books = await client.books(asked(now_ns + NS_PER_S, 2), now_ns=now_ns + NS_PER_S)
+        assert books is not None
+        assert books.available_at_ns == now_ns + NS_PER_S, "no clock but the capture's"
+        assert books.positions == {f"main|{key}": units("0.5")}
+        assert [(told.order_id, told.filled_quantity) for told in books.orders] == [(name, units("0.5"))]
+        await client.close()
+
+    captured: dict[str, Any] = {"mode": "replay", "captures": (str(USDM_20240808),), "start_prices": {}}
+    with running_exchange(tmp_path, instruments=(usdm,), **captured) as exchange:
+        _run(scenario)
+
+
+def _market(name: str, now_ns: int) -> SubmitRequested:
+    return SubmitRequested(
+        key="main",
+        event_time_ns=now_ns,
+        available_at_ns=now_ns,
+        event_id=name,
+        order_id=name,
+        instrument=BTC,
+        side=Side.BUY,
+        order_type=OrderType.MARKET,
+        time_in_force=TimeInForce.IOC,
+        limit_price=None,
+        quantity=LOT,
+        not_after_ns=now_ns + NS_PER_S,
+        client_order_id=client_order_id(name, 1),
+    )
