@@ -148,12 +148,15 @@ class AccountExposure(msgspec.Struct, kw_only=True):
             strategy: {instrument: [position, 0, 0] for instrument, position in of_strategy.items()}
             for strategy, of_strategy in self.positions.items()
         }
+        buy = Side.BUY
         for order in self.working.values():
-            of_strategy = sums.setdefault(order.strategy, {})
+            of_strategy = sums.get(order.strategy)
+            if of_strategy is None:
+                of_strategy = sums[order.strategy] = {}
             line = of_strategy.get(order.instrument)
             if line is None:
                 line = of_strategy[order.instrument] = [0, 0, 0]
-            line[1 if order.side is Side.BUY else 2] += order.leaves
+            line[1 if order.side is buy else 2] += order.leaves
         return {
             (strategy, instrument): ExposureLine(strategy, instrument, *line)
             for strategy, of_strategy in sums.items()

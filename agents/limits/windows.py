@@ -61,6 +61,8 @@ class PriceRange(msgspec.Struct, kw_only=True):
         first = _first_within(self.starts_ns, RANGE_SLICE_NS, now_ns - window_ms * NS_PER_MS)
         if first == len(self.starts_ns):
             return None
+        if first == 0:
+            return min(self.lows), max(self.highs)
         return min(self.lows[first:]), max(self.highs[first:])
 
 
