@@ -100,6 +100,7 @@ def cancel(turn: Turn, order: OrderState) -> None:
             turn.save_order(order)
         return
     order.cancel_wanted = True
+    order.cancel_epoch = turn.desk.epoch
     move(turn, order, OrderStatus.PENDING_CANCEL)
     turn.say_order(order, ExecType.PENDING_CANCEL, None)
     turn.request_cancel(order)

@@ -50,6 +50,7 @@ class OrderState(msgspec.Struct, kw_only=True):
     ``fill_ids`` are all that were ever heard of, ``booked`` those that were booked, ``busted_early`` those that the
     venue took back before it told of them; ``busted_quantity`` was filled and is no more. ``amend`` is under way;
     ``amend_outcomes`` says of each one that is over whether the venue took it, ``terms_at_ns`` when one last did.
+    ``cancel_epoch`` is the claim under which a cancel was last asked for.
     """
 
     order_id: str
@@ -87,6 +88,7 @@ class OrderState(msgspec.Struct, kw_only=True):
     amend: Amend | None = None
     amend_outcomes: dict[str, bool] = {}
     terms_at_ns: int = 0
+    cancel_epoch: int = 0
 
     @property
     def final(self) -> bool:

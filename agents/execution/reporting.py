@@ -48,7 +48,8 @@ def _take_word(turn: Turn, order: OrderState, report: VenueReport) -> None:
         turn.ask(order)
     elif report.kind not in _EXECUTIONS:
         if report.kind is ReportKind.CANCEL_REJECTED and order.status is OrderStatus.PENDING_CANCEL:
-            order.cancel_wanted = False
+            # A venue refuses what a former holder asked for; that is no word on the cancel itself.
+            order.cancel_wanted = order.cancel_epoch < turn.desk.epoch
         if report.kind in (ReportKind.CANCELED, ReportKind.EXPIRED):
             take_terms(turn, order, report)
         change(turn, order, EXEC_OF_REPORT[report.kind], report.reason)

@@ -218,6 +218,20 @@ def test_a_cancel_before_the_acknowledgement_waits_for_it() -> None:
     assert rejected.status is OrderStatus.NEW
 
 
+def test_a_cancel_that_a_take_over_made_the_venue_refuse_is_asked_for_again_and_once() -> None:
+    desk = Desk()
+    desk.approve("o1", time_in_force=TimeInForce.GTC)
+    desk.report("o1", ReportKind.ACCEPTED, venue_order_id="v1")
+    desk.approve("c1", quantity=0, cancels=("o1",))
+    desk.claim(2)
+    fenced = desk.report("o1", ReportKind.CANCEL_REJECTED, reason="fenced: epoch 1 is below 2")
+    assert any(isinstance(event, CancelRequested) for event in fenced)
+    assert desk.order("o1").status is OrderStatus.PENDING_CANCEL
+    refused = desk.report("o1", ReportKind.CANCEL_REJECTED, reason="no")
+    assert not any(isinstance(event, CancelRequested) for event in refused)
+    assert desk.order("o1").status is OrderStatus.NEW
+
+
 def test_a_take_over_asks_about_everything_open() -> None:
     desk = Desk()
     desk.approve("o1")
