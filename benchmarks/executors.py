@@ -43,6 +43,7 @@ INSTRUMENT: Final = "SIM:BTCUSD"
 ACCOUNT: Final = "main"
 _QUANTITY: Final = units("0.001")
 _PRICES: Final = 97
+_ONE_SIDE: Final = 40
 _LIFE_NS: Final = 2 * NS_PER_S
 _LINES: Final = msgspec.json.Decoder(Line)
 
@@ -75,6 +76,11 @@ def settings_of(strategies: Sequence[str]) -> dict[str, Any]:
             "duplicate_window_ms": 1,
             "daily_loss_max": 90_000,
             "drawdown_max": "0.9",
+            "order_value_max": 10_000_000,
+            "position_value_max": 100_000_000,
+            "gross_exposure_max": 100_000_000,
+            "net_exposure_max": 100_000_000,
+            "leverage_max": 10_000,
             "price_move_max": "0.9",
             "clock_drift_max_ms": 60_000,
         },
@@ -211,7 +217,8 @@ class OrderFlow:
     def approve(self, strategy: str, *, rests: bool = False) -> str:
         """Write an approval and return the order's id: one that trades at once, or one that rests far below."""
         now_ns, number, mid = time.time_ns(), next(self._numbers), self._mid()
-        side = Side.BUY if rests or number % 2 else Side.SELL
+        # Many of one side, then many of the other: an order may not meet one of ours that is still under way.
+        side = Side.BUY if rests or number // _ONE_SIDE % 2 else Side.SELL
         share = -0.015 if rests else 0.005 * side.sign
         price = round(mid * (1 + share)) // self._tick * self._tick + number % _PRICES * self._tick
         cause = derive_id(f"{self._generation}", strategy, number)
