@@ -3,6 +3,7 @@
 Whatever only makes stricter is one person's to do; whatever loosens waits for two signatures (``tradermind change``).
 """
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -14,6 +15,7 @@ from infra.postgres.changes import recent_outcomes
 from infra.postgres.queries import NotInRecord, json_ready
 from schemas.changes import Change, OutcomeKind
 from schemas.control import ControlAction
+from schemas.values import NS_PER_S
 from streams.cli_change import ApplyWaitOption, say_outcome, say_proposed
 from streams.cli_commands import AccountOption, AuthorOption, InstrumentOption, ReasonOption, StrategyOption, scope_of
 from streams.cli_dlq_options import author_of, database_of
@@ -52,11 +54,12 @@ def show(*, dsn: DsnOption = None, run: RunOption = None, as_json: JsonOption = 
         for name, text in sorted(values.items())
     ]
     rows += [
-        {"scope": f"{item['scope'].replace('|', ' ')} until {item['until_ns']}", "limit": name, "value": text}
+        {"scope": item["scope"].replace("|", " "), "limit": name, "value": text, "until": _moment(item["until_ns"])}
         for item in overrides
         for name, text in item["values"].items()
     ]
-    print_rows(rows, ("scope", "limit", "value"), "There are no limits.", Console())
+    columns = ("scope", "limit", "value", *(("until",) if overrides else ()))
+    print_rows([{"until": "", **row} for row in rows], columns, "There are no limits.", Console())
     for item in different:
         typer.echo(
             f"{item.limit} is {item.in_force or 'none'}; the settings, which change nothing, say {item.settings!r}"
@@ -124,6 +127,10 @@ def propose_limits(
             say_proposed(name, loosens, as_json=as_json)
             return
         say_outcome(place.dsn, known_change(place.dsn, name), wait, as_json=as_json)
+
+
+def _moment(time_ns: int) -> str:
+    return datetime.fromtimestamp(time_ns // NS_PER_S, UTC).isoformat()
 
 
 def _values(given: list[str]) -> dict[str, str]:

@@ -175,10 +175,13 @@ def test_lowering_is_applied_at_once_and_the_settings_are_shown_beside_it(office
 
 
 def test_an_override_is_shown_and_is_over_by_itself(office: Office) -> None:
-    change = office.proposed("limits", "propose", "order_value_max=12000", "--until", "3s", "--reason", "just now")
+    change = office.proposed("limits", "propose", "order_value_max=12000", "--until", "8s", "--reason", "just now")
     for name in ("ann", "bob"):
         assert office.approve(change, name).exit_code == 0
     assert office.told("change", "apply", change)["outcome"] == "APPLIED"
+    shown = office.say("limits", "show").stdout
+    assert "until" in shown
+    assert "+00:00" in shown
     office.until(lambda: office.rows("SELECT 1 FROM control_outcomes WHERE outcome = 'LAPSED'"))
     assert office.told("limits", "show")["overrides"] == []
     assert [row["outcome"] for row in office.told("limits", "history")] == ["LAPSED", "APPLIED"]
