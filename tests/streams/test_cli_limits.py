@@ -29,6 +29,7 @@ from infra.settings import SettingsError, load_settings
 from schemas.changes import ControlOutcome
 from schemas.event import Event, Heartbeat
 from schemas.orders import Claimed
+from schemas.values import NS_PER_S
 from streams.cli import app
 from streams.composition import build_stage, compose
 from streams.standing import tell_of_other_limits
@@ -49,6 +50,7 @@ class Office:
         self.stage: Stage = build_stage(compose(settings), "execution")
         self.state = ShardState()
         self.people = reader_of(settings.people.allow_list_file)
+        self.ahead_ns = 0
         self._numbers = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
@@ -77,7 +79,7 @@ class Office:
                 await asyncio.sleep(0.02)
 
     def _beat(self) -> Heartbeat:
-        now_ns = time.time_ns()
+        now_ns = time.time_ns() + self.ahead_ns
         return Heartbeat(key="h", event_time_ns=now_ns, available_at_ns=now_ns, event_id=f"beat-{now_ns}")
 
     async def _step(self, connection: psycopg.AsyncConnection[Any], event: Event) -> None:
@@ -175,13 +177,13 @@ def test_lowering_is_applied_at_once_and_the_settings_are_shown_beside_it(office
 
 
 def test_an_override_is_shown_and_is_over_by_itself(office: Office) -> None:
-    change = office.proposed("limits", "propose", "order_value_max=12000", "--until", "8s", "--reason", "just now")
+    change = office.proposed("limits", "propose", "order_value_max=12000", "--until", "1h", "--reason", "just now")
     for name in ("ann", "bob"):
         assert office.approve(change, name).exit_code == 0
     assert office.told("change", "apply", change)["outcome"] == "APPLIED"
-    shown = office.say("limits", "show").stdout
-    assert "until" in shown
-    assert "+00:00" in shown
+    assert "until" in office.say("limits", "show").stdout
+    assert [item["values"] for item in office.told("limits", "show")["overrides"]] == [{"order_value_max": "12000"}]
+    office.ahead_ns = 3_601 * NS_PER_S
     office.until(lambda: office.rows("SELECT 1 FROM control_outcomes WHERE outcome = 'LAPSED'"))
     assert office.told("limits", "show")["overrides"] == []
     assert [row["outcome"] for row in office.told("limits", "history")] == ["LAPSED", "APPLIED"]
