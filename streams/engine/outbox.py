@@ -49,7 +49,7 @@ class OutboxShard:
         self._linger_s = (heartbeat_ms if core.hosting.wall_clock else CAPTURE_LINGER_MS) / 1000
         self._queue: asyncio.Queue[Item] = asyncio.Queue(_QUEUE_CHUNKS)
         self._unconfirmed: asyncio.Queue[tuple[int, Acknowledgements]] = asyncio.Queue(_UNCONFIRMED_BATCHES_MAX)
-        self._unsent: asyncio.Queue[tuple[int, Sequence[Outgoing]]] = asyncio.Queue()
+        self._unsent: asyncio.Queue[tuple[int, Sequence[Outgoing]]] = asyncio.Queue(_UNSENT_RECORDS_MAX + 1)
         self._unsent_records = 0
         self._sent_some = asyncio.Event()
         self._batch = 0
