@@ -96,6 +96,18 @@ def test_no_database_ends_with_1_and_one_sentence(embedded_broker: MakeBroker, t
 
 
 @pytest.mark.embedded
+def test_a_worker_comes_up_while_the_broker_is_away_that_is_named_first(
+    embedded_broker: MakeBroker, runs: MakeRun
+) -> None:
+    broker = embedded_broker(engine_toys.topic_partitions())
+    run = runs(f"127.0.0.1:{free_port()},{broker.bootstrap}", embedded=True)
+    run.start("experts")
+    Feed(broker.bootstrap).trades(10)
+    eventually("all marks", lambda: marks(run) == 10, run, timeout_s=30)
+    assert run.stop_all() == {"experts": 0}
+
+
+@pytest.mark.embedded
 def test_a_rescale_that_is_under_way_ends_with_2_and_one_sentence(
     embedded_broker: MakeBroker, runs: MakeRun, database: str
 ) -> None:
