@@ -355,7 +355,7 @@ def test_each_thing_is_told_once_whoever_says_it() -> None:
         ({"x": "TRADE_PREVENTION", "X": "EXPIRED_IN_MATCH"}, ReportKind.EXPIRED),
         ({"x": "REJECTED", "X": "REJECTED", "r": "INSUFFICIENT_BALANCES"}, ReportKind.REJECTED),
         ({"x": "TRADE_PREVENTION", "X": "PARTIALLY_FILLED"}, None),
-        ({"x": "REPLACED", "X": "NEW"}, None),
+        ({"x": "REPLACED", "X": "NEW"}, ReportKind.REPLACED),
     ],
 )
 def test_every_end_of_an_order_is_told_for_what_it_is(changes: dict[str, str], kind: ReportKind | None) -> None:
