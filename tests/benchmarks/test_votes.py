@@ -61,6 +61,7 @@ def test_one_hedge_with_late_losses_can_be_driven_above_the_stated_bound() -> No
     assert 1.1 < played.regret / stated_bound(2, 4000, 10) < 1.25
 
 
+@pytest.mark.slow
 def test_no_sequence_of_losses_at_all_is_above_what_is_proven() -> None:
     """Every sequence of 12 ballots for two experts of which one loses, tried."""
     for delay in (0, 2):

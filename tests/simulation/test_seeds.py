@@ -90,6 +90,7 @@ def test_a_crash_point_kills_whoever_makes_that_call_and_is_the_same_run_again()
     assert crashed.command == f"tradermind simulate --seed 1 --events 12 --crash-points --point {point.at}"
 
 
+@pytest.mark.slow
 def test_a_seed_is_the_same_run_to_the_byte() -> None:
     assert simulate(7, 80) == simulate(7, 80)
     assert simulate(7, 80).digest != simulate(8, 80).digest

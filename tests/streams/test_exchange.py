@@ -437,6 +437,7 @@ def test_a_taken_port_and_bad_settings_are_one_sentence_and_exit_code_2(tmp_path
             assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_it_ends_when_its_parent_is_gone(tmp_path: Path) -> None:
     ExchangeProcess(tmp_path).stop()
     arguments = ["-m", "streams.exchange", "--config", str(tmp_path / "config.json")]

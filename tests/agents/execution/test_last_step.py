@@ -28,6 +28,7 @@ def _makers(name: str) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(ASKING))
 def test_what_asks_a_venue_for_an_order_is_made_in_one_place(name: str) -> None:
     assert _makers(name) == {ASKING[name]}

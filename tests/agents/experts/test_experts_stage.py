@@ -138,6 +138,7 @@ def test_a_capture_gives_the_same_bytes_through_checkpoints() -> None:
     assert all(encoder.encode(first) == encoder.encode(second) for first, second in zip(whole, parts, strict=True))
 
 
+@pytest.mark.slow
 def test_on_a_capture_the_committee_speaks_and_alerts_are_rare() -> None:
     events = trusted_events(USDM_20240808)
     _, outputs = run(capture_stage(events), events)

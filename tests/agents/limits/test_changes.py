@@ -251,6 +251,7 @@ _STEP = st.tuples(
 )
 
 
+@pytest.mark.slow
 @given(steps=st.lists(_STEP, max_size=12))
 def test_no_row_of_changes_loosens_anything_without_two_people(steps: list[tuple[Any, ...]]) -> None:
     """Whatever one person does, at any time: the limits are never looser than without it, now or later."""

@@ -32,6 +32,7 @@ def _digest(seed: int, steps: int) -> str:
     return digest.hexdigest()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
     assert _digest(5, 400) == _digest(5, 400)
     assert _digest(5, 400) != _digest(6, 400)

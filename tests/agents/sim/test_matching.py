@@ -64,6 +64,7 @@ _ORDERS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(orders=_ORDERS)
 def test_the_engine_equals_the_naive_reference(orders: list[tuple[Side, int, int | None, TimeInForce, int]]) -> None:

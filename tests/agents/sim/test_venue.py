@@ -44,6 +44,7 @@ def test_after_thousands_of_steps_in_the_population_both_sides_keep_the_same_boo
     assert seen >= expected | ({OrderStatus.NOT_SENT} if faults else set())
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes() -> None:
     first, second = simulated(4, FAULTS), simulated(4, FAULTS)
     trade(first, 300)

@@ -58,6 +58,7 @@ def _zipped(path: Path, member: str, content: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "instrument", "expected"),
     [
@@ -83,6 +84,7 @@ def test_every_line_of_a_binance_capture_is_accounted_for(
         assert sum(counts.values()) == sum(1 for _ in file)
 
 
+@pytest.mark.slow
 def test_exchange_time_runs_backwards_as_often_as_was_measured() -> None:
     newest, backwards = 0, Counter[str]()
     for record in _usdm_records():
@@ -102,6 +104,7 @@ def test_heartbeats_stand_before_the_event_that_reaches_them_and_a_step_apart() 
     assert {later - earlier for earlier, later in itertools.pairwise(beats)} == {100 * NS_PER_MS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [1, 54, 93_953])
 def test_a_reader_that_starts_later_sees_what_the_first_one_saw(start: int) -> None:
     assert tuple(open_capture([USDM_20240808]).records(start)) == _usdm_records()[start:]

@@ -153,6 +153,7 @@ def test_a_maven_that_fails_and_a_java_that_is_too_old_are_sentences(tmp_path: P
     assert _say_why_not(str(programs), tmp_path).startswith("BROKER=kafka needs Java 17 or newer")
 
 
+@pytest.mark.slow
 def test_a_suite_without_java_skips_loudly(tmp_path: Path) -> None:
     wanted = f"{Path(__file__)}::{test_real_kafka_knows_only_topics_that_were_made.__name__}"
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", wanted, f"--basetemp={tmp_path}"]
