@@ -17,6 +17,7 @@ from secured_kafka import SecuredKafka, secured_kafka
 
 from infra.kafka import TopicSpec, apply_topics
 from infra.kafka_remake import delete_topics
+from infra.postgres.migrate import migrate
 from infra.servers import (
     EmbeddedBroker,
     EmbeddedPostgres,
@@ -46,14 +47,34 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedd
     server.stop()
 
 
-@pytest.fixture
-def database(postgres_server: EmbeddedPostgres, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The DSN of an empty database of the test's own."""
-    name = f"t{abs(hash(request.node.nodeid)) % 10**12}_{os.getpid()}"
+@pytest.fixture(scope="session")
+def migrated(postgres_server: EmbeddedPostgres) -> str:
+    """The name of a database at the newest schema, of which the tests get copies: migrating each would take minutes."""
+    name = f"migrated_{os.getpid()}"
     with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
-    yield postgres_server.dsn_of(name)
-    with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
+    migrate(postgres_server.dsn_of(name))
+    return name
+
+
+@pytest.fixture
+def database(postgres_server: EmbeddedPostgres, migrated: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The DSN of a database of the test's own, without a row and at the newest schema."""
+    yield from _database(postgres_server, request, f'TEMPLATE "{migrated}"')
+
+
+@pytest.fixture
+def empty_database(postgres_server: EmbeddedPostgres, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The DSN of a database of the test's own in which there is nothing at all."""
+    yield from _database(postgres_server, request, "")
+
+
+def _database(server: EmbeddedPostgres, request: pytest.FixtureRequest, made_like: str) -> Iterator[str]:
+    name = f"t{abs(hash(request.node.nodeid)) % 10**12}_{os.getpid()}"
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" {made_like}')
+    yield server.dsn_of(name)
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 

@@ -42,56 +42,56 @@ def test_the_newest_revision_is_the_one_that_migrate_aims_at() -> None:
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
 
 
-def test_up_down_up_ends_where_the_first_up_did_and_down_leaves_nothing(database: str) -> None:
-    assert current_revision(database) is None
-    migrate(database)
-    first = catalogue(database)
-    assert current_revision(database) == HEAD
-    downgrade(database, "base")
-    assert leftovers(database) == []
-    migrate(database)
-    assert catalogue(database) == first
+def test_up_down_up_ends_where_the_first_up_did_and_down_leaves_nothing(empty_database: str) -> None:
+    assert current_revision(empty_database) is None
+    migrate(empty_database)
+    first = catalogue(empty_database)
+    assert current_revision(empty_database) == HEAD
+    downgrade(empty_database, "base")
+    assert leftovers(empty_database) == []
+    migrate(empty_database)
+    assert catalogue(empty_database) == first
 
 
-def test_each_revision_can_be_undone_on_its_own(database: str) -> None:
-    migrate(database, "0001")
-    before = catalogue(database)
-    migrate(database)
-    downgrade(database, "0001")
-    assert catalogue(database) == before
+def test_each_revision_can_be_undone_on_its_own(empty_database: str) -> None:
+    migrate(empty_database, "0001")
+    before = catalogue(empty_database)
+    migrate(empty_database)
+    downgrade(empty_database, "0001")
+    assert catalogue(empty_database) == before
 
 
-def test_what_is_there_stays_and_a_second_call_is_quick(database: str) -> None:
-    migrate(database)
-    with psycopg.connect(database) as connection:
+def test_what_is_there_stays_and_a_second_call_is_quick(empty_database: str) -> None:
+    migrate(empty_database)
+    with psycopg.connect(empty_database) as connection:
         connection.execute(
             "INSERT INTO commands (command_id, author, reason, action, scope, target)"
             " VALUES ('c', 'a', 'r', 'CANCEL', 'GLOBAL', '*')"
         )
     started = time.monotonic()
-    migrate(database)
+    migrate(empty_database)
     assert time.monotonic() - started < 1
-    assert row_counts(database)["commands"] == 1
+    assert row_counts(empty_database)["commands"] == 1
 
 
-def test_many_processes_at_once_make_the_tables_once(database: str) -> None:
+def test_many_processes_at_once_make_the_tables_once(empty_database: str) -> None:
     with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
-        for made in [pool.submit(migrate, database) for _ in range(3)]:
+        for made in [pool.submit(migrate, empty_database) for _ in range(3)]:
             made.result(timeout=60)
-    assert current_revision(database) == HEAD
-    assert "decisions" in row_counts(database)
+    assert current_revision(empty_database) == HEAD
+    assert "decisions" in row_counts(empty_database)
 
 
-def test_a_failed_migration_leaves_nothing_behind(database: str) -> None:
-    with psycopg.connect(database) as connection:
+def test_a_failed_migration_leaves_nothing_behind(empty_database: str) -> None:
+    with psycopg.connect(empty_database) as connection:
         connection.execute("CREATE TABLE fills (in_the_way int)")
     with pytest.raises(Exception, match='"fills" already exists'):
-        migrate(database)
-    assert current_revision(database) is None
-    assert [name for (name,) in leftovers(database)] == ["fills"]
+        migrate(empty_database)
+    assert current_revision(empty_database) is None
+    assert [name for (name,) in leftovers(empty_database)] == ["fills"]
 
 
-def test_money_is_exact_and_no_column_of_money_is_a_float(database: str) -> None:
-    migrate(database)
-    floats = {(row[0], row[1]) for row in catalogue(database) if row[2] == "double precision"}
+def test_money_is_exact_and_no_column_of_money_is_a_float(empty_database: str) -> None:
+    migrate(empty_database)
+    floats = {(row[0], row[1]) for row in catalogue(empty_database) if row[2] == "double precision"}
     assert {table for table, _ in floats} & {"ledger", "fills", "positions", "account_marks", "trade_feedback"} == set()

@@ -146,16 +146,16 @@ def test_tables_of_later_migrations_are_the_roles_to_use_and_a_downgrade_takes_a
         worker.execute("SELECT * FROM decisions")
 
 
-def test_somebody_who_may_make_no_roles_still_migrates_and_grants_them_later(database: str) -> None:
-    with psycopg.connect(database, autocommit=True) as owner:
+def test_somebody_who_may_make_no_roles_still_migrates_and_grants_them_later(empty_database: str) -> None:
+    with psycopg.connect(empty_database, autocommit=True) as owner:
         owner.execute("DROP ROLE IF EXISTS audit_test_plain")
         owner.execute("CREATE ROLE audit_test_plain LOGIN PASSWORD 'of the test'")
         owner.execute("GRANT ALL ON SCHEMA public TO audit_test_plain")
-    plain = make_conninfo(database, user="audit_test_plain", password="of the test")
+    plain = make_conninfo(empty_database, user="audit_test_plain", password="of the test")
     migrate(plain)
     with psycopg.connect(plain) as connection:
         connection.execute("SELECT grant_roles()")
         assert connection.execute("SELECT count(*) FROM audit_rows").fetchone() == (0,)
-    with psycopg.connect(database, autocommit=True) as owner:
+    with psycopg.connect(empty_database, autocommit=True) as owner:
         owner.execute("DROP OWNED BY audit_test_plain CASCADE")
         owner.execute("DROP ROLE audit_test_plain")
