@@ -78,6 +78,7 @@ class Toll:
     ends: Counter[str] = field(default_factory=Counter)
     written_twice: int = 0
     unequal_fills: int = 0
+    started_again: list[str] = field(default_factory=list)
 
     @property
     def violations(self) -> int:
@@ -93,6 +94,7 @@ class Toll:
         self.written_twice += other.written_twice
         self.unequal_fills += other.unequal_fills
         self.late_requests += other.late_requests
+        self.started_again += other.started_again
         self.ends += other.ends
 
 
@@ -115,6 +117,7 @@ class Rivals:
 
     def _start(self, instance: str) -> tuple[HeldLine, ChildProcess]:
         line = HeldLine(self.executors.venue).start()
+        self._instance = instance
         self._started_s = time.monotonic()
         return line, self.executors.start("execution", instance, **{"venue.url": line.url})
 
@@ -159,13 +162,16 @@ class Rivals:
 
     def _taken_over(self, epoch: int, instance: str) -> bool:
         """Return whether the shard has a new holder; one that does not get so far is started again, as ever."""
-        if time.monotonic() - self._started_s > _STARTS_S or not self._holder.alive():
-            LOG.info("the second is started again: %s", self._holder.last_lines(3))
-            self.toll.ends["(a second that had to be started again)"] += 1
-            self._holder.kill()
-            self._line.stop()
-            self._line, self._holder = self._start(instance)
+        if time.monotonic() - self._started_s > _STARTS_S:
+            self._start_again(instance)
         return self._epoch() > epoch
+
+    def _start_again(self, instance: str) -> None:
+        self.toll.started_again.append(self._holder.last_lines(1).strip()[-200:])
+        LOG.info("the second is started again: %s", self.toll.started_again[-1])
+        self._holder.kill()
+        self._line.stop()
+        self._line, self._holder = self._start(instance)
 
     def _settle(self, first: ChildProcess, line: HeldLine, instance: str) -> None:
         """Let the two settle who goes on; whoever does not is ended, and somebody always goes on."""
@@ -234,6 +240,8 @@ class Rivals:
     def _until(self, what: str, holds: Callable[[], bool], limit_s: float = _LIMIT_S) -> None:
         limit = time.monotonic() + limit_s
         while not holds():
+            if not self._holder.alive():
+                self._start_again(self._instance)
             assert self._stopping.is_set() or self._writing is None or self._writing.is_alive(), "the flow has ended"
             assert time.monotonic() < limit, f"{what} did not come within {limit_s:g} s: {self._holder.last_lines(10)}"
             time.sleep(0.05)
@@ -318,6 +326,7 @@ def report(toll: Toll) -> str:
         f"{toll.written_twice} records written differently a second time\n"
         f"requests of a former holder that reached the venue after its successor's: {late}\n"
         f"what became of the former holders:\n{ends}"
+        + "".join(f"\n  started again after: {why}" for why in toll.started_again)
     )
 
 
