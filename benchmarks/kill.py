@@ -113,11 +113,9 @@ class KillBench:
             self._flow.flush()
             if self._sent(strategy) > self._before:
                 return approved
+            # Whatever still comes of it is over then: once more, to be in the middle of it.
             self._watch(_PATIENCE_S)
-            if self._sent(strategy) > self._before:
-                # It came, and is over: once more, to be in the middle of it.
-                self._before += len(approved)
-                approved = []
+            self._before, approved = self._sent(strategy), []
         raise ServerFailed(f"After {_READY_S:g} s nothing of a burst had reached the exchange.")
 
     def _rest(self, strategy: str) -> list[str]:
