@@ -65,7 +65,7 @@ test-slow: setup-dev ## what takes longer without a broker: hundreds of seeds, w
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "slow and not embedded and not kafka and not campaign"
 
 test-integration: setup-dev ## the platform on the embedded servers and on real Kafka (java, mvn)
-	@$(BIN)/python -m pytest -q -m "(embedded or kafka) and not campaign"
+	@$(BIN)/python -m pytest -q --durations=15 -m "(embedded or kafka) and not campaign"
 	@echo "not run here: the campaigns (kill every worker of the platform; a foreign expert over 500 ballots): make test-campaign"
 
 test-campaign: setup-dev ## kill every worker in turn on real Kafka; restore a backup; a foreign expert over 500 ballots
