@@ -139,11 +139,10 @@ class Rivals:
 
     def once(self, way: Way) -> None:
         """Make one run."""
-        first, line, epoch = self._holder, self._line, self._epoch()
         time.sleep(self._dice.uniform(0.2, 0.8))
         if way.held:
-            line.hold()
-            self._until("a request in the network", lambda: line.held_orders > 0)
+            self._until("a request in the network", self._holds_one)
+        first, line, epoch = self._holder, self._line, self._epoch()
         first.send(signal.SIGSTOP)
         began_s = time.monotonic()
         instance = f"{_INSTANCE}-{self.toll.runs}" if way.waits else _INSTANCE
@@ -193,6 +192,10 @@ class Rivals:
         if not self._holder.alive():
             self._line.stop()
             self._line, self._holder = self._start(instance)
+
+    def _holds_one(self) -> bool:
+        self._line.hold()
+        return self._line.held_orders > 0
 
     def _by(self, epoch: int) -> int:
         """Return how many orders a later holder than that of ``epoch`` has sent."""
