@@ -131,21 +131,30 @@ def _differences(
     before: LimitBook, after: LimitBook, seeds: Mapping[str, LimitSet], now_ns: int
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return what a change loosens and what it tightens, now or after any of the overrides has lapsed."""
-    seeds = _and_whoever_comes(before, seeds)
     times = {now_ns, *(item.until_ns for book in (before, after) for item in book.overrides)}
     loosens: dict[str, None] = {}
     tightens: dict[str, None] = {}
     for time_ns in sorted(times):
-        old, new = effective(lapsed(before, time_ns), seeds), effective(lapsed(after, time_ns), seeds)
-        loosens |= dict.fromkeys(loosened(old, new))
-        tightens |= dict.fromkeys(loosened(new, old))
+        old, new = lapsed(before, time_ns), lapsed(after, time_ns)
+        whose, missing = _and_whoever_comes(old, new, seeds)
+        loosens |= dict.fromkeys((*missing, *loosened(effective(old, whose), effective(new, whose))))
+        tightens |= dict.fromkeys(loosened(effective(new, whose), effective(old, whose)))
     return tuple(loosens), tuple(tightens)
 
 
-def _and_whoever_comes(book: LimitBook, seeds: Mapping[str, LimitSet]) -> Mapping[str, LimitSet]:
-    """Return the accounts, and one that has no values of its own, if what holds for all is enough for one."""
+def _and_whoever_comes(
+    old: LimitBook, new: LimitBook, seeds: Mapping[str, LimitSet]
+) -> tuple[Mapping[str, LimitSet], tuple[str, ...]]:
+    """Return the accounts, with one that has no values of its own, if what holds for all is enough for one.
+
+    Where it was enough and is no longer, that is returned as loosened: it could be written anew with any value, since
+    there would be nothing to compare it with.
+    """
     with_anybody = {**seeds, ANYBODY: next(iter(seeds.values()))}
-    return seeds if isinstance(readable(book, with_anybody), Flaw) else with_anybody
+    if isinstance(readable(old, with_anybody), Flaw):
+        return seeds, ()
+    flaw = readable(new, with_anybody)
+    return (seeds, (f"{ANYBODY}: {flaw}",)) if isinstance(flaw, Flaw) else (with_anybody, ())
 
 
 def _flaw_of(change: Change, after: LimitBook, seeds: Mapping[str, LimitSet], now_ns: int) -> str:

@@ -292,3 +292,25 @@ def test_the_canonical_text_is_the_only_one_that_is_read() -> None:
     swapped = msgspec.structs.replace(change, values={"b": "1", "a": "2"})
     assert canonical_text(swapped) == canonical_text(msgspec.structs.replace(change, values={"a": "2", "b": "1"}))
     assert change_id(text) != change_id(canonical_text(msgspec.structs.replace(change, nonce="2")))
+
+
+def test_to_take_away_what_holds_for_all_needs_two_people() -> None:
+    """Without it there would be nothing that a later, larger value could be compared with."""
+    mine = {**BOOK.sets["ACCOUNT|main"], "order_value_max": "50"}
+    own = msgspec.structs.replace(BOOK, sets={**BOOK.sets, "ACCOUNT|main": mine})
+    change = Change(
+        action=ControlAction.SET_LIMITS,
+        scope=ScopeKind.GLOBAL,
+        target="*",
+        base=own.version,
+        owner="ann",
+        reason="r",
+        proposed_at_ns=T0,
+        expires_at_ns=T0 + HOUR,
+        nonce="1",
+        values={"order_value_max": ""},
+    )
+    alone = decide(own, LIMITS, examined(change, TWO[:1]), LevelNow(), T0)
+    assert alone.refusal is ChangeRefusal.NEEDS_TWO_PEOPLE
+    assert "'order_value_max' is missing" in alone.detail
+    assert decide(own, LIMITS, examined(change, TWO), LevelNow(), T0).book is not None
