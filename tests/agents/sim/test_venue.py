@@ -33,8 +33,9 @@ def test_after_thousands_of_steps_in_the_population_both_sides_keep_the_same_boo
     outcomes = trading.outcomes()
     assert trading.count > 1_000
     taken = [made for order in trading.venue.state.orders.values() for made in order.amends.values()]
-    assert taken.count(True) > 30
-    assert taken.count(False) > 2
+    # With faults an order that is unknown holds the others of its instrument up, amends too.
+    assert taken.count(True) > (10 if faults else 100)
+    assert taken.count(False) > (0 if faults else 2)
     busted = [fill for order in trading.venue.state.orders.values() for fill in order.fills if fill.busted]
     assert bool(busted) is bool(faults)
     assert len(outcomes) >= trading.count - len(trading.desk.account.open_orders)
