@@ -18,7 +18,15 @@ from agents.sim.venue import SimulatedVenue
 from agents.sim.venue_state import Fault, FaultKind, VenueTerms
 from schemas.event import Event
 from schemas.market import InstrumentDefined
-from schemas.orders import AmendRequested, CancelRequested, OrderEvent, OrderStatus, QueryRequested, SubmitRequested
+from schemas.orders import (
+    AmendRequested,
+    CancelRequested,
+    ExecType,
+    OrderEvent,
+    OrderStatus,
+    QueryRequested,
+    SubmitRequested,
+)
 from schemas.values import NS_PER_MS, OrderType, Side, TimeInForce
 
 ASKED = (SubmitRequested, CancelRequested, AmendRequested, QueryRequested)
@@ -154,7 +162,8 @@ class Trading:
     def outcomes(self) -> dict[str, list[OrderStatus]]:
         found: dict[str, list[OrderStatus]] = {}
         for event in self.desk.events:
-            if isinstance(event, OrderEvent) and event.final:
+            # A fill that is taken back afterwards is no further outcome of the order.
+            if isinstance(event, OrderEvent) and event.final and event.exec_type is not ExecType.TRADE_CANCEL:
                 found.setdefault(event.order_id, []).append(event.status)
         return found
 
