@@ -33,6 +33,8 @@ class Checkpoints:
     fetch_wait_ms: int = 10
     fetch_bytes_min: int = 1
     assignment_number: int = 0
+    fetched_under: int = 0
+    """The assignment under which the newest fetch was taken out of aiokafka's buffers."""
 
 
 def checkpoints_of(app: Any) -> Checkpoints:
@@ -80,6 +82,25 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_min_bytes = checkpoints_of(self.app).fetch_bytes_min
         return consumer
 
+    async def _fetch_records(self, consumer: Any, *args: Any, **kwargs: Any) -> Any:
+        """Fetch; what a call that waited through a rebalance has taken is put back, since nobody waits for it."""
+        hooks = checkpoints_of(self.app)
+        begun_under = hooks.assignment_number
+        records = await super()._fetch_records(consumer, *args, **kwargs)
+        # Nothing has been awaited since the records were taken: a seek came either before all of them or comes yet.
+        hooks.fetched_under = hooks.assignment_number
+        if begun_under != hooks.fetched_under:
+            put_back(consumer, records)
+            return {}
+        return records
+
+
+def put_back(consumer: Any, records: Mapping[Any, list[RawRecord]]) -> None:
+    """Let aiokafka's consumer give records again that it has just given, wherever it still has the partition."""
+    for partition, taken in records.items():
+        if partition in consumer.assignment():
+            consumer.seek(partition, taken[0].offset)
+
 
 class ChunkConsumer(driver.Consumer):
     """Delivers chunks, seeks to our checkpoints, and commits what they have passed."""
@@ -110,6 +131,8 @@ class ChunkConsumer(driver.Consumer):
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
         """Yield one message per partition and fetch; its value is the list of records, its offset the last one's."""
         records, _ = await self._wait_next_records(timeout)
+        # Read here it could be the next assignment's, whose checkpoint these records do not follow.
+        fetched_under = self._hooks.fetched_under
         generation = self.app.consumer_generation_id
         if records is None or self.should_stop:
             return
@@ -122,9 +145,9 @@ class ChunkConsumer(driver.Consumer):
                 return
             # Whatever was fetched is delivered, paused or not: dropping what a paused partition had would lose it.
             tp = ensure_TP(partition)
-            yield tp, self._chunk(tp, fetched)
+            yield tp, self._chunk(tp, fetched, fetched_under)
 
-    def _chunk(self, tp: TP, fetched: Any) -> ConsumerMessage:
+    def _chunk(self, tp: TP, fetched: Any, fetched_under: int) -> ConsumerMessage:
         last = fetched[-1]
         return ConsumerMessage(
             tp.topic,
@@ -132,7 +155,7 @@ class ChunkConsumer(driver.Consumer):
             last.offset,
             last.timestamp_ms / 1000.0,
             _CREATE_TIME,
-            [("assignment", str(self._hooks.assignment_number).encode())],
+            [("assignment", str(fetched_under).encode())],
             None,
             fetched,
             None,
