@@ -32,13 +32,12 @@ def simulate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Run the platform in this process under faults drawn from seeds, and check that nothing is lost or doubled."""
-    # What the simulated workers would log belongs to no log here; what matters of it is checked.
-    logging.getLogger("tradermind").setLevel(logging.CRITICAL)
     began = time.perf_counter()
-    if crashes:
-        total = _crash_points(seed, events, (point, everybody), quiet=as_json)
-    else:
-        total = _seeds([seed] if seed is not None else range(1, seeds + 1), events, quiet=as_json)
+    with _unlogged():
+        if crashes:
+            total = _crash_points(seed, events, (point, everybody), quiet=as_json)
+        else:
+            total = _seeds([seed] if seed is not None else range(1, seeds + 1), events, quiet=as_json)
     elapsed_s = time.perf_counter() - began
     if as_json:
         typer.echo(json.dumps(total | {"seconds": round(elapsed_s, 2)}, indent=1))
@@ -51,6 +50,18 @@ def simulate(
     else:
         _report(total, elapsed_s)
     raise typer.Exit(1 if total["failed"] else 0)
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keep what the simulated workers would log off the terminal: what matters of it is checked."""
+    logger = logging.getLogger("tradermind")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _seeds(chosen: "range | list[int]", events: int | None, *, quiet: bool) -> dict[str, Any]:
