@@ -349,8 +349,8 @@ def test_without_a_database_it_is_one_sentence_and_exit_code_2(command: list[str
     assert result.stdout == ""
 
 
-def test_a_database_without_our_tables_is_one_sentence_and_exit_code_2(database: str) -> None:
-    result = ask(database, "positions")
+def test_a_database_without_our_tables_is_one_sentence_and_exit_code_2(empty_database: str) -> None:
+    result = ask(empty_database, "positions")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == "The database holds no TraderMind record; has a run been started on it?\n"
 
