@@ -24,12 +24,12 @@ from infra.postgres.projections import drop_market_days
 from infra.postgres.queries import NotInRecord, RecordUnreachable
 from infra.settings import DEFAULT_FILE, SettingsError, load_settings
 from infra.settings_audit import AuditSettings
-from streams.cli_dlq_options import author_of
 from streams.cli_record import (
     LATEST_RUN,
     DsnOption,
     JsonOption,
     RunOption,
+    author_of,
     one_sentence,
     opened_record,
     print_json,

@@ -15,8 +15,15 @@ from infra.people import load_personal_key
 from infra.postgres.changes import StoredChange, approvals_of, recent_changes
 from infra.postgres.queries import NotInRecord, RecordUnreachable, json_ready
 from schemas.changes import OutcomeKind, parsed_change
-from streams.cli_dlq_options import database_of
-from streams.cli_record import DsnOption, JsonOption, RunOption, one_sentence, print_json, reachable_database
+from streams.cli_record import (
+    DsnOption,
+    JsonOption,
+    RunOption,
+    database_of,
+    one_sentence,
+    print_json,
+    reachable_database,
+)
 from streams.cli_tables import print_rows
 from streams.proposals import apply, approve, await_outcome, key_file, known_change, missing, place_of, sentence_of
 from streams.standing import settings_for

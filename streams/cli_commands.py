@@ -4,7 +4,6 @@ Each is a row in Postgres with an author and a reason; the control worker turns 
 until the platform has heard it, and says so: a kill that nobody heard must not look like one that worked.
 """
 
-import getpass
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from infra.postgres.queries import NotInRecord, RecordUnreachable, open_record
 from schemas.control import ControlAction, ScopeKind
 from schemas.values import Level
 from streams.cli_change import say_proposed
-from streams.cli_record import DsnOption, JsonOption, RunOption, located_database, one_sentence, print_json
+from streams.cli_record import DsnOption, JsonOption, RunOption, author_of, database_of, one_sentence, print_json
 from streams.proposals import level_change, place_of, propose
 from streams.standing import read_standing, settings_for
 
@@ -60,7 +59,7 @@ def kill(
     """
     with one_sentence():
         kind, name = _named_scope(scope, target, scope_of(account, strategy, instrument))
-        who, database = _author(author), _database(dsn, run)
+        who, database = author_of(author), _database(dsn, run)
         if not flatten:
             _order(Command(who, reason, ControlAction.SET_LEVEL, kind, name, Level.HALTED), database, wait, as_json)
             return
@@ -91,11 +90,14 @@ def risk(
         database = _database(dsn, run)
         if not _loosens(database, (scope, target), level):
             _order(
-                Command(_author(author), reason, ControlAction.SET_LEVEL, scope, target, level), database, wait, as_json
+                Command(author_of(author), reason, ControlAction.SET_LEVEL, scope, target, level),
+                database,
+                wait,
+                as_json,
             )
             return
         place = place_of(database, settings_for(run))
-        name, loosens = propose(place, level_change(place, (scope, target), level, _author(author), reason))
+        name, loosens = propose(place, level_change(place, (scope, target), level, author_of(author), reason))
         say_proposed(name, loosens, as_json=as_json)
 
 
@@ -122,7 +124,7 @@ def flatten(
     """Cancel orders and close positions, everywhere or at one scope."""
     with one_sentence():
         scope, target = scope_of(account, strategy, instrument)
-        command = Command(_author(author), reason, ControlAction.FLATTEN, scope, target)
+        command = Command(author_of(author), reason, ControlAction.FLATTEN, scope, target)
         _order(command, _database(dsn, run), wait, as_json)
 
 
@@ -145,7 +147,7 @@ def cancel(
         database = _database(dsn, run)
         if order_id is not None:
             _refuse_unknown_order(database, order_id)
-        command = Command(_author(author), reason, ControlAction.CANCEL, target=order_id or ALL)
+        command = Command(author_of(author), reason, ControlAction.CANCEL, target=order_id or ALL)
         _order(command, database, wait, as_json)
 
 
@@ -178,13 +180,9 @@ def _named_scope(
     return scope, target or ALL
 
 
-def _author(author: str | None) -> str:
-    return author if author is not None else getpass.getuser()
-
-
 def _database(dsn: str | None, run: Path | None) -> str:
     """Return the database of a running platform; one that has to be started first would hear nothing."""
-    found = dsn if dsn is not None else located_database(run)[0]
+    found = database_of(dsn, run)
     open_record(found).close()
     return found
 

@@ -42,13 +42,20 @@ from streams.cli_dlq_options import (
     UntilOption,
     WaitOption,
     WhyOption,
-    author_of,
-    database_of,
     letter_filter,
     place_filter,
 )
 from streams.cli_dlq_orders import lift
-from streams.cli_record import LATEST_RUN, DsnOption, JsonOption, RunOption, one_sentence, print_json
+from streams.cli_record import (
+    LATEST_RUN,
+    DsnOption,
+    JsonOption,
+    RunOption,
+    author_of,
+    database_of,
+    one_sentence,
+    print_json,
+)
 from streams.cli_tables import print_rows
 from streams.processes import settings_of_run
 from streams.resend import Resend, resend_of

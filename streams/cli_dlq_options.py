@@ -1,12 +1,8 @@
 """What the commands about dead letters have in common: their options, and what the options ask for."""
 
-import getpass
-import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 from time import time_ns
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
@@ -14,10 +10,7 @@ from infra.postgres.dead_letters import LetterFilter
 from infra.postgres.queries import NotInRecord
 from schemas.dead_letters import DeadLetterReason
 from schemas.topics import TOPICS
-from schemas.values import NS_PER_S
-from streams.cli_record import located_database
-
-_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+from streams.given_times import iso_ns, span_ns
 
 TopicArgument = Annotated[str | None, typer.Argument(help="The topic the record was on, or a dead-letter topic.")]
 PartitionArgument = Annotated[int | None, typer.Argument(min=0)]
@@ -82,21 +75,9 @@ def _time_ns(given: str | None) -> int | None:
     """Return a point in time in ns: an ISO time, UTC unless it says otherwise, or so long ago (``90s``, ``2h``)."""
     if given is None:
         return None
-    if ago := re.fullmatch(r"(\d{1,6})([smhd])", given):
-        return time_ns() - int(ago[1]) * _UNITS_S[ago[2]] * NS_PER_S
+    if (ago_ns := span_ns(given)) is not None:
+        return time_ns() - ago_ns
     try:
-        moment = datetime.fromisoformat(given)
+        return iso_ns(given)
     except ValueError:
         raise NotInRecord(f"{given!r} is no time: write it as 2026-11-21T15:00, or as 2h for two hours ago.") from None
-    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return int(moment.timestamp()) * NS_PER_S + moment.microsecond * 1000
-
-
-def database_of(dsn: str | None, run: Path | None) -> str:
-    """Return the database to act upon. Raises RecordUnreachable."""
-    return dsn if dsn is not None else located_database(run)[0]
-
-
-def author_of(author: str | None) -> str:
-    """Return who acts: who was named, else the user."""
-    return author if author is not None else getpass.getuser()

@@ -30,10 +30,8 @@ from streams.cli_dlq_options import (
     TopicArgument,
     WaitOption,
     WhyOption,
-    author_of,
-    database_of,
 )
-from streams.cli_record import DsnOption, JsonOption, RunOption, one_sentence, print_json
+from streams.cli_record import DsnOption, JsonOption, RunOption, author_of, database_of, one_sentence, print_json
 from streams.quarantined import held_keys, next_offsets, progress_of, readers_of, reads_as_sink
 
 app = typer.Typer(no_args_is_help=True)

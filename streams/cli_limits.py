@@ -18,8 +18,16 @@ from schemas.control import ControlAction
 from schemas.values import NS_PER_S
 from streams.cli_change import ApplyWaitOption, say_outcome, say_proposed
 from streams.cli_commands import AccountOption, AuthorOption, InstrumentOption, ReasonOption, StrategyOption, scope_of
-from streams.cli_dlq_options import author_of, database_of
-from streams.cli_record import DsnOption, JsonOption, RunOption, one_sentence, print_json, reachable_database
+from streams.cli_record import (
+    DsnOption,
+    JsonOption,
+    RunOption,
+    author_of,
+    database_of,
+    one_sentence,
+    print_json,
+    reachable_database,
+)
 from streams.cli_tables import print_rows
 from streams.composition import compose
 from streams.proposals import known_change, later, nonce, place_of, propose

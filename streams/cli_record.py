@@ -5,6 +5,7 @@ prints at its end can be looked at.
 """
 
 import contextlib
+import getpass
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -67,6 +68,16 @@ def located_database(run: Path | None) -> tuple[str, Path | None]:
     if configured is None:
         raise RecordUnreachable("No run is known here: start one with `make demo`, or name a database with --dsn.")
     return configured, None
+
+
+def database_of(dsn: str | None, run: Path | None) -> str:
+    """Return the database to act upon. Raises RecordUnreachable."""
+    return dsn if dsn is not None else located_database(run)[0]
+
+
+def author_of(author: str | None) -> str:
+    """Return who acts: who was named, else the user."""
+    return author if author is not None else getpass.getuser()
 
 
 @contextlib.contextmanager

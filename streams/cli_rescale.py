@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from infra.settings import Settings
-from streams.cli_dlq_options import AuthorOption, WhyOption, author_of
-from streams.cli_record import print_json
+from streams.cli_dlq_options import AuthorOption, WhyOption
+from streams.cli_record import author_of, print_json
 from streams.cli_restore import told
 from streams.cli_topics import BrokerOption, DryRunOption, JsonOption, RunFileOption, SettingsOption
 from streams.processes import settings_of_run

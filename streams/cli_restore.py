@@ -7,8 +7,8 @@ import typer
 from infra.postgres.audit_chain import audit_chain
 from infra.postgres.migrate import migrate
 from infra.settings import Settings, SettingsError
-from streams.cli_dlq_options import AuthorOption, WhyOption, author_of
-from streams.cli_record import print_json
+from streams.cli_dlq_options import AuthorOption, WhyOption
+from streams.cli_record import author_of, print_json
 from streams.cli_topics import BrokerOption, DryRunOption, JsonOption, RunFileOption, SettingsOption
 from streams.composition import Run, compose
 from streams.processes import settings_of_run

@@ -4,11 +4,9 @@ Nothing here decides: execution does, from the row that ``apply`` writes. What i
 nobody signs what could not be.
 """
 
-import re
 import secrets
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,12 +28,12 @@ from infra.postgres.queries import NotInRecord, RecordUnreachable
 from infra.settings import Settings, SettingsError
 from schemas.changes import SIGNERS_MIN, Change, ChangeRefusal, Examined, parsed_change
 from schemas.control import Approval, ControlAction, ControlCommand, ScopeKind
-from schemas.values import NS_PER_S, Level
+from schemas.values import Level
+from streams.given_times import iso_ns, span_ns
 from streams.standing import Standing, effective_limits, now_ns, read_standing
 
 RESET_VALID_FOR: Final = "1h"
 _POLL_S: Final = 0.1
-_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _WHY: Final = {
     ChangeRefusal.MALFORMED: "it is not a change that can be read",
     ChangeRefusal.NO_ALLOW_LIST: "nobody may sign here: people.allow_list_file names no list that can be read",
@@ -206,14 +204,12 @@ def missing(approved_by: tuple[str, ...]) -> int:
 
 def later(given: str, from_ns: int) -> int:
     """Return a point in time in ns: an ISO time, UTC unless it says otherwise, or so long from now (``30m``)."""
-    if ahead := re.fullmatch(r"(\d{1,6})([smhd])", given):
-        return from_ns + int(ahead[1]) * _UNITS_S[ahead[2]] * NS_PER_S
+    if (ahead_ns := span_ns(given)) is not None:
+        return from_ns + ahead_ns
     try:
-        moment = datetime.fromisoformat(given)
+        return iso_ns(given)
     except ValueError:
         raise NotInRecord(f"{given!r} is no time: write it as 2026-11-21T15:00, or as 30m for half an hour.") from None
-    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return int(moment.timestamp()) * NS_PER_S + moment.microsecond * 1000
 
 
 def nonce() -> str:

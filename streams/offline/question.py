@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+from streams.given_times import iso_ns
+
 Advance = Callable[[str, float], None]
 """Told which shard is being recomputed, and which part of it (0 to 1) is done."""
 
@@ -60,8 +60,6 @@ def time_ns(given: str) -> int:
     if given.isascii() and given.isdigit() and len(given) <= 19:
         return int(given)
     try:
-        moment = datetime.fromisoformat(given)
+        return iso_ns(given)
     except ValueError:
         raise ValueError(f"{given!r} is no time: write it as 2026-11-21T15:00:30.25, or in ns since 1970.") from None
-    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
