@@ -170,13 +170,15 @@ def _binance(connection: Connection, known: Settings) -> list[Asked]:
     if known.venues.binance is None or known.feed.kind == "capture":
         return []
     at_venue = AtVenue(only=(SPOT,))
-    accounts, first_ns = sent_orders(connection, at_venue)
+    first_ns = sent_orders(connection, at_venue)[1]
     if first_ns is None:
         return []
     terms = known.venues.binance
     network = addresses_of(terms), read_credentials(terms.api_key_file, terms.secret_file)
     instruments = [item for item in known.instrument_events().values() if item.venue == SPOT]
-    reader = BinanceAccountReader(terms, network, instruments, accounts, first_ns - _CLOCKS_APART_NS)
+    reader = BinanceAccountReader(
+        terms, network, instruments, lambda: sent_orders(connection, at_venue)[0], first_ns - _CLOCKS_APART_NS
+    )
     return [Asked(f"Binance ({network[0].profile})", reader, at_venue)]
 
 

@@ -6,7 +6,7 @@ find it. What is older than our first order is not ours to explain.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
@@ -34,8 +34,9 @@ _LIST_WEIGHT: Final = 20
 
 
 class BinanceAccountReader:
-    """An ``AccountReader``. ``accounts``: our order id -> our account.
+    """An ``AccountReader``. ``accounts``: gives our order id -> our account, anew for each statement.
 
+    Binance knows nothing of our accounts, and while a platform runs there are new orders in every statement.
     What is older than ``since_ns`` is left out; ``page`` says how many are asked for at once.
     """
 
@@ -44,7 +45,7 @@ class BinanceAccountReader:
         settings: BinanceSettings,
         network: tuple[Addresses, Credentials],
         instruments: Iterable[InstrumentDefined],
-        accounts: Mapping[str, str],
+        accounts: Callable[[], Mapping[str, str]],
         since_ns: int = 0,
         *,
         page: int = _PAGE_MAX,
@@ -81,15 +82,17 @@ class BinanceAccountReader:
         # Trades first: an order may fill between the two, and what it counts then would not be there to be compared.
         trades = await self._pages(rest, "/api/v3/myTrades", symbol, ("fromId", "id"), TradeFound)
         found = await self._pages(rest, "/api/v3/allOrders", symbol, ("orderId", "orderId"), OrderFound)
+        # Afterwards, so that it knows all that is in the lists.
+        accounts = self._accounts()
         instrument = self._instruments[symbol].key
         names: dict[int, str] = {}
         for order in found:
             if order.time >= self._since_ms:
-                names[order.orderId] = _our_id(order.clientOrderId)
-                orders.append(self._order(order, instrument))
+                names[order.orderId] = name = _our_id(order.clientOrderId)
+                orders.append(_order(order, name, accounts.get(name, ""), instrument))
         for trade in trades:
-            if (name := names.get(trade.orderId)) is not None:
-                fills.append(self._fill(trade, name, instrument))
+            if (sent := names.get(trade.orderId)) is not None:
+                fills.append(_fill(trade, sent, accounts.get(sent, ""), instrument))
 
     async def _pages(self, rest: BinanceRest, path: str, symbol: str, names: tuple[str, str], kind: Any) -> list[Any]:
         """Return a whole list, page by page; ``names``: the parameter to go on from, and the field that it is of."""
@@ -106,29 +109,31 @@ class BinanceAccountReader:
                 return found
             first = getattr(page[-1], names[1]) + 1
 
-    def _order(self, found: OrderFound, instrument: str) -> StatedOrder:
-        return StatedOrder(
-            order_id=_our_id(found.clientOrderId),
-            account=self._accounts.get(_our_id(found.clientOrderId), ""),
-            instrument=instrument,
-            side=Side(found.side),
-            quantity=parse_units(found.origQty),
-            filled_quantity=parse_units(found.executedQty),
-            status=STATUS_OF[found.status],
-        )
 
-    def _fill(self, trade: TradeFound, name: str, instrument: str) -> StatedFill:
-        return StatedFill(
-            fill_id=fill_id_of(trade.symbol, trade.id),
-            order_id=name,
-            account=self._accounts.get(name, ""),
-            instrument=instrument,
-            side=Side.BUY if trade.isBuyer else Side.SELL,
-            price=parse_units(trade.price),
-            quantity=parse_units(trade.qty),
-            fee=Decimal(trade.commission),
-            fee_currency=trade.commissionAsset,
-        )
+def _order(found: OrderFound, name: str, account: str, instrument: str) -> StatedOrder:
+    return StatedOrder(
+        order_id=name,
+        account=account,
+        instrument=instrument,
+        side=Side(found.side),
+        quantity=parse_units(found.origQty),
+        filled_quantity=parse_units(found.executedQty),
+        status=STATUS_OF[found.status],
+    )
+
+
+def _fill(trade: TradeFound, name: str, account: str, instrument: str) -> StatedFill:
+    return StatedFill(
+        fill_id=fill_id_of(trade.symbol, trade.id),
+        order_id=name,
+        account=account,
+        instrument=instrument,
+        side=Side.BUY if trade.isBuyer else Side.SELL,
+        price=parse_units(trade.price),
+        quantity=parse_units(trade.qty),
+        fee=Decimal(trade.commission),
+        fee_currency=trade.commissionAsset,
+    )
 
 
 def _our_id(client_id: str) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from decimal import Decimal
 from typing import Any
 
@@ -43,11 +43,11 @@ def _request(name: str, **changes: Any) -> SubmitRequested:
     return SubmitRequested(**fields | changes)
 
 
-def _reader(url: str, names: tuple[str, ...], since_ns: int = 0, page: int = 1_000) -> BinanceAccountReader:
+def _reader(url: str, names: Collection[str], since_ns: int = 0, page: int = 1_000) -> BinanceAccountReader:
     settings = settings_for(url)
     network = addresses_of(settings), Credentials(KEY, SECRET)
     return BinanceAccountReader(
-        settings, network, SIM_INSTRUMENTS.values(), dict.fromkeys(names, "main"), since_ns, page=page
+        settings, network, SIM_INSTRUMENTS.values(), lambda: dict.fromkeys(names, "main"), since_ns, page=page
     )
 
 
@@ -136,6 +136,23 @@ def test_what_it_states_is_what_it_has_told_and_a_stranger_is_found() -> None:
 
 def _accepted(told: list[VenueReport], name: str) -> bool:
     return any(report.order_id == name and report.kind is ReportKind.ACCEPTED for report in told)
+
+
+def test_each_statement_knows_the_orders_that_came_since_the_last() -> None:
+    async def scenario(server: BinanceVenueServer, url: str) -> None:
+        del server
+        client = client_for(url)
+        await client.start()
+        ours: list[str] = []
+        reader = _reader(url, ours)
+        for name in ("first", "second"):
+            ours.append(name)
+            await client.submit(_request(name), epoch=1, now_ns=time.time_ns())
+            stated = await reader.account_statement()
+            assert {order.order_id: order.account for order in stated.orders} == dict.fromkeys(ours, "main")
+        await client.close()
+
+    _with_venue(scenario)
 
 
 def test_long_lists_are_read_page_by_page() -> None:
