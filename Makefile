@@ -21,7 +21,7 @@ BENCH_FLAGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo setup setup-dev test test-beside test-fast test-coverage test-slow test-integration test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes schemas lock clean
+.PHONY: help demo setup setup-dev setup-train test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes schemas lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -41,32 +41,48 @@ $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.lock
 	@touch $@
 
+.venv-train/.done: $(BIN)/uv requirements-train.lock pyproject.toml
+	@test -x .venv-train/bin/python || $(PYTHON) -m venv .venv-train
+	@$(BIN)/uv pip install --quiet --python .venv-train/bin/python --require-hashes -r requirements-train.lock
+	@$(BIN)/uv pip install --quiet --python .venv-train/bin/python --no-deps --no-build-isolation -e .
+	@touch $@
+
 setup: $(VENV)/.runtime ## install what the platform needs
 setup-dev: $(VENV)/.dev ## install what its tests need, too
+setup-train: .venv-train/.done ## install what training needs, and its tests, beside the rest (torch: several GB)
 
 demo: setup ## run the whole platform: DURATION= BROKER=kafka|host:port FEED=path SPEED=n|max POLICY=probe
 	@$(BIN)/tradermind demo $(if $(DURATION),--duration $(DURATION)) --broker $(BROKER) --feed $(FEED) --speed $(SPEED) --policy $(POLICY) --seed $(SEED) $(DEMO_FLAGS)
 
 # The integration tests mostly wait for servers, so what needs none runs beside them.
 test: setup-dev test-fast ## run the whole suite
-	@$(MAKE) --no-print-directory -j 2 JOBS=1 test-beside test-integration
+	@$(MAKE) --no-print-directory -j 3 JOBS=1 test-beside test-embedded test-kafka
+	@echo "not run here: the campaigns (kill every worker of the platform; a foreign expert over 500 ballots): make test-campaign"
 
 test-beside: setup-dev
 	@$(MAKE) --no-print-directory test-coverage
 	@$(MAKE) --no-print-directory test-slow
+	@$(MAKE) --no-print-directory test-train
 
 test-fast: setup-dev ## unit, contract, property, simulation and architecture tests
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not embedded and not kafka and not slow and not campaign"
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not embedded and not kafka and not slow and not campaign and not train"
 
 test-coverage: setup-dev ## the tests of schemas and agents once more, counting the lines that they reach
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not slow" tests/schemas tests/agents tests/contracts tests/simulation --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 test-slow: setup-dev ## what takes longer without a broker: hundreds of seeds, whole captures, regimes of the market
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "slow and not embedded and not kafka and not campaign"
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "slow and not embedded and not kafka and not campaign and not train"
 
-test-integration: setup-dev ## the platform on the embedded servers and on real Kafka (java, mvn)
-	@$(BIN)/python -m pytest -q --durations=15 -m "(embedded or kafka) and not campaign"
-	@echo "not run here: the campaigns (kill every worker of the platform; a foreign expert over 500 ballots): make test-campaign"
+test-train: setup-train ## what needs torch: networks, learning, their controls in short form, the trainer
+	@.venv-train/bin/python -m pytest -q -m "train and not campaign" tests/training
+
+test-integration: test-embedded test-kafka ## the platform on the embedded servers and on real Kafka (java, mvn)
+
+test-embedded: setup-dev ## the platform on the embedded broker and Postgres
+	@$(BIN)/python -m pytest -q --durations=15 -m "embedded and not kafka and not campaign and not train"
+
+test-kafka: setup-dev ## the platform on real Kafka (java, mvn)
+	@$(BIN)/python -m pytest -q --durations=15 -m "kafka and not campaign and not train"
 
 test-campaign: setup-dev ## kill every worker in turn on real Kafka; restore a backup; a foreign expert over 500 ballots
 	@$(BIN)/python -m pytest -q -m "campaign"
@@ -135,6 +151,7 @@ schemas: setup ## write the Avro schemas and the AsyncAPI document from the even
 lock: $(BIN)/uv ## resolve the dependencies anew, with hashes and without addresses
 	@$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --universal --python-version 3.11 pyproject.toml --extra build -o requirements.lock
 	@$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --universal --python-version 3.11 pyproject.toml --extra build --extra dev -o requirements-dev.lock
+	@$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --universal --python-version 3.11 pyproject.toml --extra build --extra dev --extra train -o requirements-train.lock
 	@$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --universal --python-version 3.11 requirements-quix.in -o requirements-quix.lock
 
 clean: ## remove what runs have left
