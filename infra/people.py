@@ -49,12 +49,7 @@ class Person:
 
     def signed(self, text: str, signature: str) -> bool:
         """Return whether a signature (hex) is this person's over the change with this canonical text."""
-        try:
-            key = Ed25519PublicKey.from_public_bytes(self.public_key)
-            key.verify(bytes.fromhex(signature), signed_bytes(text))
-        except (InvalidSignature, ValueError):
-            return False
-        return True
+        return is_signed_by(self.public_key, signed_bytes(text), signature)
 
 
 ReadPeople = Callable[[], Mapping[str, Person]]
@@ -79,11 +74,24 @@ class PersonalKey:
 
     def sign(self, text: str) -> str:
         """Return the signature (hex) over the change with this canonical text."""
-        return self.key.sign(signed_bytes(text)).hex()
+        return self.sign_bytes(signed_bytes(text))
+
+    def sign_bytes(self, message: bytes) -> str:
+        """Return the signature (hex) over a message, which must say for what it is: a key may sign several things."""
+        return self.key.sign(message).hex()
 
     def line(self, role: str = SIGNING_ROLE) -> str:
         """Return the line that lets this person in."""
         return f"{self.name} {role} {self.public_key.hex()}"
+
+
+def is_signed_by(public_key: bytes, message: bytes, signature: str) -> bool:
+    """Return whether a signature (hex) over a message is by the owner of a public key (32 bytes)."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(bytes.fromhex(signature), message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def load_people(path: Path) -> dict[str, Person]:
