@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails
 from infra.settings_audit import AuditSettings
 from infra.settings_costs import CostTables
 from infra.settings_limits import LimitSettings
+from infra.settings_models import ModelSettings
 from infra.settings_people import PeopleSettings
 from infra.settings_registry import RegistrySettings
 from infra.settings_sections import (
@@ -67,6 +68,8 @@ _NOT_HASHED: Final[frozenset[KeyPath]] = frozenset(
         ("influx",),
         ("audit",),
         ("people",),
+        ("models", "directory"),
+        ("models", "allowed_keys_file"),
         ("feed", "paths"),
         ("feed", "speed"),
         ("feed", "websocket_url"),
@@ -88,6 +91,7 @@ class Settings(Section):
     influx: InfluxSettings = InfluxSettings()
     audit: AuditSettings = AuditSettings()
     people: PeopleSettings = PeopleSettings()
+    models: ModelSettings = ModelSettings()
     feed: FeedSettings = FeedSettings()
     venue: VenueSettings = VenueSettings()
     venues: VenuesSettings = VenuesSettings()

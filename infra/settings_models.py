@@ -1,0 +1,23 @@
+"""The models in the settings: where artefacts lie, whose signatures on them count, and which one is champion."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from infra.settings_sections import Section
+
+ModelAddress = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ModelSettings(Section):
+    """``directory`` is the store of artefacts, ``champion`` the one that is in force until a release names another.
+
+    ``allowed_keys_file`` is a list in the form of the list of people, on which the role ``model`` may sign artefacts.
+    ``allow_development_key`` also lets in the key whose private half is in the repository: never for real money.
+    """
+
+    directory: Path = Path(".tradermind/models")
+    allowed_keys_file: Path | None = None
+    allow_development_key: bool = True
+    champion: Literal["shipped"] | ModelAddress = "shipped"
