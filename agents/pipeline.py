@@ -11,8 +11,9 @@ from typing import Final
 import msgspec
 
 from agents.stage import ShardState, Stage, run_step
+from schemas.decisions import Decision
 from schemas.event import Event, Heartbeat
-from schemas.routing import PERFORMED
+from schemas.routing import PERFORMED, is_shadow
 from schemas.topics import ROUTES, TOPICS, Topic
 
 Perform = Callable[[Event], Iterable[Event]]
@@ -75,6 +76,8 @@ class Pipeline:
         if self._observe is not None:
             self._observe(event)
         kind = type(event)
+        if kind is Decision and is_shadow(event):
+            return
         readers = self._readers[kind] if kind is not Heartbeat else self._on_clock.get(event.key, self._on_market)
         for reader in readers:
             self._queue.append((reader, event))

@@ -114,8 +114,21 @@ class ReleaseStage(enum.StrEnum):
     RETIRED = "RETIRED"
 
 
+class RetirementReason(enum.StrEnum):
+    """Why the decider took a model out of force by itself. The list is closed."""
+
+    INVALID_OUTPUT = "INVALID_OUTPUT"
+    INPUT_DRIFT = "INPUT_DRIFT"
+    LOSS = "LOSS"
+    ARTEFACT_REFUSED = "ARTEFACT_REFUSED"
+    SUPERSEDED = "SUPERSEDED"
+
+
 class ModelRelease(Event, frozen=True, kw_only=True, gc=False):
-    """A model's stage changed. ``key`` is the model; the artefact is found by its digest."""
+    """A model's stage changed. ``key`` is the model; the artefact is found by its digest.
+
+    The decider's own, by which it retires a model, have a RetirementReason as their reason.
+    """
 
     model: str
     sha256: str

@@ -5,11 +5,13 @@ Workers, replay and the in-process pipeline share it, so nothing can be routed d
 
 import msgspec
 
+from schemas.decisions import Decision
 from schemas.event import Event, Heartbeat
+from schemas.feedback import ReleaseStage
 from schemas.orders import AmendRequested, CancelRequested, QueryRequested, SubmitRequested
 from schemas.partition import partition_of
 from schemas.reconciliation import BooksRequested
-from schemas.topics import EXPERT_VOTE, FEATURE_SNAPSHOT, MARKET_EVENT, ROUTES, Spread, Topic
+from schemas.topics import DECISION_SHADOW, EXPERT_VOTE, FEATURE_SNAPSHOT, MARKET_EVENT, ROUTES, Spread, Topic
 
 PERFORMED: tuple[type[msgspec.Struct], ...] = (
     SubmitRequested,
@@ -27,14 +29,19 @@ def topic_of(event: Event) -> Topic | None:
     """Return the topic of an event, or None for a request to the venue. Raises KeyError for a foreign type.
 
     A Heartbeat's key names the topic that it keeps time on: ``feature.snapshot``, ``expert.vote``, or any other
-    key for ``market.event``.
+    key for ``market.event``. A Decision of a model in shadow goes where no stage reads it.
     """
     kind = type(event)
     if kind is Heartbeat:
         return _HEARTBEAT_TOPICS.get(event.key, MARKET_EVENT)
     if kind in PERFORMED:
         return None
-    return ROUTES[kind]
+    return DECISION_SHADOW if is_shadow(event) else ROUTES[kind]
+
+
+def is_shadow(event: Event) -> bool:
+    """Tell whether an event is what a model in shadow would do, which no stage reads."""
+    return type(event) is Decision and event.policy_stage == ReleaseStage.SHADOW
 
 
 def targets(event: Event, instrument_partitions: int, own_partition: int | None) -> tuple[tuple[str, int], ...]:

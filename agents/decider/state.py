@@ -4,23 +4,15 @@ from typing import Final
 
 import msgspec
 
-from schemas.feedback import ReleaseStage
 from schemas.opinions import AlertLevel, MarketMark
 
 CLOCK_KEY: Final = "clock"
-RELEASES_KEY: Final = "releases"
 
 
 class Clock(msgspec.Struct, kw_only=True):
     """*Now*: the newest Heartbeat or mark."""
 
     now_ns: int = 0
-
-
-class Releases(msgspec.Struct, kw_only=True):
-    """The newest stage of each released model, by name."""
-
-    stages: dict[str, ReleaseStage] = {}
 
 
 class InstrumentOutlook(msgspec.Struct, kw_only=True):
@@ -60,3 +52,29 @@ def instrument_key(instrument: str) -> str:
 def line_key(strategy: str, instrument: str) -> str:
     """Return the state key of a line."""
     return f"line/{strategy}|{instrument}"
+
+
+class ShadowLine(LineState, kw_only=True):
+    """A line on paper: what a shadow model would hold, as if each of its targets came about at once.
+
+    ``mid`` and ``one_way`` are those of its last decision: the price in units of 1e-8 and what a change of target
+    costs, as a fraction of it.
+    """
+
+    mid: int | None = None
+    one_way: float | None = None
+
+
+def watch_key(sha256: str) -> str:
+    """Return the state key of what is watched of a model."""
+    return f"watch/{sha256}"
+
+
+def shadow_prefix(sha256: str) -> str:
+    """Return what the state keys of a shadow model's lines begin with."""
+    return f"shadow/{sha256}/"
+
+
+def shadow_key(sha256: str, strategy: str, instrument: str) -> str:
+    """Return the state key of a shadow model's line."""
+    return f"{shadow_prefix(sha256)}{strategy}|{instrument}"

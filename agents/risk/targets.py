@@ -13,6 +13,7 @@ from agents.risk.state import LEVELS_KEY, AccountRisk, account_key, line_key
 from agents.stage import NO_EVENTS, ShardState
 from schemas.decisions import CheckResult, Decision, DenyReason, OrderDenied
 from schemas.event import Event, derive_id
+from schemas.feedback import ReleaseStage
 
 
 def answer(state: ShardState, config: RiskConfig, decision: Decision, strategy: StrategyRisk) -> Sequence[Event]:
@@ -37,7 +38,9 @@ def answer(state: ShardState, config: RiskConfig, decision: Decision, strategy: 
         account.unchanged += 1
         state[account_key(strategy.account)] = account
         return cancel_only(state, config, intention) if cancels else NO_EVENTS
-    reducing = line_key(decision.strategy, decision.instrument) in account.flattening
+    # What a retired model has left is closed, whatever its decision says.
+    retired = decision.policy_stage == ReleaseStage.RETIRED
+    reducing = retired or line_key(decision.strategy, decision.instrument) in account.flattening
     return judge(state, config, intention, reducing)
 
 
