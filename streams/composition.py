@@ -142,7 +142,8 @@ def _voting(run: Run) -> Stage:
     return Voting(VotingConfig(instruments=run.instruments, ballots=ballots))
 
 
-def _decider(run: Run) -> Stage:
+def decider_config(run: Run) -> DeciderConfig:
+    """Return what the run's decider is told, for whoever builds one around another policy."""
     strategies = tuple(
         StrategyConfig(
             name=name,
@@ -154,15 +155,17 @@ def _decider(run: Run) -> Stage:
         for name, strategy in sorted(run.settings.strategies.items())
     )
     staleness = run.settings.staleness
-    return Decider(
-        DeciderConfig(
-            instruments=run.instruments,
-            strategies=strategies,
-            decision_life_ns=staleness.decision_ms * NS_PER_MS,
-            stale_after_ns=staleness.market_ms * NS_PER_MS,
-            cost_priors=run.cost_priors,
-        )
+    return DeciderConfig(
+        instruments=run.instruments,
+        strategies=strategies,
+        decision_life_ns=staleness.decision_ms * NS_PER_MS,
+        stale_after_ns=staleness.market_ms * NS_PER_MS,
+        cost_priors=run.cost_priors,
     )
+
+
+def _decider(run: Run) -> Stage:
+    return Decider(decider_config(run))
 
 
 def _policy(name: str, strategy: StrategySettings) -> Policy:

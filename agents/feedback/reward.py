@@ -28,7 +28,12 @@ ORPHAN_NS: Final = 60 * NS_PER_S
 
 
 def open_decision(line: Line, decision: Decision) -> None:
-    """Remember a decision until the next one's mark."""
+    """Remember a decision until the next one's mark. One that is told again takes its own place.
+
+    Only the training environment tells one twice: first that it will be taken, then what was.
+    """
+    if line.decisions and line.decisions[-1].decision_id == decision.decision_id:
+        del line.decisions[-1]
     del line.decisions[: max(0, len(line.decisions) + 1 - DECISIONS_MAX)]
     line.decisions.append(
         OpenDecision(
