@@ -28,6 +28,7 @@ class NoTradeReason(enum.StrEnum):
     DATA_STALE = "DATA_STALE"
     LEVEL = "LEVEL"
     NULL_POLICY = "NULL_POLICY"
+    POLICY_INVALID = "POLICY_INVALID"
 
 
 class Decision(Event, frozen=True, kw_only=True, gc=False):
