@@ -151,6 +151,8 @@ def decider_config(run: Run) -> DeciderConfig:
             instruments=traded(run, strategy),
             horizon_ns=strategy.horizon_s * NS_PER_S,
             policy=_policy(name, strategy),
+            budget=budget(run, strategy),
+            conversion_rates=dict(run.settings.accounts[strategy.account].conversion_rates),
         )
         for name, strategy in sorted(run.settings.strategies.items())
     )

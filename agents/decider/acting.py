@@ -6,7 +6,7 @@ asked about the same tally: no order is ever a bad model's.
 
 from typing import Final, NamedTuple
 
-from agents.decider.asking import Asked, ask, is_valid
+from agents.decider.asking import Asked, Placed, ask, is_valid
 from agents.decider.config import DeciderConfig, Follows, StrategyConfig
 from agents.decider.flat import FlatPolicy
 from agents.decider.policy import Policy
@@ -15,6 +15,7 @@ from agents.decider.releases import model_in, retire
 from agents.decider.state import LineState
 from agents.decider.watch import drifted
 from agents.stage import ShardState
+from schemas.decisions import NoTradeReason
 from schemas.feedback import ModelRelease, ReleaseStage, RetirementReason
 from schemas.opinions import VoteTally
 
@@ -42,27 +43,27 @@ def answer(
     """Ask whoever acts in the strategy. Each model that is unfit is retired, so that this comes to an end."""
     retired: list[ModelRelease] = []
     while (model := model_in(state, config, strategy)) is not None:
-        found = ask_model(state, config, tally, line, model)
+        found = ask_model(state, config, tally, (strategy, line), model)
         if isinstance(found, Asked):
             return Answered(found, Actor(model.model, _stage_of(strategy)), retired)
         retired.append(retire(state, config, model, found, tally))
     policy, stage = _without_model(strategy)
-    asked = ask(state, config, tally, line, policy)
+    asked = ask(state, config, tally, (strategy, line), policy)
     assert asked.said is None or is_valid(asked.said), f"{policy.name} wants {asked.said}"
     return Answered(asked, Actor(policy.name, stage), retired)
 
 
 def ask_model(
-    state: ShardState, config: DeciderConfig, tally: VoteTally, line: LineState, model: ModelName
+    state: ShardState, config: DeciderConfig, tally: VoteTally, placed: Placed, model: ModelName
 ) -> Asked | RetirementReason:
     """Return what a released model wants on a line, or why it must not be listened to any more."""
     loaded = config.source.policy(model.sha256)
     if not isinstance(loaded, LoadedPolicy):
         return RetirementReason.ARTEFACT_REFUSED
-    asked = ask(state, config, tally, line, loaded.policy)
+    asked = ask(state, config, tally, placed, loaded.policy)
     if asked.said is None:
         return asked
-    if not is_valid(asked.said):
+    if not is_valid(asked.said) or asked.said.reason is NoTradeReason.POLICY_INVALID:
         return RetirementReason.INVALID_OUTPUT
     if tally.advice_for is None and drifted(state, config, model, loaded, asked.seen) is not None:
         return RetirementReason.INPUT_DRIFT

@@ -3,16 +3,23 @@
 import math
 from typing import Final, NamedTuple
 
-from agents.decider.config import DeciderConfig
+from agents.decider.allowed import Allowed, allowed_now, project
+from agents.decider.config import DeciderConfig, StrategyConfig
 from agents.decider.costs import estimated
-from agents.decider.observation import observe
+from agents.decider.moments import moments_now
+from agents.decider.observation import Standing, observe
 from agents.decider.policy import Policy, PolicyAnswer, PolicyContext
 from agents.decider.state import CLOCK_KEY, Clock, InstrumentOutlook, LineState, instrument_key
 from agents.stage import ShardState
 from schemas.decisions import NoTradeReason
-from schemas.opinions import MarkQuality, VoteTally
+from schemas.market import InstrumentDefined
+from schemas.opinions import MarketMark, MarkQuality, VoteTally
+from schemas.values import notional
 
 _TRADABLE: Final = (MarkQuality.GOOD, MarkQuality.TOP_ONLY)
+
+Placed = tuple[StrategyConfig, LineState]
+"""A line, and the strategy that it is of."""
 
 
 class Asked(NamedTuple):
@@ -26,26 +33,27 @@ class Asked(NamedTuple):
     said: PolicyAnswer | None = None
 
 
-def ask(state: ShardState, config: DeciderConfig, tally: VoteTally, line: LineState, policy: Policy) -> Asked:
+def ask(state: ShardState, config: DeciderConfig, tally: VoteTally, placed: Placed, policy: Policy) -> Asked:
     """Return what the policy wants on a line now. An answer that is not valid is kept as it was said."""
+    strategy, line = placed
     clock: Clock = state.get(CLOCK_KEY) or Clock()
     outlook: InstrumentOutlook = state.get(instrument_key(tally.key)) or InstrumentOutlook()
     mark = outlook.mark
     if mark is None:
         return Asked(PolicyAnswer(line.target, NoTradeReason.NO_MARKET), {})
-    seen = observe(tally, mark, outlook, line, clock.now_ns)
+    instrument = config.instruments[tally.key]
+    costs = estimated(state, instrument, config.cost_priors)
+    allowed = _allowed(config, instrument, outlook, line, clock.now_ns)
+    standing = Standing(allowed, costs, _exposure(strategy, line, mark, instrument), moments_now(line))
+    seen = observe(tally, mark, outlook, line, clock.now_ns, standing)
     if mark.quality not in _TRADABLE or mark.mid is None or tally.mid is None:
         return Asked(PolicyAnswer(line.target, NoTradeReason.NO_MARKET), seen)
     late = clock.now_ns - tally.available_at_ns > config.decision_life_ns
     if late or clock.now_ns - mark.newest_time_ns > config.stale_after_ns:
         return Asked(PolicyAnswer(line.target, NoTradeReason.DATA_STALE), seen)
-    instrument = config.instruments[tally.key]
-    costs = estimated(state, instrument, config.cost_priors)
-    seen |= {"cost.excess": costs.excess, "cost.fee": costs.fee}
     context = PolicyContext(tally, mark, instrument, line.target, line.ballots, costs)
     said = policy.decide(seen, context)
-    answer = _restricted(config, said, context, outlook, line, clock.now_ns) if is_valid(said) else said
-    return Asked(answer, seen, said)
+    return Asked(_held_to(said, allowed, line.target) if is_valid(said) else said, seen, said)
 
 
 def is_valid(answer: PolicyAnswer) -> bool:
@@ -54,26 +62,29 @@ def is_valid(answer: PolicyAnswer) -> bool:
     return -1.0 <= answer.target <= 1.0 and all(figure is None or math.isfinite(figure) for figure in figures)
 
 
-def _restricted(
-    config: DeciderConfig,
-    answer: PolicyAnswer,
-    context: PolicyContext,
-    outlook: InstrumentOutlook,
-    line: LineState,
-    now_ns: int,
-) -> PolicyAnswer:
-    """Return the answer held to what may be wanted now: under a restriction only less of what is held."""
-    target = answer.target
-    if config.long_only_aware and not context.instrument.shortable:
-        target = max(0.0, target)
+def _allowed(
+    config: DeciderConfig, instrument: InstrumentDefined, outlook: InstrumentOutlook, line: LineState, now_ns: int
+) -> Allowed:
+    """Return what may be wanted now: under a restriction only less of what is wanted already."""
     reason = None
     if outlook.restricted:
         reason = NoTradeReason.ALERT
     elif now_ns < line.denied_until_ns:
         reason = NoTradeReason.LEVEL
-    if reason is not None:
-        target = max(0.0, min(target, line.target)) if line.target >= 0 else min(0.0, max(target, line.target))
+    return allowed_now(line.target, short=instrument.shortable or not config.long_only_aware, reason=reason)
+
+
+def _exposure(strategy: StrategyConfig, line: LineState, mark: MarketMark, instrument: InstrumentDefined) -> float | None:
+    """Return the notional held as a share of the budget, None without a budget or a mid."""
+    if not strategy.budget or mark.mid is None:
+        return None
+    held = notional(mark.mid, line.position, instrument.multiplier)
+    return float(held * strategy.conversion_rates.get(instrument.quote_currency, 1) / strategy.budget)
+
+
+def _held_to(answer: PolicyAnswer, allowed: Allowed, target_in_force: float) -> PolicyAnswer:
+    target = project(answer.target, allowed)
     if target == answer.target:
         return answer
-    kept = reason or NoTradeReason.TARGET_UNCHANGED
-    return PolicyAnswer(target, kept if target == line.target else None, answer.edge, answer.cost)
+    kept = allowed.reason or NoTradeReason.TARGET_UNCHANGED
+    return PolicyAnswer(target, kept if target == target_in_force else None, answer.edge, answer.cost)

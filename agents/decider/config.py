@@ -26,7 +26,9 @@ class StrategyConfig:
 
     ``policy_stage`` is what decisions of ``policy`` cite. A strategy that follows the champion has ``policy`` to fall
     back on; one that follows the canary wants nothing while there is none, whatever its ``policy``. ``budget`` is the
-    notional of target 1 on one instrument, in the account's currency; without it no loss of a model is watched.
+    notional of target 1 on one instrument, in the account's currency; without it nobody knows what a line holds and
+    earns as a share of it, and no loss of a model is watched. ``conversion_rates``: what one unit of a quote currency
+    that is not the account's is worth in it.
     """
 
     name: str
@@ -37,6 +39,7 @@ class StrategyConfig:
     policy_stage: str = "CHAMPION"
     follows: Follows = Follows.NOTHING
     budget: Decimal | None = None
+    conversion_rates: Mapping[str, Decimal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from typing import Final
 
 from agents.decider.config import DeciderConfig
 from agents.decider.costs import take_fill, take_valuation
+from agents.decider.moments import take_gain
 from agents.decider.policy import PolicyAnswer
 from agents.decider.state import LineState, line_key
 from agents.stage import ShardState
@@ -11,7 +12,13 @@ from schemas.decisions import DenyReason, NoTradeReason
 from schemas.opinions import VoteTally
 from schemas.orders import AccountMark, ExecType, Fill, OrderEvent, OrderStatus
 
-_BLOCKED: Final = (NoTradeReason.NO_MARKET, NoTradeReason.DATA_STALE, NoTradeReason.ALERT, NoTradeReason.LEVEL)
+_BLOCKED: Final = (
+    NoTradeReason.NO_MARKET,
+    NoTradeReason.DATA_STALE,
+    NoTradeReason.ALERT,
+    NoTradeReason.LEVEL,
+    NoTradeReason.POLICY_INVALID,
+)
 _LEVEL_REASONS: Final = frozenset({DenyReason.KILLED, DenyReason.REDUCE_ONLY})
 
 
@@ -33,11 +40,14 @@ def take_order_event(state: ShardState, config: DeciderConfig, event: OrderEvent
     state[line_key(event.strategy, event.instrument)] = line
 
 
-def take_account_mark(state: ShardState, mark: AccountMark) -> None:
+def take_account_mark(state: ShardState, config: DeciderConfig, mark: AccountMark) -> None:
     """Take a line's valuation."""
     line = line_of(state, mark.strategy, mark.instrument)
     line.position, line.working = mark.position, mark.working
     line.unrealised_pnl = float(mark.unrealised_pnl)
+    strategy = next((item for item in config.strategies if item.name == mark.strategy), None)
+    if strategy is not None:
+        take_gain(line, mark, strategy)
     state[line_key(mark.strategy, mark.instrument)] = line
     take_valuation(state, mark)
 

@@ -35,7 +35,7 @@ class Standing(NamedTuple):
 
 
 def observe(
-    tally: VoteTally, mark: MarketMark, outlook: InstrumentOutlook, line: LineState, now_ns: int, standing: Standing | None = None
+    tally: VoteTally, mark: MarketMark, outlook: InstrumentOutlook, line: LineState, now_ns: int, standing: Standing
 ) -> dict[str, float | None]:
     """Return the named numbers: probabilities, fractions of the mid or of the budget, seconds, whole units."""
     seen: dict[str, float | None] = {
@@ -54,8 +54,7 @@ def observe(
         "alert": _ALERTS[outlook.alert],
         "mark_age_s": (now_ns - mark.newest_time_ns) / NS_PER_S,
     }
-    if standing is not None:
-        seen.update(_of(standing))
+    seen.update(_of(standing))
     for entry in tally.entries:
         said = (entry.p_down, entry.p_up, entry.calibrated_down, entry.calibrated_up)
         trusted = (entry.weight, entry.skill, entry.calibration_error)

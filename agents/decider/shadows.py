@@ -33,7 +33,7 @@ def shadowed(
     for model in shadows_of(state):
         key = shadow_key(model.sha256, strategy.name, tally.key)
         line: ShadowLine = state.get(key) or ShadowLine()
-        asked = ask_model(state, config, tally, line, model)
+        asked = ask_model(state, config, tally, (strategy, line), model)
         if isinstance(asked, Asked):
             found.append(_follow(config, tally, strategy, (model, line, asked), ordinal + len(found)))
             state[key] = line

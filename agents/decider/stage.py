@@ -13,6 +13,7 @@ from agents.decider.config import DeciderConfig, StrategyConfig
 from agents.decider.costs import is_cost_key
 from agents.decider.decisions import STAGE, Told, decision_id_of, decision_of
 from agents.decider.lines import asserts_again, line_of, take_account_mark, take_line_fill, take_order_event
+from agents.decider.moments import count_return
 from agents.decider.releases import RELEASES_KEY, Releases, retire, take_release
 from agents.decider.shadows import shadowed
 from agents.decider.state import (
@@ -108,7 +109,7 @@ class Decider:
         return NO_EVENTS
 
     def _account_mark(self, state: ShardState, mark: AccountMark) -> Sequence[Event]:
-        take_account_mark(state, mark)
+        take_account_mark(state, self._config, mark)
         lost = losing(state, self._config, mark)
         return NO_EVENTS if lost is None else (retire(state, self._config, lost, RetirementReason.LOSS, mark),)
 
@@ -134,6 +135,7 @@ class Decider:
         wanted, seen = found.asked.answer, found.asked.seen
         previous = line.target
         line.ballots += 1
+        count_return(line)
         outcome, reason = DecisionOutcome.NO_TRADE, wanted.reason
         if wanted.target != previous or asserts_again(self._config, line, wanted, tally):
             outcome, reason = DecisionOutcome.TARGET, None

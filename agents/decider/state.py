@@ -1,10 +1,13 @@
 """What the decider remembers: time, the market of each instrument, and the target in force on each line."""
 
+from decimal import Decimal
 from typing import Final
 
 import msgspec
 
+from agents.reward.shaping import Moments
 from schemas.opinions import AlertLevel, MarketMark
+from schemas.values import ZERO
 
 CLOCK_KEY: Final = "clock"
 
@@ -29,7 +32,8 @@ class LineState(msgspec.Struct, kw_only=True):
     ``position`` and ``working`` are signed units of 1e-8. ``satisfied`` says that the order of the decision in
     force has filled whole, ``half_spread`` what was quoted at that decision (a fraction of the mid).
     ``denied_until_ns``: until then the line is taken to be restricted to reducing, since execution has just denied an
-    order for its level.
+    order for its level. ``funding`` is the money paid so far, ``gained`` the net profit and loss so far as a share of
+    the budget and ``counted`` what that was at the last decision, None while not known; ``moments`` are of its changes.
     """
 
     target: float = 0.0
@@ -42,6 +46,10 @@ class LineState(msgspec.Struct, kw_only=True):
     ballots: int = 0
     denied_until_ns: int = 0
     half_spread: float | None = None
+    funding: Decimal = ZERO
+    gained: float | None = None
+    counted: float | None = None
+    moments: Moments = Moments()
 
 
 def instrument_key(instrument: str) -> str:
