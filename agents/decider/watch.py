@@ -3,14 +3,12 @@
 What is watched begins anew with each change of stage, so that nobody answers for what another has done.
 """
 
-from decimal import Decimal
-
 import msgspec
 
 from agents.decider.config import DeciderConfig
 from agents.decider.policy_source import LoadedPolicy, ModelName
 from agents.decider.releases import model_in
-from agents.decider.state import line_key, watch_key
+from agents.decider.state import LineState, line_key, watch_key
 from agents.release.drift import Drift, DriftState, observe
 from agents.stage import ShardState
 from schemas.orders import AccountMark
@@ -49,16 +47,14 @@ def losing(state: ShardState, config: DeciderConfig, mark: AccountMark) -> Model
         return None
     watch = _watch(state, model)
     line = line_key(mark.strategy, mark.instrument)
-    watch.results[line] = _net(mark, strategy.budget)
+    kept: LineState = state[line]
+    assert kept.gained is not None, "a valuation is taken before it is judged"
+    watch.results[line] = kept.gained
     watch.starts.setdefault(line, watch.results[line])
     result = sum(watch.results[name] - start for name, start in watch.starts.items())
     watch.best = max(watch.best, result)
     state[watch_key(model.sha256)] = watch
     return model if watch.best - result > config.models.loss_max else None
-
-
-def _net(mark: AccountMark, budget: Decimal) -> float:
-    return float((mark.realised_pnl + mark.unrealised_pnl - mark.fees - mark.funding) / budget)
 
 
 def _watch(state: ShardState, model: ModelName) -> Watch:
