@@ -7,7 +7,7 @@ next return, and none is lost or counted twice.
 """
 
 from agents.decider.config import StrategyConfig
-from agents.decider.state import LineState
+from agents.decider.state import LineState, ShadowLine
 from agents.reward.shaping import Moments, moved
 from schemas.orders import AccountMark
 
@@ -35,3 +35,21 @@ def count_return(line: LineState) -> None:
     """Close the return at a decision: the next begins here."""
     line.moments = moments_now(line) or line.moments
     line.counted = line.gained
+
+
+def take_paper_gain(line: ShadowLine, mid: int | None) -> None:
+    """Take what the target of a line on paper has earned by a tally's mid, as ``agents.release.paper`` reckons it.
+
+    So a model in shadow sees moments as it will once it acts; the line begins with none and gains from its first mid.
+    """
+    if not mid:
+        return
+    moved_by = 0.0 if line.mid is None else mid / line.mid - 1.0
+    line.gained = (line.gained or 0.0) + line.target * moved_by
+    line.mid = mid
+
+
+def pay_on_paper(line: ShadowLine, target: float, one_way: float | None) -> None:
+    """Take off what going to another target is expected to cost; nothing is paid where nothing could be traded."""
+    if line.gained is not None and one_way is not None:
+        line.gained -= one_way * abs(target - line.target)

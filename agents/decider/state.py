@@ -65,12 +65,10 @@ def line_key(strategy: str, instrument: str) -> str:
 class ShadowLine(LineState, kw_only=True):
     """A line on paper: what a shadow model would hold, as if each of its targets came about at once.
 
-    ``mid`` and ``one_way`` are those of its last decision: the price in units of 1e-8 and what a change of target
-    costs, as a fraction of it.
+    ``mid`` is that of its last decision, in units of 1e-8.
     """
 
     mid: int | None = None
-    one_way: float | None = None
 
 
 def watch_key(sha256: str) -> str:
