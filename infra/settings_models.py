@@ -1,11 +1,12 @@
 """The models in the settings: where artefacts lie, whose signatures on them count, and which one is champion."""
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from infra.settings_sections import Section
+from infra.settings_sections import Number, Section
 
 ModelAddress = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -15,9 +16,16 @@ class ModelSettings(Section):
 
     ``allowed_keys_file`` is a list in the form of the list of people, on which the role ``model`` may sign artefacts.
     ``allow_development_key`` also lets in the key whose private half is in the repository: never for real money.
+
+    A model whose lines have lost more than the share ``loss_max`` of their budget, from the best they had under it, is
+    retired; so is one whose inputs lie more than ``drift_tolerance`` standard deviations off those of its training,
+    unless ``watch_inputs`` is off.
     """
 
     directory: Path = Path(".tradermind/models")
     allowed_keys_file: Path | None = None
     allow_development_key: bool = True
     champion: Literal["shipped"] | ModelAddress = "shipped"
+    loss_max: Annotated[Number, Field(gt=0)] = Decimal("0.05")
+    watch_inputs: bool = True
+    drift_tolerance: Annotated[Number, Field(ge=0, le=4)] = Decimal(2)

@@ -19,13 +19,17 @@ class StrategySettings(Section):
     priced ``aggression_ticks`` beyond the touch. With ``amend`` an order that rests
     is changed, where the venue can, rather than taken out for another. ``parameters`` are the policy's own numbers.
 
+    With the policy ``champion`` the released champion acts, and ``fallback`` while there is none that is fit; with
+    ``canary`` the released canary, and nothing is held while there is none. ``parameters`` are then the fallback's.
+
     ``stop_loss`` and ``take_profit`` are fractions of a position's entry price at which it is closed, ``stop_limit``
     how far beyond the stop price it still may be; without it, as far as the account's collar.
     """
 
     name: Name
     account: Name
-    policy: Literal["baseline", "null", "probe"] = "baseline"
+    policy: Literal["baseline", "null", "probe", "champion", "canary"] = "baseline"
+    fallback: Literal["baseline", "null"] = "baseline"
     horizon_s: Seconds = 10
     instruments: Annotated[tuple[InstrumentName | Literal["*"], ...], Field(min_length=1)] = ("*",)
     share: Share = Decimal(1)

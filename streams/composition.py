@@ -7,15 +7,12 @@ a run's stages are.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 from agents.control.stage import Control
 from agents.costs.estimate import CostPrior
-from agents.decider.baseline import BaselinePolicy
-from agents.decider.null import NullPolicy
-from agents.decider.policy import Policy
-from agents.decider.probe import ProbePolicy
-from agents.decider.stage import Decider, DeciderConfig, StrategyConfig
+from agents.decider.config import DeciderConfig
+from agents.decider.stage import Decider
 from agents.execution.reconciliation_state import OrphanPolicy
 from agents.execution.stage import Execution
 from agents.execution.state import AccountTerms, ExecutionConfig, StrategyTerms
@@ -42,7 +39,8 @@ from schemas.market import InstrumentDefined
 from schemas.values import NS_PER_MS, NS_PER_S, units
 from streams.cost_priors import priors_of
 from streams.limit_seeds import seed_book, seed_limits
-from streams.strategies import amend_powers, strategy_risk
+from streams.policies import models_of
+from streams.strategies import amend_powers, strategy_config, strategy_risk
 
 SIMULATED_VENUE: Final = "SIM"
 EXTERNAL_VENUE: Final = "EXT"
@@ -145,17 +143,16 @@ def _voting(run: Run) -> Stage:
 def decider_config(run: Run) -> DeciderConfig:
     """Return what the run's decider is told, for whoever builds one around another policy."""
     strategies = tuple(
-        StrategyConfig(
-            name=name,
-            account=strategy.account,
-            instruments=traded(run, strategy),
-            horizon_ns=strategy.horizon_s * NS_PER_S,
-            policy=_policy(name, strategy),
-            budget=budget(run, strategy),
-            conversion_rates=dict(run.settings.accounts[strategy.account].conversion_rates),
+        strategy_config(
+            name,
+            strategy,
+            traded(run, strategy),
+            budget(run, strategy),
+            run.settings.accounts[strategy.account].conversion_rates,
         )
         for name, strategy in sorted(run.settings.strategies.items())
     )
+    source, models = models_of(run.settings)
     staleness = run.settings.staleness
     return DeciderConfig(
         instruments=run.instruments,
@@ -163,26 +160,13 @@ def decider_config(run: Run) -> DeciderConfig:
         decision_life_ns=staleness.decision_ms * NS_PER_MS,
         stale_after_ns=staleness.market_ms * NS_PER_MS,
         cost_priors=run.cost_priors,
+        source=source,
+        models=models,
     )
 
 
 def _decider(run: Run) -> Stage:
     return Decider(decider_config(run))
-
-
-def _policy(name: str, strategy: StrategySettings) -> Policy:
-    numbers: dict[str, Any] = {key: float(value) for key, value in strategy.parameters.items()}
-    try:
-        if strategy.policy == "baseline":
-            return BaselinePolicy(**numbers)
-        if strategy.policy == "probe":
-            return ProbePolicy(**{key: int(value) if key == "every" else value for key, value in numbers.items()})
-        return NullPolicy(**numbers)
-    except TypeError as error:
-        sentence = f"policy {strategy.policy!r} of strategy {name} lacks a parameter among {', '.join(sorted(numbers))}"
-        raise ValueError(sentence) from error
-    except ValueError as error:
-        raise ValueError(f"strategy {name}: {error}") from error
 
 
 def traded(run: Run, strategy: StrategySettings) -> tuple[str, ...]:

@@ -1,13 +1,61 @@
-"""A strategy's settings as risk takes them."""
+"""A strategy's settings as the decider and risk take them."""
 
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import Any, Final
 
+from agents.decider.baseline import BaselinePolicy
+from agents.decider.config import Follows, StrategyConfig
+from agents.decider.null import NullPolicy
+from agents.decider.policy import Policy
+from agents.decider.probe import ProbePolicy
 from agents.risk.config import AmendPower, ProtectionTerms, StrategyRisk
 from infra.feeds.binance.parse import SPOT
 from infra.settings_strategies import StrategySettings
 from schemas.market import InstrumentDefined
-from schemas.values import OrderType
+from schemas.values import NS_PER_S, OrderType
+
+_FOLLOWING: Final = {"champion": Follows.CHAMPION, "canary": Follows.CANARY}
+
+
+def strategy_config(
+    name: str,
+    strategy: StrategySettings,
+    instruments: tuple[str, ...],
+    budget: Decimal,
+    conversion_rates: Mapping[str, Decimal],
+) -> StrategyConfig:
+    """Return what the decider is told of a strategy that trades these instruments. Raises ValueError.
+
+    ``budget`` is what target 1 puts on one instrument, and ``conversion_rates`` are its account's.
+    """
+    follows = _FOLLOWING.get(strategy.policy, Follows.NOTHING)
+    kind = strategy.policy if follows is Follows.NOTHING else strategy.fallback
+    return StrategyConfig(
+        name=name,
+        account=strategy.account,
+        instruments=instruments,
+        horizon_ns=strategy.horizon_s * NS_PER_S,
+        policy=_policy(name, kind, strategy),
+        follows=follows,
+        budget=budget,
+        conversion_rates=dict(conversion_rates),
+    )
+
+
+def _policy(name: str, kind: str, strategy: StrategySettings) -> Policy:
+    numbers: dict[str, Any] = {key: float(value) for key, value in strategy.parameters.items()}
+    try:
+        if kind == "baseline":
+            return BaselinePolicy(**numbers)
+        if kind == "probe":
+            return ProbePolicy(**{key: int(value) if key == "every" else value for key, value in numbers.items()})
+        return NullPolicy(**numbers)
+    except TypeError as error:
+        sentence = f"policy {kind!r} of strategy {name} lacks a parameter among {', '.join(sorted(numbers))}"
+        raise ValueError(sentence) from error
+    except ValueError as error:
+        raise ValueError(f"strategy {name}: {error}") from error
 
 
 def strategy_risk(name: str, strategy: StrategySettings, budget: Decimal) -> StrategyRisk:

@@ -1,0 +1,57 @@
+"""Released models as the decider asks for them: read from the store once, verified, and then held by their digest."""
+
+from agents.decider.encoding import CONTEXT_FEATURES, SCHEMA, VOTE_FEATURES
+from agents.decider.policy_source import LoadedPolicy, ModelName, ModelTerms, NoModels, PolicyRefused, PolicySource
+from agents.decider.set_policy import SetPolicy
+from agents.release.drift import DriftTerms
+from infra.artefacts import ArtefactRefused
+from infra.models.store import ModelStore, store_of
+from infra.settings import Settings, SettingsError
+
+_FOLLOWING = ("champion", "canary")
+
+
+class StoredPolicies:
+    """The policies of a store. What was loaded stays as it is, whatever becomes of the files; a refusal is not kept."""
+
+    def __init__(self, store: ModelStore) -> None:
+        self._store = store
+        self._loaded: dict[str, LoadedPolicy] = {}
+
+    def policy(self, sha256: str) -> LoadedPolicy | PolicyRefused:
+        """Return the policy of this artefact, or why it is refused."""
+        try:
+            return self.verified(sha256)
+        except ArtefactRefused as refused:
+            return PolicyRefused(refused.sentence)
+
+    def verified(self, sha256: str) -> LoadedPolicy:
+        """Return the policy of this artefact. Raises ArtefactRefused."""
+        found = self._loaded.get(sha256)
+        if found is None:
+            artefact = self._store.read(sha256)
+            artefact.refuse_other_schema(SCHEMA, VOTE_FEATURES, CONTEXT_FEATURES)
+            policy = SetPolicy(artefact.name, artefact.weights)
+            found = self._loaded[sha256] = LoadedPolicy(policy, policy.standardised)
+        return found
+
+
+def models_of(settings: Settings) -> tuple[PolicySource, ModelTerms]:
+    """Return where a run's decider finds models, and what holds for them; no store where no strategy follows models.
+
+    Raises SettingsError when a strategy follows the champion and the one to begin with is refused.
+    """
+    followed = {strategy.policy for strategy in settings.strategies.values()}
+    if followed.isdisjoint(_FOLLOWING):
+        return NoModels(), ModelTerms()
+    store = store_of(settings)
+    source, models = StoredPolicies(store), settings.models
+    champion = None
+    if "champion" in followed:
+        try:
+            sha256 = store.champion(models.champion)
+            champion = ModelName(source.verified(sha256).policy.name, sha256)
+        except ArtefactRefused as refused:
+            raise SettingsError(f"models.champion: {refused.sentence}") from refused
+    drift = DriftTerms(tolerance=float(models.drift_tolerance)) if models.watch_inputs else None
+    return source, ModelTerms(champion=champion, loss_max=float(models.loss_max), drift=drift)
