@@ -17,11 +17,12 @@ DEMO_FLAGS ?=
 # Processes of one part of the suite.
 JOBS ?= 2
 BENCH_FLAGS ?=
+TRAIN_FLAGS ?=
 
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo setup setup-dev setup-train test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes schemas lock clean
+.PHONY: help demo setup setup-dev setup-train test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes bench-controls bench-training train schemas lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -53,6 +54,9 @@ setup-train: .venv-train/.done ## install what training needs, and its tests, be
 
 demo: setup ## run the whole platform: DURATION= BROKER=kafka|host:port FEED=path SPEED=n|max POLICY=probe
 	@$(BIN)/tradermind demo $(if $(DURATION),--duration $(DURATION)) --broker $(BROKER) --feed $(FEED) --speed $(SPEED) --policy $(POLICY) --seed $(SEED) $(DEMO_FLAGS)
+
+train: setup-train ## make the champion that ships again, on simulated regimes only: the same sha256 on the same machine
+	@nice -n 10 .venv-train/bin/tradermind train --shipped $(TRAIN_FLAGS)
 
 # The integration tests mostly wait for servers, so what needs none runs beside them.
 test: setup-dev test-fast ## run the whole suite
@@ -118,6 +122,12 @@ bench: setup-dev ## events per second in process, and tick-to-order over real Ka
 
 bench-votes: setup-dev ## how good the committee's learning is: regret, shifts, what bounds cost, calibration (BENCH_FLAGS=--seconds n)
 	@$(BIN)/python -m benchmarks.votes $(BENCH_FLAGS)
+
+bench-controls: setup-train ## learning with a leak that it must live off, and one that it must not: five seeds each (30 min)
+	@.venv-train/bin/python -m benchmarks.controls $(BENCH_FLAGS)
+
+bench-training: setup-train ## training steps a second beside plain stable-baselines3 (BENCH_FLAGS=--steps n)
+	@.venv-train/bin/python -m benchmarks.training $(BENCH_FLAGS)
 
 bench-orders: setup-dev ## tick-to-order at 20, 200 and 1,000 ticks a second, on real Kafka (BENCH_FLAGS=--json file)
 	@$(BIN)/python -m benchmarks.tick_to_order $(BENCH_FLAGS)
