@@ -41,6 +41,7 @@ from streams.cli_rescale import rescale
 from streams.cli_restore import restore
 from streams.cli_simulate import simulate
 from streams.cli_tca import tca
+from streams.cli_train import train
 from streams.cli_why_not import explain_absence
 from streams.composition import compose
 from streams.processes import read_run_file, settings_of_run
@@ -149,6 +150,7 @@ app.command(name="prune")(prune_journal)
 app.command()(conformance)
 app.command()(simulate)
 app.command()(tca)
+app.command()(train)
 app.command()(experts)
 app.add_typer(cli_schemas.app, name="schemas")
 cli_topics.app.command()(rescale)
