@@ -78,7 +78,7 @@ class SetPolicy:
         cost = None if spread is None else 2 * context.one_way_cost(spread / 2)
         if not math.isfinite(sum(values)):
             return PolicyAnswer(context.target, NoTradeReason.POLICY_INVALID, None, cost)
-        target = _best(values, context.target)
+        target = best_target(values, context.target)
         unchanged = NoTradeReason.TARGET_UNCHANGED if target == context.target else None
         return PolicyAnswer(target, unchanged, None, cost)
 
@@ -154,7 +154,8 @@ def _plain(tensors: Mapping[str, Floats], name: str) -> tuple[Floats, Floats]:
     return np.ascontiguousarray(tensors[f"{name}.weight"].T), tensors[f"{name}.bias"]
 
 
-def _best(values: list[float], target_in_force: float) -> float:
+def best_target(values: list[float], target_in_force: float) -> float:
+    """Return the target of the lattice whose value [5] is highest; of equal ones that next to the target in force."""
     best = max(values)
     if values.count(best) == 1:
         return TARGETS[values.index(best)]
