@@ -22,7 +22,7 @@ TRAIN_FLAGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo setup setup-dev setup-train test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes bench-controls bench-training train schemas lock clean
+.PHONY: help demo setup setup-dev setup-train test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes bench-controls bench-training bench-walk-forward bench-regimes bench-set-policy train schemas lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -122,6 +122,15 @@ bench: setup-dev ## events per second in process, and tick-to-order over real Ka
 
 bench-votes: setup-dev ## how good the committee's learning is: regret, shifts, what bounds cost, calibration (BENCH_FLAGS=--seconds n)
 	@$(BIN)/python -m benchmarks.votes $(BENCH_FLAGS)
+
+bench-walk-forward: setup-train ## the set policy on whole real days, each learnt only from the days before, beside rules and a pool network
+	@nice -n 10 .venv-train/bin/python -m benchmarks.walk_forward $(BENCH_FLAGS)
+
+bench-regimes: setup-train ## the champion on simulated regimes that it was not trained on, beside rules and a pool network
+	@nice -n 10 .venv-train/bin/python -m benchmarks.regimes $(BENCH_FLAGS)
+
+bench-set-policy: setup-dev ## what an expert more is worth at run time to the champion: 20 pairs, useful and useless
+	@nice -n 10 $(BIN)/python -m benchmarks.set_policy $(BENCH_FLAGS)
 
 bench-controls: setup-train ## learning with a leak that it must live off, and one that it must not: five seeds each (30 min)
 	@.venv-train/bin/python -m benchmarks.controls $(BENCH_FLAGS)
