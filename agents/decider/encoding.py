@@ -76,6 +76,8 @@ _CONTEXT_BOUNDS: Final = {
     "regime_normal": (0.0, 1.0),
     "regime_high": (0.0, 1.0),
     "has_regime": (0.0, 1.0),
+    "regime_change": (0.0, 1.0),
+    "has_regime_change": (0.0, 1.0),
 }
 VOTE_FEATURES: Final = tuple(_VOTE_BOUNDS)
 """Of one vote. ``direction`` = up - down and ``active`` = down + up as pooled: calibrated, or as said if it is not;
@@ -86,7 +88,7 @@ CONTEXT_FEATURES: Final = tuple(_CONTEXT_BOUNDS)
 """Beside the votes. The pooled probabilities; ``log_volatility`` = ln(volatility per root second / 1e-4),
 ``log_horizon`` = ln(seconds); one-way cost and spread in sigmas; the line's moments in sigmas; target, exposure and
 allowed targets as shares of the budget; the alert level, one of three; ``anomaly`` = ln(1 + score); the regime's
-posterior."""
+posterior, and the probability that it has just changed."""
 
 VOTE_LOW: Final[NDArray[np.float32]] = np.array([low for low, _ in _VOTE_BOUNDS.values()], dtype=np.float32)
 VOTE_HIGH: Final[NDArray[np.float32]] = np.array([high for _, high in _VOTE_BOUNDS.values()], dtype=np.float32)
@@ -98,7 +100,7 @@ _SCALE: Final = ("volatility", "horizon_s", "spread_relative", "cost.excess", "c
 _MOMENTS: Final = ("moment.mean", "moment.square")
 _LINE: Final = ("target", "exposure", "allowed.low", "allowed.high")
 _MARKET: Final = ("alert", "mark_age_s", "context.anomaly.score")
-_REGIME: Final = tuple(f"context.volatility_regime.{name}" for name in ("low", "normal", "high"))
+_REGIME: Final = tuple(f"context.volatility_regime.{name}" for name in ("low", "normal", "high", "change"))
 _CONTEXT: Final = len(CONTEXT_FEATURES)
 _VOTE: Final = len(VOTE_FEATURES)
 _USUAL_VOLATILITY: Final = 1e-4
@@ -211,8 +213,9 @@ def _market(get: _Get) -> Sequence[float]:
 
 
 def _regime(get: _Get) -> Sequence[float]:
-    low, normal, high = map(get, _REGIME)
-    return (0.0,) * 4 if low is None or normal is None or high is None else (low, normal, high, 1.0)
+    low, normal, high, change = map(get, _REGIME)
+    posterior = (0.0,) * 4 if low is None or normal is None or high is None else (low, normal, high, 1.0)
+    return (*posterior, *((0.0, 0.0) if change is None else (change, 1.0)))
 
 
 def _measured(value: float | None) -> float | None:
