@@ -22,7 +22,7 @@ TRAIN_FLAGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo setup setup-dev setup-train test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes bench-controls bench-training bench-walk-forward bench-regimes bench-set-policy train schemas lock clean
+.PHONY: help demo setup setup-dev setup-train test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes bench-policy bench-controls bench-training bench-walk-forward bench-regimes bench-set-policy train schemas lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -137,6 +137,9 @@ bench-controls: setup-train ## learning with a leak that it must live off, and o
 
 bench-training: setup-train ## training steps a second beside plain stable-baselines3 (BENCH_FLAGS=--steps n)
 	@.venv-train/bin/python -m benchmarks.training $(BENCH_FLAGS)
+
+bench-policy: setup-train ## what one decision of a learned policy costs, in numpy beside stable-baselines3's predict
+	@.venv-train/bin/python -m benchmarks.policy_inference $(BENCH_FLAGS)
 
 bench-orders: setup-dev ## tick-to-order at 20, 200 and 1,000 ticks a second, on real Kafka (BENCH_FLAGS=--json file)
 	@$(BIN)/python -m benchmarks.tick_to_order $(BENCH_FLAGS)
