@@ -1,4 +1,4 @@
-"""Changes of limits and levels that more than one person must want, and what became of them.
+"""Changes of limits, levels and models that more than one person must want, and what became of them.
 
 A change is data: exactly what is to be different, on top of what. Whoever approves it signs its canonical bytes, so
 that nothing of it can be altered afterwards and it cannot be used for anything else.
@@ -21,11 +21,15 @@ _encoder: Final = msgspec.json.Encoder(order="deterministic")
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One change. SET_LIMITS has ``values``: limit -> its new value as text, "" takes it away. SET_LEVEL has ``level``.
+    """One change.
+
+    SET_LIMITS has ``values``: limit -> its new value as text, "" takes it away. SET_LEVEL has ``level``. RELEASE_MODEL
+    has ``values``, too: ``model`` and ``release_stage``; its target is the artefact's sha256.
 
     ``base`` is what it changes: of limits the version in force, of a level the number of the newest command that its
-    author had seen. Times are ns since 1970 by the run's clock: after ``expires_at_ns`` it can no more be applied;
-    with ``until_ns`` it is an override, which lapses then. ``nonce`` makes two equal changes two.
+    author had seen, of a model the stage it is in. Times are ns since 1970 by the run's clock: after ``expires_at_ns``
+    it can no more be applied; with ``until_ns`` it is an override, which lapses then. ``nonce`` makes two equal changes
+    two.
     """
 
     action: ControlAction
@@ -86,6 +90,10 @@ class ChangeRefusal(enum.StrEnum):
     OVERRIDE_OVER = "OVERRIDE_OVER"
     OVERRIDE_TOO_LONG = "OVERRIDE_TOO_LONG"
     OVERRIDE_LOWERS = "OVERRIDE_LOWERS"
+    NOT_EXAMINED = "NOT_EXAMINED"
+    NOT_A_STEP = "NOT_A_STEP"
+    ARTEFACT_REFUSED = "ARTEFACT_REFUSED"
+    GATE_NOT_PASSED = "GATE_NOT_PASSED"
 
 
 class Examined(Event, frozen=True, kw_only=True, gc=False):

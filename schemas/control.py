@@ -5,6 +5,7 @@ import enum
 import msgspec
 
 from schemas.event import Event
+from schemas.feedback import ReleaseStage
 from schemas.values import Level
 
 
@@ -15,6 +16,7 @@ class ControlAction(enum.StrEnum):
     FLATTEN = "FLATTEN"
     CANCEL = "CANCEL"
     SET_LIMITS = "SET_LIMITS"
+    RELEASE_MODEL = "RELEASE_MODEL"
 
 
 class ScopeKind(enum.StrEnum):
@@ -38,6 +40,7 @@ class ControlCommand(Event, frozen=True, kw_only=True, gc=False):
 
     SET_LEVEL sets ``level`` at the scope and latches it. FLATTEN closes the scope's positions and cancels its
     orders. CANCEL cancels the order ``target``, or, with scope GLOBAL and target ``*``, all open orders.
+    RELEASE_MODEL puts the model ``model``, whose artefact has the sha256 ``target``, into ``release_stage``.
     ``ordinal`` rises in the order in which commands were given; 0 for one that was given no number.
 
     ``change`` is the canonical text of what is to change (``schemas.changes``), with the ``approvals`` that it has;
@@ -57,3 +60,5 @@ class ControlCommand(Event, frozen=True, kw_only=True, gc=False):
     change: str = ""
     approvals: tuple[Approval, ...] = ()
     refusal: str | None = None
+    model: str = ""
+    release_stage: ReleaseStage | None = None
