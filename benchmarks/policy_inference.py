@@ -11,6 +11,7 @@ import argparse
 import importlib.util
 import time
 from collections.abc import Callable, Sequence
+from statistics import median
 from typing import Any, Final
 
 import numpy as np
@@ -23,7 +24,7 @@ from agents.decider.policy import TARGETS, PolicyContext
 from agents.decider.set_policy import SetPolicy, tensor_shapes
 from benchmarks.limits import definition, mark
 from benchmarks.machine import describe
-from benchmarks.results import add_json_option, quantile, table, write_json
+from benchmarks.results import add_json_option, table, write_json
 from schemas.opinions import VoteTally
 from schemas.values import NS_PER_S
 
@@ -78,7 +79,10 @@ def observations(voters: int, count: int) -> list[dict[str, float | None]]:
         for name in ("anomaly", "volatility_regime"):
             seen.update(zip(vote_keys(name), (None, None, None, None, 0.0, None, None), strict=True))
         seen |= {"context.anomaly.level": 0.0, "context.anomaly.score": float(draws.uniform(0.0, 1.0))}
-        seen |= {f"context.volatility_regime.{name}": value for name, value in zip(("low", "normal", "high"), (low, normal, high), strict=True)}
+        seen |= {
+            f"context.volatility_regime.{name}": value
+            for name, value in zip(("low", "normal", "high"), (low, normal, high), strict=True)
+        }
         found.append(seen)
     return found
 
@@ -132,10 +136,7 @@ def microseconds(work: Callable[[Any], object], items: Sequence[Any]) -> tuple[f
             work(item)
         walls.append((time.perf_counter_ns() - wall_ns) / len(batch) / _NS_PER_US)
         cpus.append((time.thread_time_ns() - cpu_ns) / len(batch) / _NS_PER_US)
-    wall, cpu = quantile(walls, 0.5), quantile(cpus, 0.5)
-    assert wall is not None
-    assert cpu is not None
-    return wall, cpu
+    return median(walls), median(cpus)
 
 
 def padded(encoded: Encoded) -> dict[str, NDArray[np.float32]]:
@@ -205,9 +206,7 @@ def rows(voters: int, calls: int, weights: Weights, twin: Twin | None) -> dict[s
         works["predict"] = (twin.predict, looks)
         apart = [np.abs(policy.q_values(item) - twin.q_values(look)) for item, look in zip(encoded, looks, strict=True)]
         parts["largest difference of Q"] = float(np.max(apart))
-        same = [
-            policy.q_values(item).argmax() == twin.predict(look) for item, look in zip(encoded, looks, strict=True)
-        ]
+        same = [policy.q_values(item).argmax() == twin.predict(look) for item, look in zip(encoded, looks, strict=True)]
         parts["equal actions"] = float(np.mean(same))
     for name, (work, items) in works.items():
         microseconds(work, items[:_BATCH])
@@ -237,7 +236,10 @@ def main() -> None:
 def verdict(item: dict[str, Any]) -> str:
     """Return what the figures of one committee come to."""
     whole = item["decide us"]
-    said = f"{item['voters']} votes: a whole decision is {PREDICT_US / whole:.1f} times as fast as the {PREDICT_US:.0f} us aimed from"
+    times = PREDICT_US / whole
+    said = (
+        f"{item['voters']} votes: a whole decision is {times:.1f} times as fast as the {PREDICT_US:.0f} us aimed from"
+    )
     if "predict us" not in item:
         return said
     beside, network = item["predict us"] / whole, item["predict us"] / item["network us"]

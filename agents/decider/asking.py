@@ -74,7 +74,9 @@ def _allowed(
     return allowed_now(line.target, short=instrument.shortable or not config.long_only_aware, reason=reason)
 
 
-def _exposure(strategy: StrategyConfig, line: LineState, mark: MarketMark, instrument: InstrumentDefined) -> float | None:
+def _exposure(
+    strategy: StrategyConfig, line: LineState, mark: MarketMark, instrument: InstrumentDefined
+) -> float | None:
     """Return the notional held as a share of the budget, None without a budget or a mid."""
     if not strategy.budget or mark.mid is None:
         return None

@@ -175,21 +175,25 @@ def _scale(get: _Get) -> Sequence[float]:
     sigma = 0.0 if volatility is None else volatility * math.sqrt(horizon_s)
     if volatility is None or not sigma > _SIGMA_MIN:
         return (0.0, 0.0, log_horizon, *(0.0,) * 7)
-    per_sigma = 1.0 / sigma
+    per_sigma, log_sigma = 1.0 / sigma, math.log(sigma)
     return (
         math.log(volatility / _USUAL_VOLATILITY),
         1.0,
         log_horizon,
-        *_costs(per_sigma, spread, excess, fee),
+        *_costs((per_sigma, log_sigma), spread, excess, fee),
         *_moments(per_sigma, *map(get, _MOMENTS)),
     )
 
 
-def _costs(per_sigma: float, spread: float | None, excess: float | None, fee: float | None) -> Sequence[float]:
+def _costs(
+    sigma: tuple[float, float], spread: float | None, excess: float | None, fee: float | None
+) -> Sequence[float]:
+    """Return cost and spread in sigmas; ``sigma`` is its inverse and its logarithm, which bear any size."""
     if spread is None or excess is None or fee is None:
         return (0.0,) * 4
     cost = max(spread / 2.0 + excess, 0.0) + fee
-    return cost * per_sigma, math.log(max(_COST_MIN, cost) * per_sigma), spread * per_sigma, 1.0
+    per_sigma, log_sigma = sigma
+    return cost * per_sigma, math.log(max(_COST_MIN, cost)) - log_sigma, spread * per_sigma, 1.0
 
 
 def _moments(per_sigma: float, mean: float | None, square: float | None) -> Sequence[float]:

@@ -111,7 +111,8 @@ class SetPolicy:
         pools = np.empty((2, count))
         pools[0] = 1.0 / count
         pools[1] = said[:, _WEIGHT]
-        return pools.dot(hidden).ravel()
+        pooled: Floats = pools.dot(hidden).ravel()
+        return pooled
 
     def standardised(self, observation: Observation) -> tuple[float | None, ...]:
         """Return the features as deviations from the training's mean in its scales: of votes their mean, then context.
@@ -141,7 +142,7 @@ def _check(weights: Tensors) -> None:
 
 
 def _folded(weight: Floats, mean: Floats, scale: Floats) -> tuple[Floats, Floats]:
-    """Return a layer's weight [inputs, outputs] for inputs that are not standardised, and what that adds to its bias."""
+    """Return a layer's weight [inputs, outputs] for inputs that are not standardised, and what its bias gains by it."""
     by_input = np.ascontiguousarray(weight.T / scale[:, None])
     return by_input, -mean.dot(by_input)
 

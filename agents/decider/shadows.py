@@ -1,4 +1,4 @@
-"""What models in shadow would do: a decision for each tally that the champion decides on, on a line of its own on paper.
+"""What models in shadow would do: a decision for each tally that the champion decides on, on a line on paper.
 
 Nobody acts on it. It goes to a topic that no stage reads, and what it earned is worked out from the record
 (``agents.release.paper``).
@@ -47,7 +47,11 @@ def shadowed(
 
 
 def _follow(
-    config: DeciderConfig, tally: VoteTally, strategy: StrategyConfig, said: tuple[ModelName, ShadowLine, Asked], at: int
+    config: DeciderConfig,
+    tally: VoteTally,
+    strategy: StrategyConfig,
+    said: tuple[ModelName, ShadowLine, Asked],
+    at: int,
 ) -> Event:
     model, line, asked = said
     previous, target = line.target, asked.answer.target

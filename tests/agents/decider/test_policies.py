@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from money_events import INSTRUMENTS, PERP, instrument, mark, tally
 
+from agents.costs.estimate import CostEstimate
+from agents.decider.allowed import ANY_TARGET
 from agents.decider.baseline import MEAN_BEYOND_BAND, BaselinePolicy, moving_cost
 from agents.decider.null import NullPolicy
-from agents.decider.observation import observe
+from agents.decider.observation import Standing, observe
 from agents.decider.policy import TARGETS, PolicyAnswer, PolicyContext
 from agents.decider.probe import ProbePolicy
 from agents.decider.state import InstrumentOutlook, LineState
@@ -23,7 +25,9 @@ def ask(policy: Any, up: float | None, down: float | None, target: float = 0.0, 
     ballots = changes.pop("ballots", 0)
     said = tally(1, up=up, down=down, **changes)
     terms = INSTRUMENTS[PERP] if fee is None else instrument(taker_fee_rate=fee)
-    seen = observe(said, mark(), InstrumentOutlook(mark=mark()), LineState(target=target), said.available_at_ns)
+    standing = Standing(ANY_TARGET, CostEstimate(0.0, 0.0, 0.0, 0))
+    line = LineState(target=target)
+    seen = observe(said, mark(), InstrumentOutlook(mark=mark()), line, said.available_at_ns, standing)
     return policy.decide(seen, PolicyContext(said, mark(), terms, target, ballots))
 
 

@@ -14,10 +14,11 @@ from agents.execution.state import AccountTerms, ExecutionConfig, StrategyTerms
 from agents.feedback.config import FeedbackConfig, StrategyFeedback
 from agents.feedback.stage import Feedback
 from agents.pipeline import Pipeline
+from agents.reward.shaping import Moments, moved
 from agents.risk.config import RiskConfig, StrategyRisk
 from agents.risk.stage import Risk
 from agents.stage import Stage
-from schemas.decisions import OrderApproved
+from schemas.decisions import Decision, OrderApproved
 from schemas.event import Event, derive_id
 from schemas.feedback import Experience, TradeFeedback
 from schemas.orders import AccountMark, Fill, ReportKind, SubmitRequested, VenueReport
@@ -29,8 +30,9 @@ SECONDS = 60
 def _stages() -> list[Stage]:
     traded = (PERP, SPOT)
     budget = Decimal(500)
+    strategy = StrategyConfig("alpha", "main", traded, NS_PER_S, ProbePolicy(3, 1.0), budget=budget)
     return [
-        Decider(DeciderConfig(INSTRUMENTS, (StrategyConfig("alpha", "main", traded, NS_PER_S, ProbePolicy(3, 1.0)),))),
+        Decider(DeciderConfig(INSTRUMENTS, (strategy,))),
         Risk(RiskConfig(INSTRUMENTS, {"main": limits()}, {"alpha": StrategyRisk("alpha", "main", budget)})),
         Execution(
             ExecutionConfig(
@@ -125,3 +127,16 @@ def test_slices_realise_what_the_ledger_realised_when_lots_are_closed(seen: list
 def test_the_spot_pair_is_never_sold_short(seen: list[Event]) -> None:
     assert all(item.position >= 0 for item in _of(seen, AccountMark) if item.instrument == SPOT)
     assert any(item.position < 0 for item in _of(seen, AccountMark) if item.instrument == PERP)
+
+
+@pytest.mark.parametrize("key", [PERP, SPOT])
+def test_the_returns_that_a_policy_sees_are_those_that_it_is_rewarded_for(seen: list[Event], key: str) -> None:
+    """Here marks, valuations and tallies come in step, so what the decider reckons is what feedback tells."""
+    rewards = [item.reward for item in _of(seen, Experience) if item.instrument == key]
+    observed = [item.observation for item in _of(seen, Decision) if item.instrument == key]
+    moments = [Moments()]
+    for reward in rewards:
+        moments.append(moved(moments[-1], float(reward) / 500))
+    told = [(found["moment.mean"], found["moment.square"]) for found in observed]
+    assert told == [pytest.approx(pair, abs=1e-15) for pair in moments]
+    assert any(mean for mean, _ in told)
