@@ -28,9 +28,7 @@ def one_way_cost(observation: Mapping[str, float | None]) -> float | None:
     return max(0.0, spread / 2 + (observation.get("cost.excess") or 0.0)) + fee
 
 
-def rewarded(
-    standing: Standing, experience: Experience, budget: Decimal, terms: RewardTerms
-) -> tuple[Standing, float]:
+def rewarded(standing: Standing, experience: Experience, budget: Decimal, terms: RewardTerms) -> tuple[Standing, float]:
     """Return where the line stands after an Experience, and the reward of its decision.
 
     ``budget`` is what target 1 puts on the instrument, in the account's currency. What was traded is taken to be the

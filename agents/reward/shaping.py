@@ -85,7 +85,7 @@ def differential_sharpe(moments: Moments, net_return: float, variance_min: float
     return float(gain / variance**1.5)
 
 
-def shaped(  # noqa: PLR0913 - the five numbers that a reward is made of, and how
+def shaped(
     moments: Moments, net_return: float, one_way_cost: float, drawdown: float, turnover: float, terms: RewardTerms
 ) -> float:
     """Return the reward of one decision.

@@ -4,7 +4,7 @@ Orders meet the same simulated venue as in a live demo: takers walk the recorded
 latency, makers wait behind the displayed queue. Nothing here is faster than causality: reports come back late.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec.structs import force_setattr
@@ -15,14 +15,14 @@ from agents.sim.instruments import START_PRICES
 from agents.sim.loopback import Loopback
 from agents.sim.market import MarketTerms, SimulatedMarket
 from agents.sim.population_engine import PopulationEngine
+from agents.sim.population_feed import population_records
 from agents.sim.regimes import Regime
-from agents.sim.replay_engine import ReplayEngine
+from agents.sim.replay_engine import ReplayEngine, Slippage
 from agents.sim.venue import SimulatedVenue
 from agents.sim.venue_state import Fault, VenueTerms
 from infra.settings import SettingsError
 from schemas.event import Event, Heartbeat, derive_id
 from schemas.feed import FeedRecord
-from schemas.market import Quality, QualityKind
 from schemas.values import NS_PER_MS, NS_PER_S, units
 from streams.composition import Run, build_stage
 from streams.cost_priors import slippage_of
@@ -30,25 +30,29 @@ from streams.offline.backtest_report import BacktestReport
 
 Observe = Callable[[Event], None]
 _SIMULATED_START_NS: Final = 1_700_000_000 * NS_PER_S
-_BEAT_NS: Final = 100 * NS_PER_MS
 STAGES_IN_PROCESS: Final = ("ingestion", "experts", "voting", "decider", "risk", "execution", "feedback")
 
 
 class Backtest:
     """One run of all stages in this process. ``pipeline`` and ``venue`` may be looked at afterwards.
 
-    ``faults`` are what the venue does wrong on purpose.
+    ``faults`` are what the venue does wrong on purpose. Without some of the ``stages`` the others run alone.
     """
 
-    def __init__(self, run: Run, observe: Observe | None = None, faults: tuple[Fault, ...] = ()) -> None:
+    def __init__(
+        self,
+        run: Run,
+        observe: Observe | None = None,
+        faults: tuple[Fault, ...] = (),
+        stages: Sequence[str] = STAGES_IN_PROCESS,
+    ) -> None:
         self.report = BacktestReport()
         self._run = run
         self._simulated: PopulationEngine | None = None
-        self._faults = faults
-        self.venue = SimulatedVenue(self._venue_terms(), self._engine())
+        self.venue = SimulatedVenue(venue_terms(run, faults), self._engine())
         self._loopback = Loopback(self.venue)
         self.pipeline = Pipeline(
-            [build_stage(run, name) for name in STAGES_IN_PROCESS],
+            [build_stage(run, name) for name in stages],
             perform=self._loopback.perform,
             observe=self._both(observe),
         )
@@ -65,33 +69,10 @@ class Backtest:
 
         return see
 
-    def _venue_terms(self) -> VenueTerms:
-        settings = self._run.settings
-        return VenueTerms(
-            instruments=self._run.instruments,
-            name="SIM",
-            seed=settings.run.seed,
-            latency_ns=settings.venue.latency_ms * NS_PER_MS,
-            receive_window_ns=settings.venue.receive_window_ms * NS_PER_MS,
-            faults=self._faults,
-        )
-
     def _engine(self) -> Engine:
-        run, settings = self._run, self._run.settings
-        if run.on_capture:
-            caps = {name: item.quote_fill_max for name, item in settings.instruments.items()}
-            fill_max = {name: units(cap) for name, cap in caps.items() if cap is not None}
-            return ReplayEngine(fill_max, slippage_of(run.cost_priors, run.instruments))
-        if settings.feed.kind != "simulated":
-            raise SettingsError(f"A live feed ({settings.feed.kind}) cannot be back-tested; give a capture.")
-        terms = MarketTerms(
-            instruments=tuple(run.instruments[name] for name in sorted(run.fed)),
-            start_prices={name: START_PRICES[name] for name in run.fed},
-            seed=settings.run.seed,
-            start_ns=_SIMULATED_START_NS,
-            regime=None if settings.sim.regime == "mixed" else Regime[settings.sim.regime.upper()],
-        )
-        self._simulated = PopulationEngine(SimulatedMarket(terms))
+        if self._run.on_capture:
+            return ReplayEngine(*quote_fills(self._run))
+        self._simulated = PopulationEngine(SimulatedMarket(market_terms(self._run)))
         return self._simulated
 
     def records(self, seconds: float) -> Iterator[FeedRecord]:
@@ -101,24 +82,12 @@ class Backtest:
             return
         assert self._simulated is not None
         end_ns = _SIMULATED_START_NS + int(seconds * NS_PER_S)
-        beat_ns = _SIMULATED_START_NS
-        for position, event in enumerate(self._simulated_events(end_ns)):
-            beats: list[Event] = []
-            while beat_ns + _BEAT_NS <= event.available_at_ns:
-                beat_ns += _BEAT_NS
-                beats.append(_heartbeat(beat_ns, "simulated"))
-            yield FeedRecord(position=position, events=(*beats, event))
+        feed = population_records(self._simulated, self._run.fed, _SIMULATED_START_NS, self._advance, end_ns)
+        for position, events in enumerate(feed):
+            yield FeedRecord(position=position, events=events)
 
-    def _simulated_events(self, end_ns: int) -> Iterator[Event]:
-        engine = self._simulated
-        assert engine is not None
-        for name in sorted(self._run.fed):
-            opening: dict[str, Any] = {"event_time_ns": _SIMULATED_START_NS, "available_at_ns": _SIMULATED_START_NS}
-            yield Quality(key=name, kind=QualityKind.RESYNC, **opening)
-        while (now_ns := engine.next_time_ns or 0) <= end_ns:
-            # The venue moves the market: its orders meet the same book, in the order of time.
-            self._report(self._loopback.advance(now_ns))
-            yield from engine.take_events()
+    def _advance(self, now_ns: int) -> None:
+        self._report(self._loopback.advance(now_ns))
 
     def take(self, record: FeedRecord) -> None:
         """Follow one record of the feed to quiescence."""
@@ -162,3 +131,37 @@ def backtest(
 
 def _heartbeat(now_ns: int, clock: str) -> Heartbeat:
     return Heartbeat(key="market.event", event_time_ns=now_ns, available_at_ns=now_ns, clock=clock)
+
+
+def venue_terms(run: Run, faults: tuple[Fault, ...] = ()) -> VenueTerms:
+    """Return the simulated venue of a run."""
+    settings = run.settings
+    return VenueTerms(
+        instruments=run.instruments,
+        name="SIM",
+        seed=settings.run.seed,
+        latency_ns=settings.venue.latency_ms * NS_PER_MS,
+        receive_window_ns=settings.venue.receive_window_ms * NS_PER_MS,
+        faults=faults,
+    )
+
+
+def market_terms(run: Run) -> MarketTerms:
+    """Return the simulated market of a run. Raises SettingsError where the run has another feed."""
+    settings = run.settings
+    if settings.feed.kind != "simulated":
+        raise SettingsError(f"A live feed ({settings.feed.kind}) cannot be back-tested; give a capture.")
+    return MarketTerms(
+        instruments=tuple(run.instruments[name] for name in sorted(run.fed)),
+        start_prices={name: START_PRICES[name] for name in run.fed},
+        seed=settings.run.seed,
+        start_ns=_SIMULATED_START_NS,
+        regime=None if settings.sim.regime == "mixed" else Regime[settings.sim.regime.upper()],
+    )
+
+
+def quote_fills(run: Run) -> tuple[dict[str, int], Mapping[str, Slippage]]:
+    """Return, by instrument, what fills at a quote without sizes, and what takers pay beyond one without depth."""
+    caps = {name: item.quote_fill_max for name, item in run.settings.instruments.items()}
+    fill_max = {name: units(cap) for name, cap in caps.items() if cap is not None}
+    return fill_max, slippage_of(run.cost_priors, run.instruments)
