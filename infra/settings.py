@@ -47,6 +47,7 @@ from infra.settings_sources import (
     spelled_as_known,
 )
 from infra.settings_strategies import StrategySettings
+from infra.settings_trainer import SCHEDULE, TrainerSettings
 from infra.settings_venues import BinanceSettings, VenuesSettings
 from schemas.market import InstrumentDefined
 
@@ -70,11 +71,13 @@ _NOT_HASHED: Final[frozenset[KeyPath]] = frozenset(
         ("people",),
         ("models", "directory"),
         ("models", "allowed_keys_file"),
+        *(("models", f"gate_{name}") for name in ("decisions_min", "level", "differing_max")),
         ("feed", "paths"),
         ("feed", "speed"),
         ("feed", "websocket_url"),
         ("feed", "rest_url"),
         ("venue", "url"),
+        *(("trainer", name) for name in TrainerSettings.model_fields if name not in SCHEDULE),
         *(("venues", "binance", name) for name in BinanceSettings.model_fields if name != "profile"),
     }
 )
@@ -92,6 +95,7 @@ class Settings(Section):
     audit: AuditSettings = AuditSettings()
     people: PeopleSettings = PeopleSettings()
     models: ModelSettings = ModelSettings()
+    trainer: TrainerSettings = TrainerSettings()
     feed: FeedSettings = FeedSettings()
     venue: VenueSettings = VenueSettings()
     venues: VenuesSettings = VenuesSettings()

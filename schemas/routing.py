@@ -12,6 +12,7 @@ from schemas.orders import AmendRequested, CancelRequested, QueryRequested, Subm
 from schemas.partition import partition_of
 from schemas.reconciliation import BooksRequested
 from schemas.topics import DECISION_SHADOW, EXPERT_VOTE, FEATURE_SNAPSHOT, MARKET_EVENT, ROUTES, Spread, Topic
+from schemas.training import BufferResumed, ExperienceTaken, TrainingRequested
 
 PERFORMED: tuple[type[msgspec.Struct], ...] = (
     SubmitRequested,
@@ -19,6 +20,9 @@ PERFORMED: tuple[type[msgspec.Struct], ...] = (
     AmendRequested,
     QueryRequested,
     BooksRequested,
+    BufferResumed,
+    ExperienceTaken,
+    TrainingRequested,
 )
 """Outputs without a topic: the shell carries them out after the commit."""
 
@@ -26,7 +30,7 @@ _HEARTBEAT_TOPICS = {"feature.snapshot": FEATURE_SNAPSHOT, "expert.vote": EXPERT
 
 
 def topic_of(event: Event) -> Topic | None:
-    """Return the topic of an event, or None for a request to the venue. Raises KeyError for a foreign type.
+    """Return the topic of an event, or None for a request to the shell. Raises KeyError for a foreign type.
 
     A Heartbeat's key names the topic that it keeps time on: ``feature.snapshot``, ``expert.vote``, or any other
     key for ``market.event``. A Decision of a model in shadow goes where no stage reads it.
@@ -45,7 +49,7 @@ def is_shadow(event: Event) -> bool:
 
 
 def targets(event: Event, instrument_partitions: int, own_partition: int | None) -> tuple[tuple[str, int], ...]:
-    """Return the (topic, partition) pairs an event is written to; none for a request to the venue.
+    """Return the (topic, partition) pairs an event is written to; none for a request to the shell.
 
     A Heartbeat goes to ``own_partition`` of its topic, or to every partition where the producer has none of its
     own (a feed).

@@ -25,6 +25,7 @@ from streams import (
     cli_commands,
     cli_dlq_changes,
     cli_limits,
+    cli_model,
     cli_person,
     cli_reads,
     cli_report,
@@ -41,7 +42,7 @@ from streams.cli_rescale import rescale
 from streams.cli_restore import restore
 from streams.cli_simulate import simulate
 from streams.cli_tca import tca
-from streams.cli_train import train
+from streams.cli_train import refuse_without_the_extra, train
 from streams.cli_why_not import explain_absence
 from streams.composition import compose
 from streams.processes import read_run_file, settings_of_run
@@ -71,12 +72,13 @@ def demo(
     speed: Annotated[str, typer.Option(help="Of a capture: a multiple of its clock, or max.")] = "1",
     policy: Annotated[str, typer.Option(help="baseline, null or probe.")] = "baseline",
     seed: Annotated[int, typer.Option(min=0)] = 7,
+    trainer: Annotated[bool, typer.Option("--trainer", help="Train candidates, too (extra: train).")] = False,
     settings: SettingsOption = None,
     directory: Annotated[Path | None, typer.Option(help="Where the run writes (default .run/<time>).")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole platform on this machine, then sum up."""
-    from streams.demo.plan import DemoPlan
+    from streams.demo.plan import DemoPlan, worker_groups
     from streams.demo.report import report
     from streams.demo.run import Demo
 
@@ -89,11 +91,15 @@ def demo(
         policy=policy,
         seed=seed,
         duration_s=duration,
+        trainer=trainer,
+        groups=worker_groups(trainer=trainer),
     )
     console = Console(stderr=as_json)
     summary = None
     # Before Demo has put its handlers in place, Ctrl-C is this exception, and nothing has begun.
     with one_sentence(), contextlib.suppress(KeyboardInterrupt):
+        if trainer:
+            refuse_without_the_extra()
         summary = asyncio.run(Demo(plan, console).run())
     if summary is None:
         console.print("Ended before the workers were ready; nothing is left running.")
@@ -109,7 +115,7 @@ def demo(
 @app.command()
 def worker(
     stages: Annotated[
-        list[str], typer.Argument(help="ingestion experts voting decider risk execution feedback control sinks")
+        list[str], typer.Argument(help="ingestion experts voting decider risk execution feedback control sinks trainer")
     ],
     run_file: Annotated[Path | None, typer.Option(help="What a run says of itself (run.json).")] = None,
     instance: Annotated[str | None, typer.Option(help="A stable name for static membership.")] = None,
@@ -163,6 +169,7 @@ app.add_typer(cli_report.app, name="report")
 app.add_typer(cli_limits.app, name="limits")
 app.add_typer(cli_change.app, name="change")
 app.add_typer(cli_person.app, name="person")
+app.add_typer(cli_model.app, name="model")
 app.add_typer(cli_dlq_changes.app, name="dlq")
 
 

@@ -29,6 +29,7 @@ from agents.market.stage import Ingestion
 from agents.risk.config import RiskConfig
 from agents.risk.stage import Risk
 from agents.stage import Stage
+from agents.trainer.stage import Trainer, TrainerConfig
 from agents.voting.ballot import BallotConfig
 from agents.voting.stage import Voting, VotingConfig
 from infra.feeds.capture import Capture, open_capture
@@ -257,6 +258,17 @@ def _feedback(run: Run) -> Stage:
     return Feedback(FeedbackConfig(instruments=run.instruments, strategies=strategies))
 
 
+def _trainer(run: Run) -> Stage:
+    trainer = run.settings.trainer
+    return Trainer(
+        TrainerConfig(
+            first=trainer.first_experiences,
+            every=trainer.every_experiences,
+            interval_ns=trainer.interval_ms * NS_PER_MS,
+        )
+    )
+
+
 def _control(run: Run) -> Stage:
     del run
     return Control()
@@ -272,4 +284,5 @@ STAGES: Final[Mapping[str, Callable[[Run], Stage]]] = {
     "execution": _execution,
     "feedback": _feedback,
     "control": _control,
+    "trainer": _trainer,
 }

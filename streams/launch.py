@@ -27,7 +27,9 @@ from streams.ingestion import FeedResident, LiveFeed, hold_for, ingress_hostings
 from streams.venues import check_venue, open_venue
 
 WORKERS: Final = ("ingestion", "experts", "voting", "decider", "risk", "execution", "feedback", "control", "sinks")
-"""Every worker, in the order of the flow."""
+"""Every worker that a run needs, in the order of the flow."""
+TRAINER: Final = "trainer"
+"""The worker that a run may have beside them; without it nothing is missing but candidates."""
 
 
 def code_version() -> str:
@@ -78,13 +80,24 @@ def build_worker(run: Run, engine: EngineSettings, stages: Sequence[str]) -> Wor
             residents.append(FeedResident(run, *_feed(run, engine)))
         elif name == "sinks":
             hostings.append(_sinks(run.settings, engine))
-        elif name in WORKERS:
-            if name == "execution":
-                check_venue(run)
+        elif name in (*WORKERS, TRAINER):
+            _check(run, name)
             hostings.append(stage_hosting(run, engine.dsn, name))
         else:
-            raise SettingsError(f"{name!r} is not a worker; the workers are {', '.join(WORKERS)}.")
+            raise SettingsError(f"{name!r} is not a worker; the workers are {', '.join((*WORKERS, TRAINER))}.")
     return Worker(engine, hostings, residents)
+
+
+def _check(run: Run, name: str) -> None:
+    """Raise SettingsError where a worker could come up and do nothing but fail."""
+    if name == "execution":
+        check_venue(run)
+    elif name == TRAINER:
+        from streams.cli_train import refuse_without_the_extra
+        from streams.trainer import check_trainer
+
+        refuse_without_the_extra()
+        check_trainer(run)
 
 
 def stage_hosting(run: Run, dsn: str, name: str) -> StageHosting:
@@ -93,12 +106,22 @@ def stage_hosting(run: Run, dsn: str, name: str) -> StageHosting:
         return execution.hosting(run, partial(open_venue, run), dsn)
     if name == "control":
         return control.hosting(run, dsn)
+    if name == TRAINER:
+        # Nobody else needs what it needs.
+        from streams import trainer
+
+        return trainer.hosting(run)
     return _PLAIN[name](run)
+
+
+def stages_run(settings: Settings) -> tuple[str, ...]:
+    """Return the workers that somebody runs."""
+    return (*WORKERS, TRAINER) if settings.trainer.enabled else WORKERS
 
 
 def shard_hostings(run: Run, dsn: str) -> list[StageHosting]:
     """Return every stage of a run that has shards in the database, but for the feed's."""
-    names = (name for name in WORKERS if name not in ("ingestion", "sinks"))
+    names = (name for name in (*WORKERS, TRAINER) if name not in ("ingestion", "sinks"))
     return [*(stage_hosting(run, dsn, name) for name in names), *ingress_hostings(run)]
 
 
@@ -146,7 +169,7 @@ def _sinks(settings: Settings, engine: EngineSettings) -> StageHosting:
         target = LineFiles(influx.directory or settings.run.directory / "influx")
     audit = audit_chain(settings.audit)
     writer = InfluxWriter(target, queue_events=influx.queue_events)
-    sink = Sink(engine.dsn, engine.codec, writer, audit=audit, stages=WORKERS)
+    sink = Sink(engine.dsn, engine.codec, writer, audit=audit, stages=stages_run(settings))
 
     async def handle(records: Sequence[RawRecord]) -> Sequence[tuple[RawRecord, BadRecord]]:
         return (await sink.handle(records)).refused

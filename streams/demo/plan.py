@@ -18,6 +18,20 @@ WORKER_GROUPS: Final[tuple[tuple[str, ...], ...]] = (
     ("ingestion",),
 )
 """The processes of a demo, in the order in which they start: whoever reads first, before whoever writes."""
+_BRIEF_TRAINING: Final[dict[str, Any]] = {
+    "trainer.enabled": True,
+    "trainer.first_experiences": 60,
+    "trainer.every_experiences": 60,
+    "trainer.interval_ms": 10_000,
+    "trainer.fewest_transitions": 50,
+    "trainer.gradient_steps": 200,
+}
+"""A schedule by which a minute has candidates to show; of so few experiences they are none to be trusted."""
+
+
+def worker_groups(*, trainer: bool) -> tuple[tuple[str, ...], ...]:
+    """Return the processes of a demo, with a trainer if one is wanted."""
+    return (WORKER_GROUPS[0], ("trainer",), *WORKER_GROUPS[1:]) if trainer else WORKER_GROUPS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +46,7 @@ class DemoPlan:
     policy: str = "baseline"
     seed: int = 7
     duration_s: float | None = None
+    trainer: bool = False
     groups: tuple[tuple[str, ...], ...] = WORKER_GROUPS
     more: tuple[tuple[str, Any], ...] = ()
 
@@ -63,6 +78,8 @@ class DemoPlan:
             }
         if self.policy != "baseline":
             values["strategies.committee.policy"] = self.policy
+        if self.trainer:
+            values |= _BRIEF_TRAINING
         return values | dict(self.more)
 
     def _speed(self) -> float | str:

@@ -17,7 +17,7 @@ from streams.composition import Run
 from streams.engine.ports import EngineSettings, StageHosting, StageKind
 from streams.engine.shard import Progress
 from streams.ingestion import ingress_hostings
-from streams.launch import WORKERS, engine_settings, stage_hosting
+from streams.launch import TRAINER, WORKERS, engine_settings, stage_hosting
 from streams.offline.difference import Difference
 from streams.offline.log_reader import RecomputeImpossible
 from streams.offline.question import WHOLE, Question
@@ -99,7 +99,8 @@ async def verify_run(
         verdicts.append(verdict)
         tell(verdict)
     for hosting in hostings_of(run, engine.dsn):
-        if hosting.name in names:
+        # Few runs have a trainer, and of one that has none there is nothing to say.
+        if hosting.name in names and (hosting.name != TRAINER or TRAINER in shards or ask.stages):
             verdict = StageVerdict(hosting.name)
             for shard, read in shards.get(hosting.name, {}).items():
                 verdict.add(shard, await _recomputed(engine, hosting, shard, ask, read=read))
@@ -115,7 +116,7 @@ async def verify_run(
 def stages_of(run: Run) -> tuple[str, ...]:
     """Return the stages of a run that can be recomputed, by the flow."""
     ingress = (hosting.name for hosting in ingress_hostings(run))
-    own = (name for name in WORKERS if name not in _NOT_RECOMPUTED)
+    own = (name for name in (*WORKERS, TRAINER) if name not in _NOT_RECOMPUTED)
     return (*(("ingestion",) if run.capture is not None else ()), *ingress, *own)
 
 
@@ -136,7 +137,7 @@ def _ignore(verdict: StageVerdict) -> None:
 def hostings_of(run: Run, dsn: str) -> Iterator[StageHosting]:
     """Yield every hosting of a run that can be recomputed from what Kafka and the journal keep, by the flow."""
     yield from ingress_hostings(run)
-    for name in WORKERS:
+    for name in (*WORKERS, TRAINER):
         if name not in _NOT_RECOMPUTED:
             yield stage_hosting(run, dsn, name)
 

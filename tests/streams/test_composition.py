@@ -104,4 +104,4 @@ def test_every_stage_is_built_under_its_own_name() -> None:
     for name in STAGES:
         assert build_stage(run, name).name.split(".")[0] == name
     with pytest.raises(KeyError):
-        build_stage(run, "trainer")
+        build_stage(run, "oracle")

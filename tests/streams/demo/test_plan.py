@@ -6,7 +6,7 @@ import pytest
 
 from infra.settings import SettingsError, load_settings
 from streams.composition import STAGES
-from streams.demo.plan import DEFAULT_DURATION_S, WORKER_GROUPS, DemoPlan
+from streams.demo.plan import DEFAULT_DURATION_S, WORKER_GROUPS, DemoPlan, worker_groups
 
 SETTINGS = Path(__file__).resolve().parents[3] / "tradermind.toml"
 
@@ -49,6 +49,16 @@ def test_the_policy_is_the_committees_and_more_stands_last() -> None:
 def test_the_processes_host_every_stage_once_and_readers_start_first() -> None:
     hosted = [stage for group in WORKER_GROUPS for stage in group]
     assert len(hosted) == len(set(hosted))
-    assert {stage for stage in STAGES if stage != "ingress"} | {"sinks"} == set(hosted)
+    assert {stage for stage in STAGES if stage not in ("ingress", "trainer")} | {"sinks"} == set(hosted)
     assert hosted[0] == "sinks"
     assert hosted[-1] == "ingestion"
+
+
+def test_a_trainer_is_one_process_more_and_trains_within_a_minute() -> None:
+    assert worker_groups(trainer=False) == WORKER_GROUPS
+    assert sorted({*worker_groups(trainer=True)} - {*WORKER_GROUPS}) == [("trainer",)]
+    plan = DemoPlan(directory=Path("run"), trainer=True)
+    trainer = load_settings(SETTINGS, plan.overrides(), environment={}).trainer
+    assert trainer.enabled
+    assert trainer.interval_ms < DEFAULT_DURATION_S * 1000 / 2
+    assert not load_settings(SETTINGS, DemoPlan(directory=Path("run")).overrides(), environment={}).trainer.enabled
