@@ -1,8 +1,8 @@
 """Whether learning can be believed: `make bench-controls`, the positive and the negative control at full size.
 
 Five seeds each: the leak where trading is cheap, the leak where it costs what it does on Binance's BTC, and a leak of
-other moments on shuffled returns. One core. `streams/training/controls.py` says what each is. Exit code 1 when learning is
-not to be believed: fewer than four of five seeds reach their share, the leak earns at real cost, or noise earns.
+other moments on shuffled returns. One core. `streams/training/controls.py` says what each is. Exit code 1 when learning
+is not to be believed: fewer than four of five seeds reach their share, the leak earns at real cost, or noise earns.
 """
 
 import argparse
@@ -25,7 +25,8 @@ def _positives(name: str, fee: float) -> list[Positive]:
     for seed in SEEDS:
         began = time.perf_counter()
         found.append(positive(FULL, seed, fee))
-        say(f"{name}, seed {seed}: {found[-1].net:.4f} of {found[-1].clairvoyant:.4f}, {time.perf_counter() - began:.0f} s")
+        told = f"{found[-1].net:.4f} of {found[-1].clairvoyant:.4f}"
+        say(f"{name}, seed {seed}: {told}, {time.perf_counter() - began:.0f} s")
     return found
 
 
@@ -72,10 +73,14 @@ def main() -> int:
         for one in noise
     ]
     print(table(("", "net", "Sharpe per step", "lower 95 % bound", "turnover"), rows))
-    write_json(given.json, {"cheap": list(map(asdict, cheap)), "dear": list(map(asdict, dear)), "noise": list(map(asdict, noise))})
+    write_json(
+        given.json,
+        {"cheap": list(map(asdict, cheap)), "dear": list(map(asdict, dear)), "noise": list(map(asdict, noise))},
+    )
     passed = sum(one.share >= SHARE_NEEDED and one.cost_in_sigmas <= CHEAP for one in cheap)
     believed = passed >= _NEEDED and all(one.net <= 0 for one in dear) and all(one.lower_bound <= 0 for one in noise)
-    print(f"\n{passed} of {len(SEEDS)} seeds reach {SHARE_NEEDED:.0%}; learning is {'' if believed else 'NOT '}to be believed.")
+    verdict = "learning is to be believed" if believed else "learning is NOT to be believed"
+    print(f"\n{passed} of {len(SEEDS)} seeds reach {SHARE_NEEDED:.0%}: {verdict}.")
     return 0 if believed else 1
 
 

@@ -1,4 +1,4 @@
-"""How many steps a second learning takes, beside plain stable-baselines3: `.venv-train/bin/python -m benchmarks.training`.
+"""How many steps a second learning takes, beside plain stable-baselines3: `make bench-training`.
 
 One core, one thread, one tape of the simulated market, the same batches and the same memory for all:
 

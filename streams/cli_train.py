@@ -46,13 +46,19 @@ def refuse_without_the_extra() -> None:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise SettingsError(
-            f"Training needs {', '.join(missing)}: `make setup-train` installs it into .venv-train, and `make train` uses"
-            " that (or install the extra `train`)."
+            f"Training needs {', '.join(missing)}: `make setup-train` installs it into .venv-train, and `make train`"
+            " uses that (or install the extra `train`)."
         )
 
 
 def _train(  # the flags, as they were given
-    seed: int | None, steps: int | None, device: str, signer: PersonalKey, where: tuple[Path | None, bool], *, as_json: bool
+    seed: int | None,
+    steps: int | None,
+    device: str,
+    signer: PersonalKey,
+    where: tuple[Path | None, bool],
+    *,
+    as_json: bool,
 ) -> None:
     from streams.training.champion import CHAMPION, make_champion, write_champion, write_shipped
 

@@ -47,9 +47,7 @@ def foresee(returns: NDArray[np.floating[Any]], one_way_costs: NDArray[np.floati
     return Foreseen(path, net_of(path, returns, one_way_costs))
 
 
-def net_of(
-    targets: Floats, returns: NDArray[np.floating[Any]], one_way_costs: NDArray[np.floating[Any]]
-) -> float:
-    """Return what holding these targets [T] earns net of the cost of each change, begun flat, as a share of the budget."""
+def net_of(targets: Floats, returns: NDArray[np.floating[Any]], one_way_costs: NDArray[np.floating[Any]]) -> float:
+    """Return what holding these targets [T] earns net of the cost of each change, begun flat: a share of the budget."""
     changes = np.abs(np.diff(targets, prepend=0.0))
     return float((targets * returns - one_way_costs * changes).sum())

@@ -3,9 +3,9 @@
 Both use the shipped environment, encoder, network, reward and costs; a voter takes part as one more expert. In the
 positive control the voter sees the return to the next step, in a market where a trade costs at most a tenth of what a
 step moves: a learner that cannot live off that cannot learn. At what trading really costs the same knowledge must not
-earn, or costs are not counted. In the negative control there is nothing to know: the tape's own returns are demeaned and
-drawn in another order, so that no expert's vote, no context and no result of one's own foretells anything, and the leak
-tells yet another order. Whoever earns there has looked ahead.
+earn, or costs are not counted. In the negative control there is nothing to know: the tape's own returns are demeaned
+and drawn in another order, so that no expert's vote, no context and no result of one's own foretells anything, and the
+leak tells yet another order. Whoever earns there has looked ahead.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,7 +53,14 @@ SHORT: Final = ControlSize(
     train=(Market("mixed", 301, 300.0),),
     test=(Market("mixed", 311, 300.0),),
     learning=LearningConfig(
-        steps=5_000, gamma=0.3, warm_up=500, moment_steps=500, target_every=250, memory=5_000, train_every=2, quantiles=8
+        steps=5_000,
+        gamma=0.3,
+        warm_up=500,
+        moment_steps=500,
+        target_every=250,
+        memory=5_000,
+        train_every=2,
+        quantiles=8,
     ),
 )
 

@@ -61,7 +61,12 @@ def environment_of(
 
 
 def _run(market: Market, settings_file: Path | None, more: Mapping[str, Any]) -> Run:
-    overrides = {"feed.kind": "simulated", "sim.seed": market.seed, "run.seed": market.seed, "sim.regime": market.regime}
+    overrides = {
+        "feed.kind": "simulated",
+        "sim.seed": market.seed,
+        "run.seed": market.seed,
+        "sim.regime": market.regime,
+    }
     # No tape hangs on who trades, and the champion may be what is to be trained.
     overrides[f"strategies.{STRATEGY}.policy"] = "null"
     return compose(load_settings(settings_file, overrides | dict(more)))

@@ -1,4 +1,4 @@
-"""The set policy's network in torch, tensor for tensor what workers evaluate with numpy, so that what is trained is served.
+"""The set policy's network in torch, tensor for tensor what workers evaluate with numpy: what is trained is served.
 
 Each vote goes through one and the same small network (phi); mean and weighted sum over the votes present do not depend
 on their order or number (Zaheer et al., "Deep Sets", NeurIPS 2017). rho and the head read both beside the context. The
@@ -120,7 +120,7 @@ def _linear(layers: nn.Sequential) -> Sequence[nn.Linear]:
 
 
 def _array(tensor: torch.Tensor) -> NDArray[np.float32]:
-    return tensor.detach().cpu().numpy().astype(np.float32, copy=True)
+    return np.array(tensor.detach().cpu().numpy(), dtype=np.float32)
 
 
 def _copy(into: torch.Tensor, values: NDArray[np.float32], name: str) -> None:

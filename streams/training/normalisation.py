@@ -88,9 +88,7 @@ class Inputs:
         return Normalisation(*self.votes.fitted(), *self.context.fitted())
 
 
-def inputs_under(
-    environment: gymnasium.Env[Any, Any], choose: Callable[[Seen], int], steps: int, seed: int
-) -> Inputs:
+def inputs_under(environment: gymnasium.Env[Any, Any], choose: Callable[[Seen], int], steps: int, seed: int) -> Inputs:
     """Return what the environment shows in so many steps to whoever chooses these actions."""
     space: Any = environment.observation_space
     found = Inputs(FeatureSums(space["votes"].shape[1]), FeatureSums(space["context"].shape[0]))

@@ -1,8 +1,8 @@
 """A tape on which nothing foretells anything: its own moves, demeaned and in another order.
 
-Displays, spreads, votes and alerts stay at their steps, the prices are moved as a whole to the new path. What trades cost
-and how votes look is therefore as it was, and any bond between them and the next move is cut: the experts' skill, the
-drift of a regime, and what a line could learn from its own results.
+Displays, spreads, votes and alerts stay at their steps, the prices are moved as a whole to the new path. What trades
+cost and how votes look is therefore as it was, and any bond between them and the next move is cut: the experts' skill,
+the drift of a regime, and what a line could learn from its own results.
 """
 
 from collections.abc import Mapping
