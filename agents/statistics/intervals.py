@@ -8,6 +8,7 @@ exact, has no seed, and shows how little a handful of days can say.
 import itertools
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -46,16 +47,18 @@ def day_block_interval(days: Sequence[float], level: float = 0.95, seed: int = 0
 
 
 def _all_draws(values: Floats) -> tuple[Floats, Floats]:
-    count = len(values)
-    means, chances = [], []
-    for draw in itertools.combinations_with_replacement(range(count), count):
-        times = np.bincount(draw, minlength=count)
-        ways = math.factorial(count)
-        for number in times.tolist():
-            ways //= math.factorial(number)
-        means.append(float(times @ values) / count)
-        chances.append(ways / count**count)
-    return np.array(means), np.array(chances)
+    times, chances = _draws_of(len(values))
+    return times @ values / len(values), chances
+
+
+@lru_cache(maxsize=DAYS_EXACT)
+def _draws_of(count: int) -> tuple[Floats, Floats]:
+    """Return of every draw of so many days how often each day is in it [K, count], and the draw's chance [K]."""
+    draws = np.array(list(itertools.combinations_with_replacement(range(count), count)))
+    times = (draws[:, :, None] == np.arange(count)).sum(axis=1).astype(np.float64)
+    ways = np.array([math.factorial(number) for number in range(count + 1)], dtype=np.float64)
+    chances = ways[count] / ways[times.astype(np.int64)].prod(axis=1) / float(count) ** count
+    return times, chances
 
 
 def _some_draws(values: Floats, seed: int) -> tuple[Floats, Floats]:
@@ -63,6 +66,7 @@ def _some_draws(values: Floats, seed: int) -> tuple[Floats, Floats]:
     return values[drawn].mean(axis=1), np.full(DRAWS, 1 / DRAWS)
 
 
+@lru_cache(maxsize=64)
 def student_quantile(probability: float, degrees: int) -> float:
     """Return the quantile of Student's t, to six digits, for ``probability`` in (0, 1) and ``degrees`` >= 1.
 

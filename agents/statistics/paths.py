@@ -6,7 +6,7 @@ import numpy as np
 
 
 def max_drawdown(changes: Sequence[float]) -> float:
-    """Return the largest fall of the running sum from its highest point so far, the beginning included; never below 0."""
+    """Return the largest fall of the running sum from its highest point so far, the beginning included; at least 0."""
     path = np.concatenate(([0.0], np.cumsum(np.asarray(changes, dtype=np.float64))))
     return float((np.maximum.accumulate(path) - path).max())
 

@@ -22,6 +22,7 @@ Floats = npt.NDArray[np.float64]
 WEIGHT: Final = PoolConfig().weight_cap
 """What a voter weighs that was not pooled: as much as one expert may."""
 _FLAT: Final = 0.02
+_VOTERS: Final = 0x766F7465
 _NORMAL: Final = NormalDist()
 
 
@@ -81,7 +82,7 @@ def ends_of(tape: Steps) -> Ends:
 
 
 def base_rates(ends: Ends) -> Floats:
-    """Return at each step the frequencies [T, 3] of down, flat and up among what was known before, one of each added."""
+    """Return at each step the frequencies [T, 3] of down, flat and up among what was known, one of each added."""
     counts = np.ones((len(ends.outcomes) + 1, 3))
     told = ends.known < len(ends.outcomes)
     np.add.at(counts, (ends.known[told] + 1, ends.outcomes[told] + 1), 1)
@@ -149,7 +150,7 @@ def permuted_leak(seed: int) -> Voter:
         mixed = returns.copy()
         if len(real):
             demeaned = returns[real] - returns[real].mean()
-            mixed[real] = np.random.default_rng(seed).permutation(demeaned)
+            mixed[real] = _draws(seed).permutation(demeaned)
         return _leaning(mixed)
 
     return Voter("leak", forecasts)
@@ -185,8 +186,13 @@ def noisy_oracle(auc: float, seed: int) -> Voter:
     return Voter(f"oracle {auc:g}", forecasts)
 
 
+def _draws(seed: int) -> np.random.Generator:
+    """Draws of the voters' own: one who drew what a market of the same seed was made of would know its future."""
+    return np.random.default_rng((seed, _VOTERS))
+
+
 def _shared_noise(steps: int, overlap: int, seed: int) -> Floats:
-    drawn = np.random.default_rng(seed).standard_normal(steps + overlap - 1)
+    drawn = _draws(seed).standard_normal(steps + overlap - 1)
     return np.convolve(drawn, np.full(overlap, 1 / math.sqrt(overlap)), mode="valid")
 
 

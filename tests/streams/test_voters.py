@@ -126,7 +126,9 @@ def test_an_oracle_means_what_it_says() -> None:
     ends = ends_of(tape)
     votes = [
         (tuple(said), int(outcome))
-        for said, outcome, known in zip(noisy_oracle(0.7, 2).table(tape).tolist(), ends.outcomes, ends.known, strict=True)
+        for said, outcome, known in zip(
+            noisy_oracle(0.7, 2).table(tape).tolist(), ends.outcomes, ends.known, strict=True
+        )
         if known < len(ends.known)
     ]
     assert calibration_error(votes) < 0.02
@@ -136,9 +138,7 @@ def test_overlapping_ballots_share_their_noise() -> None:
     """Between two ballots that share no second nothing is shared, and neighbours share nearly all."""
     said = noisy_oracle(0.5 + 1e-9, 4).table(tape := walk(40_000, 2))
     ends = ends_of(tape)
-    lean = (np.log(said[:, 2] / said[:, 0]) - np.log(base_rates(ends)[:, 2] / base_rates(ends)[:, 0]))[
-        : -HORIZON_S
-    ]
+    lean = (np.log(said[:, 2] / said[:, 0]) - np.log(base_rates(ends)[:, 2] / base_rates(ends)[:, 0]))[:-HORIZON_S]
     assert np.corrcoef(lean[:-1], lean[1:])[0, 1] > 0.85
     assert abs(np.corrcoef(lean[:-HORIZON_S], lean[HORIZON_S:])[0, 1]) < 0.06
 

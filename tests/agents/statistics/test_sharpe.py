@@ -1,4 +1,4 @@
-"""The probabilistic and the deflated Sharpe ratio against the worked example of their paper and against chance itself."""
+"""The probabilistic and the deflated Sharpe ratio against the worked example of their paper and against chance."""
 
 import math
 
