@@ -152,7 +152,9 @@ def show_decisions(
         limit=limit,
     )
     rows = answer(dsn, run, lambda record: decisions(record, asked))
-    columns = "time decision_id strategy instrument outcome reason target previous_target mid edge cost policy"
+    columns = (
+        "time decision_id strategy instrument outcome reason target previous_target mid edge cost policy policy_stage"
+    )
     _show(rows, columns, "There is no such decision.", as_json)
 
 

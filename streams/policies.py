@@ -1,14 +1,28 @@
 """Released models as the decider asks for them: read from the store once, verified, and then held by their digest."""
 
+from functools import partial
+from typing import Final
+
 from agents.decider.encoding import CONTEXT_FEATURES, SCHEMA, VOTE_FEATURES
+from agents.decider.policy import Observation
 from agents.decider.policy_source import LoadedPolicy, ModelName, ModelTerms, NoModels, PolicyRefused, PolicySource
 from agents.decider.set_policy import SetPolicy
 from agents.release.drift import DriftTerms
-from infra.artefacts import ArtefactRefused
+from infra.artefacts import Artefact, ArtefactRefused
 from infra.models.store import ModelStore, store_of
 from infra.settings import Settings, SettingsError
 
-_FOLLOWING = ("champion", "canary")
+_FOLLOWING: Final = ("champion", "canary")
+_OWN: Final = frozenset(
+    {
+        *("target", "exposure", "has_exposure", "allowed_low", "allowed_high", "has_allowed"),
+        *("moment_mean", "moment_deviation", "has_moments", "alert_normal", "alert_elevated", "alert_high"),
+        *("log_horizon", "mark_age_s"),
+    }
+)
+_OF_THE_MARKET: Final = tuple(name not in _OWN for name in (*VOTE_FEATURES, *CONTEXT_FEATURES))
+"""Which features are watched for drift: not what the line has made of itself, nor alerts, nor how fast news comes."""
+assert _OWN.issubset(CONTEXT_FEATURES)
 
 
 class StoredPolicies:
@@ -29,11 +43,24 @@ class StoredPolicies:
         """Return the policy of this artefact. Raises ArtefactRefused."""
         found = self._loaded.get(sha256)
         if found is None:
-            artefact = self._store.read(sha256)
-            artefact.refuse_other_schema(SCHEMA, VOTE_FEATURES, CONTEXT_FEATURES)
+            artefact = self._of_our_schema(sha256)
             policy = SetPolicy(artefact.name, artefact.weights)
-            found = self._loaded[sha256] = LoadedPolicy(policy, policy.standardised)
+            found = self._loaded[sha256] = LoadedPolicy(policy, partial(_of_the_market, policy))
         return found
+
+    def _of_our_schema(self, sha256: str) -> Artefact:
+        artefact = self._store.read(sha256)
+        try:
+            artefact.refuse_other_schema(SCHEMA, VOTE_FEATURES, CONTEXT_FEATURES)
+        except ArtefactRefused as refused:
+            self._store.alarm(sha256, refused)
+            raise
+        return artefact
+
+
+def _of_the_market(policy: SetPolicy, observation: Observation) -> tuple[float | None, ...]:
+    features = policy.standardised(observation)
+    return tuple(value if watched else None for value, watched in zip(features, _OF_THE_MARKET, strict=True))
 
 
 def models_of(settings: Settings) -> tuple[PolicySource, ModelTerms]:

@@ -47,7 +47,7 @@ class GateTerms:
     def __post_init__(self) -> None:
         """Raise ValueError for terms that mean nothing."""
         shares = 0.5 <= self.level < 1 and 0 < self.differing_max <= 1
-        if not shares or self.decisions_min < self.block or self.block < 1 or self.draws * (1 - self.level) < 1:
+        if not shares or self.decisions_min < self.block or self.block < 1 or self.draws * (1 - self.level) < 1 - 1e-9:
             raise ValueError(f"A gate needs shares, decisions of a block or more, and draws beyond its level: {self}.")
 
 
@@ -93,7 +93,8 @@ def lower_bound(differences: Floats, terms: GateTerms, *ids: str) -> float:
     of_block = (sums[block:] - sums[:-block]) / block
     starts = _below(count, terms.draws * blocks, seeded("release gate", *ids).state)
     means = np.sort(of_block[starts].reshape(terms.draws, blocks).mean(axis=1))
-    return float(means[math.ceil(terms.draws * (1 - terms.level)) - 1])
+    below = math.floor(terms.draws * (1 - terms.level) + 1e-9)
+    return float(means[below - 1])
 
 
 def _below(bound: int, count: int, state: int) -> npt.NDArray[np.int64]:

@@ -87,8 +87,6 @@ def _earned(line: Sequence[Pair]) -> Iterable[_Earned]:
         move = (then.mid - now.mid) / now.mid
         wanted = (now.incumbent, now.challenger)
         one_way = now.one_way
-        nets = [
-            target * move - one_way * abs(target - before) for target, before in zip(wanted, held, strict=True)
-        ]
+        nets = [target * move - one_way * abs(target - before) for target, before in zip(wanted, held, strict=True)]
         held = wanted
         yield _Earned(now.at_ns, now.line, nets[0], nets[1], wanted[0] != wanted[1])

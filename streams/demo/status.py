@@ -7,7 +7,8 @@ import psycopg
 
 _COUNTS = """
 SELECT (SELECT count(*) FROM votes), (SELECT count(*) FROM tallies),
-       (SELECT count(*) FROM decisions), (SELECT count(*) FROM decisions WHERE outcome = 'TARGET'),
+       (SELECT count(*) FROM decisions WHERE policy_stage <> 'SHADOW'),
+       (SELECT count(*) FROM decisions WHERE outcome = 'TARGET' AND policy_stage <> 'SHADOW'),
        (SELECT count(*) FROM order_verdicts WHERE verdict = 'APPROVED'),
        (SELECT count(*) FROM order_verdicts WHERE verdict = 'DENIED'),
        (SELECT count(*) FROM fills), (SELECT count(*) FROM dead_letters)

@@ -11,7 +11,8 @@ from schemas.topics import TOPICS
 from streams.demo.status import read_snapshot
 
 _GROUPED = {
-    "decisions": "SELECT outcome || coalesce(' ' || reason, '') AS name, count(*) AS n FROM decisions GROUP BY 1",
+    "decisions": "SELECT outcome || coalesce(' ' || reason, '') AS name, count(*) AS n FROM decisions"
+    " WHERE policy_stage <> 'SHADOW' GROUP BY 1",
     "orders": "SELECT status AS name, count(*) AS n FROM orders GROUP BY 1",
     "denials": "SELECT unnest(reasons) AS name, count(*) AS n FROM order_verdicts WHERE verdict = 'DENIED' GROUP BY 1",
     "dead_letters": "SELECT reason AS name, count(*) AS n FROM dead_letters GROUP BY 1",
