@@ -131,7 +131,12 @@ FEEDBACK_OUTCOME = _internal(
 )
 RL_EXPERIENCE = _internal("rl.experience", (Experience,), _ONE, ("feedback", "trainer"), "Transitions of the decider.")
 MODEL_RELEASE = _internal(
-    "model.release", (ModelRelease,), _ONE, ("trainer control", "decider"), "Stages of models.", money=True
+    "model.release",
+    (ModelRelease,),
+    _ONE,
+    ("trainer control decider", "decider trainer"),
+    "Stages of models.",
+    money=True,
 )
 CONTROL = _internal(
     "control.command", (ControlCommand,), _ONE, ("control", "risk"), "People's commands, as heard.", money=True
