@@ -6,7 +6,7 @@ functions, each loss as late as it was.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from agents.feedback.regret import best_fixed
-from agents.feedback.scoring import PROBABILITY_FLOOR, log_loss
+from agents.feedback.scoring import PROBABILITY_FLOOR, Forecast, log_loss
 from agents.voting.pool import PoolConfig, bounded_weights, pooled
 from agents.voting.weights import Weights, WeightsConfig, join, learn, weights_of
 from benchmarks.vote_games import score_of
@@ -52,12 +52,17 @@ class Series:
         return self.horizon_ns // self.grid_ns
 
 
-def series_of(feed: str, seconds: float = 60.0, seed: int = 7) -> list[Series]:
-    """Run every stage over a capture's path, or so long over the simulated market, and return what was scored."""
+def series_of(
+    feed: str, seconds: float = 60.0, seed: int = 7, observe: Callable[[Event], None] | None = None
+) -> list[Series]:
+    """Run every stage over a capture's path, or so long over the simulated market, and return what was scored.
+
+    ``observe`` sees every event of the run.
+    """
     plan = DemoPlan(directory=Path(".run"), feed=feed, policy="null", seed=seed)
     run = compose(load_settings(SETTINGS, plan.overrides(), environment={}))
     events: list[Event] = []
-    backtest(run, seconds=seconds, observe=lambda event: _keep(events, event))
+    backtest(run, seconds=seconds, observe=lambda event: _keep(events, event, observe))
     found = ballots_of(events)
     return [
         Series(name, horizon_ns, item.grid_ns, float(item.taker_fee_rate), ballots)
@@ -66,7 +71,9 @@ def series_of(feed: str, seconds: float = 60.0, seed: int = 7) -> list[Series]:
     ]
 
 
-def _keep(events: list[Event], event: Event) -> None:
+def _keep(events: list[Event], event: Event, observe: Callable[[Event], None] | None) -> None:
+    if observe is not None:
+        observe(event)
     if isinstance(event, VoteTally | ExpertScore):
         events.append(event)
 
@@ -94,23 +101,40 @@ def repooled(
 
     Votes are those that were pooled; ballots on which nobody gave a direction are left out.
     """
+    losses = [loss for forecast, loss in answers(series, bounds, text_fed, config=config) if forecast is not None]
+    return sum(losses) / len(losses) * -math.log(PROBABILITY_FLOOR) if losses else math.nan
+
+
+def answers(
+    series: Series,
+    bounds: PoolConfig | None,
+    text_fed: Sequence[str] = (),
+    *,
+    config: WeightsConfig | None = None,
+    left_out: str | None = None,
+) -> Iterator[tuple[Forecast | None, float]]:
+    """Yield the pool's answer to each ballot and its scaled loss; without a vote None, and the base rate's loss.
+
+    ``left_out`` is an expert that has never been there.
+    """
     config = config or WeightsConfig()
     plain = PoolConfig()
-    weights, told, total, counted = Weights(), list[tuple[ScoredBallot, float]](), 0.0, 0
+    weights, told = Weights(), list[tuple[ScoredBallot, float]]()
     for number, ballot in enumerate(series.ballots):
-        votes = {name: said.meant for name, said in sorted(ballot.entries.items()) if said.meant is not None}
-        loss = ballot.base_loss
+        entries = {name: said for name, said in sorted(ballot.entries.items()) if name != left_out}
+        votes = {name: said.meant for name, said in entries.items() if said.meant is not None}
+        forecast, loss = None, ballot.base_loss
         if votes:
             for name in votes:
                 join(config, weights, name)
             raw = weights_of(config, weights, list(votes))
             shares = raw if bounds is None else bounded_weights(bounds, raw, [name in text_fed for name in votes])
-            loss = log_loss(pooled(plain, list(votes.values()), shares), ballot.outcome, PROBABILITY_FLOOR)
-            total, counted = total + loss, counted + 1
-        told.append((ballot, loss))
+            forecast = pooled(plain, list(votes.values()), shares)
+            loss = log_loss(forecast, ballot.outcome, PROBABILITY_FLOOR)
+        yield forecast, loss
+        told.append((replace(ballot, entries=entries), loss))
         if number >= series.delay:
             _charge(config, weights, number - series.delay, told[number - series.delay], series.delay)
-    return total / counted * -math.log(PROBABILITY_FLOOR) if counted else math.nan
 
 
 def _charge(config: WeightsConfig, weights: Weights, number: int, told: tuple[ScoredBallot, float], delay: int) -> None:

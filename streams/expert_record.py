@@ -5,9 +5,9 @@ same thing. A ballot is judged by its own outcome only, and every profit uses mi
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -116,33 +116,54 @@ def quality(votes: Sequence[tuple[Forecast, int]]) -> dict[str, float] | None:
 def profit(
     ballots: Sequence[ScoredBallot], opinions: Sequence[Forecast | None], horizon_ns: int, taker_fee_rate: float | None
 ) -> Profit:
-    """Return what acting on one opinion per ballot alone would have earned, from mid to mid of the next ballot.
+    """Return what acting on one opinion per ballot alone would have earned, from mid to mid of the next ballot."""
+    made = list(earnings(ballots, opinions, horizon_ns, taker_fee_rate))
+    signal = sum(one.signal for one in made) * _BP
+    if taker_fee_rate is None:
+        return Profit(signal, None, None)
+    return Profit(signal, sum(one.net for one in made) * _BP, sum(one.turnover for one in made))
 
-    An abstention keeps what is held; what is held at the end is closed, and pays for that.
+
+class Earned(NamedTuple):
+    """What came from the last ballot to this one and was paid at it, in budgets; ``signal`` free of any cost."""
+
+    signal: float
+    net: float
+    turnover: float
+
+
+def earnings(
+    ballots: Sequence[ScoredBallot],
+    opinions: Sequence[Forecast | None],
+    horizon_ns: int,
+    taker_fee_rate: float | None,
+    *,
+    restricted: Sequence[bool] | None = None,
+) -> Iterator[Earned]:
+    """Yield what each ballot brought to whoever acts on one opinion per ballot as the baseline policy does.
+
+    An abstention keeps what is held; what is held at the last one is closed, and pays for that. Where it is
+    ``restricted``, only less of what is held may be wanted, as under a HIGH alert.
     """
-    signal = net = held = exposure = turnover = 0.0
-    priced = taker_fee_rate is not None
-    one_way = 0.0
+    held = exposure = one_way = 0.0
     for number, (ballot, opinion) in enumerate(zip(ballots, opinions, strict=True)):
-        if number:
-            change = ballot.mid / ballots[number - 1].mid - 1
-            signal += exposure * change
-            net += held * change
-        if opinion is None:
-            continue
-        exposure = max(-1.0, min(1.0, (opinion[2] - opinion[0]) / _FULL_CONVICTION))
-        if taker_fee_rate is None or ballot.spread is None or not ballot.volatility:
-            continue
-        one_way = ballot.spread / ballot.mid / 2 + taker_fee_rate
-        target = min(TARGETS, key=lambda target, wanted=exposure: (abs(target - wanted), abs(target)))  # type: ignore[misc]
-        sigma = ballot.volatility * math.sqrt(horizon_ns / NS_PER_S)
-        gain = (target - held) * (opinion[2] - opinion[0]) * MEAN_BEYOND_BAND * sigma
-        if gain > moving_cost(held, target, one_way):
-            net -= abs(target - held) * one_way
-            turnover += abs(target - held)
-            held = target
-    net -= abs(held) * one_way
-    return Profit(signal * _BP, net * _BP if priced else None, turnover + abs(held) if priced else None)
+        change = ballot.mid / ballots[number - 1].mid - 1 if number else 0.0
+        signal, net, was = exposure * change, held * change, held
+        if opinion is not None:
+            exposure = max(-1.0, min(1.0, (opinion[2] - opinion[0]) / _FULL_CONVICTION))
+            if taker_fee_rate is not None and ballot.spread is not None and ballot.volatility:
+                one_way = ballot.spread / ballot.mid / 2 + taker_fee_rate
+                target = min(TARGETS, key=lambda target, wanted=exposure: (abs(target - wanted), abs(target)))  # type: ignore[misc]
+                if restricted is not None and restricted[number]:
+                    target = max(min(0.0, held), min(max(0.0, held), target))
+                sigma = ballot.volatility * math.sqrt(horizon_ns / NS_PER_S)
+                gain = (target - held) * (opinion[2] - opinion[0]) * MEAN_BEYOND_BAND * sigma
+                if gain > moving_cost(held, target, one_way):
+                    held = target
+        turnover = abs(held - was)
+        if number == len(ballots) - 1:
+            turnover += abs(held)
+        yield Earned(signal, net - turnover * one_way, turnover)
 
 
 def experts_of(ballots: Sequence[ScoredBallot]) -> list[str]:

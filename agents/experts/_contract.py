@@ -5,18 +5,27 @@ from typing import Any, Protocol
 import msgspec
 
 from agents.experts._calibration import Calibration, Probabilities, Track
+from agents.experts._change_points import ChangePoints, Runs
+from agents.experts._hidden_markov import HiddenMarkov
+from agents.experts._trees import Forest, Model, read_model
 from schemas.opinions import AbstainReason, AlertLevel, FeatureSnapshot
 
 __all__ = [
     "Alert",
     "Assessment",
     "Calibration",
+    "ChangePoints",
     "Expert",
+    "Forest",
+    "HiddenMarkov",
+    "Model",
     "Opinion",
     "Probabilities",
+    "Runs",
     "Track",
     "abstention",
     "directions",
+    "read_model",
 ]
 
 

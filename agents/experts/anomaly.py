@@ -1,11 +1,11 @@
 """Anomaly: is this market far from its normal, so that what was learned from normal times should not act?
 
-Hypothesis: flash crashes, quote stuffing, drained books and dead feeds show at once as a return, a spread, a depth
-or an age that is many times its own robust usual value. Each is measured against its own history, the worst counts,
-and the level falls only after a calm stretch. It abstains on direction and publishes the level; HIGH puts the
-instrument in REDUCING.
-Inputs: return_1s, spread, spread_relative, depth_10, age_s (each used if there); whether there is a mid and a
-synchronised book.
+Hypothesis: flash crashes, bursts of trading, drained books, blown-out spreads and dead feeds show at once as a value
+that is many times its own usual one, which is robust: a median, or a mean square that no single move can shift by
+much. Returns count as z-scores. Each is measured against its own history, the worst counts, and the level falls only
+after a calm stretch. It abstains on direction and publishes the level; HIGH puts the instrument in REDUCING.
+Inputs: return_1s, spread, spread_relative, depth_10, trade_rate_10s, age_s (each used if there); whether there is a
+mid and a synchronised book.
 Fails when: a crisis creeps (its usual values follow), and right after the start, when nothing is usual yet.
 """
 
@@ -28,6 +28,8 @@ class Config:
     spread_medians: float = 10.0
     spread_sigmas: float = 3.0
     depth_medians: float = 5.0
+    rate_medians: float = 10.0
+    rate_min: float = 5.0
     age_medians: float = 20.0
     age_s_min: float = 5.0
     exit_share: float = 0.7
@@ -45,6 +47,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     returns: int = 0
     spread: float = 0.0
     depth: float = 0.0
+    rate: float = 0.0
     age_s: float = 0.0
     had_mid: bool = False
     had_book: bool = False
@@ -114,6 +117,9 @@ class Anomaly:
         depth = features.get("depth_10")
         if depth is not None and state.depth > 0:
             scores["depth"] = state.depth / max(depth, state.depth * 1e-6) / config.depth_medians
+        rate = features.get("trade_rate_10s")
+        if rate is not None and state.rate > 0:
+            scores["burst"] = rate / max(config.rate_min, config.rate_medians * state.rate)
         age_s = features.get("age_s")
         if age_s is not None:
             scores["stale"] = age_s / max(config.age_s_min, config.age_medians * state.age_s)
@@ -144,6 +150,7 @@ class Anomaly:
             returns=returns,
             spread=self._median(state.spread, features.get("spread"), state.steps),
             depth=self._median(state.depth, features.get("depth_10"), state.steps),
+            rate=self._median(state.rate, features.get("trade_rate_10s"), state.steps),
             age_s=self._median(state.age_s, features.get("age_s"), state.steps),
             had_mid=state.had_mid or snapshot.mid is not None,
             had_book=state.had_book or snapshot.synchronised,

@@ -95,6 +95,31 @@ def test_order_flow_fades_with_the_horizon() -> None:
     assert short > 0.2
 
 
+def leaning(**inputs: float) -> float:
+    """How far order flow leans at the shortest horizon after half a minute of a walk, under these inputs."""
+    expert = EXPERTS["order_flow"]
+    state: Any = expert.initial()
+    for snapshot in list(walk(8, 30)):
+        state, _ = expert.assess(state, msgspec.structs.replace(snapshot, features=snapshot.features | {"vpin": 0.3}))
+    flat = {
+        "imbalance_1": 0.3,
+        "ofi_1s": 0.3,
+        "imbalance_5": 0.0,
+        "trade_flow_1s": 0.0,
+        "vpin": 0.3,
+        "volatility": 5e-5,
+    }
+    return lean(expert.assess(state, make_snapshot(30, MID, flat | inputs))[1], 0)
+
+
+def test_order_flow_hears_the_microprice_the_deeper_levels_and_how_toxic_trading_is() -> None:
+    plain = leaning()
+    assert plain > 0
+    assert leaning(microprice_offset=3e-6) > plain + 0.01 > plain > leaning(microprice_offset=-3e-6) + 0.01
+    assert leaning(ofi_multi_1s=2.0) > plain + 0.01
+    assert leaning(vpin=0.6) > plain + 0.005 > plain > leaning(vpin=0.1) + 0.005
+
+
 @pytest.mark.parametrize(
     ("name", "needed"),
     [
