@@ -24,6 +24,7 @@ Floats = NDArray[np.float64]
 Tensors = Mapping[str, NDArray[np.floating[Any]]]
 
 _WEIGHT: Final = VOTE_FEATURES.index("weight")
+_ONE: Final = np.ones(1)
 
 
 def tensor_shapes(phi: tuple[int, int] = (32, 32), rho: tuple[int, int] = (64, 64)) -> dict[str, tuple[int, ...]]:
@@ -66,7 +67,7 @@ class SetPolicy:
             scale = np.concatenate((np.ones(width), tensors["context.scale"]))
             seen = _folded(tensors["rho.0.weight"], mean, scale)
         self._phi = (*_layer(votes, tensors["phi.0.bias"]), *_plain(tensors, "phi.1"))
-        self._rho = (*_layer(seen, tensors["rho.0.bias"]), *_plain(tensors, "rho.1"))
+        self._rho = (np.vstack(_layer(seen, tensors["rho.0.bias"])), *_plain(tensors, "rho.1"))
         self._head = _plain(tensors, "head")
         folded = (*self._phi, *self._rho, *self._head)
         self._finite = self._finite and all(bool(np.isfinite(value).all()) for value in folded)
@@ -86,9 +87,9 @@ class SetPolicy:
         """Return Q [5] for ``TARGETS`` in order; all NaN if a weight is not finite."""
         if not self._finite:
             return np.full(len(TARGETS), np.nan)
-        weight, bias, next_weight, next_bias = self._rho
-        hidden = np.concatenate((self._pooled(encoded.votes), encoded.context)).dot(weight)
-        hidden += bias
+        weight, next_weight, next_bias = self._rho
+        # The bias is the weight of a last input that is always 1: one operation less.
+        hidden = np.concatenate((self._pooled(encoded.votes), encoded.context, _ONE)).dot(weight)
         hidden = np.maximum(hidden, 0.0, out=hidden).dot(next_weight)
         hidden += next_bias
         weight, bias = self._head
