@@ -9,7 +9,7 @@ from typing import Any, cast
 import psycopg
 import pytest
 from every_event import RECORDS, example
-from money_events import ONE, fill
+from money_events import ONE, decision, fill
 
 from infra.influx import InfluxWriter
 from infra.influx_points import lines_of
@@ -24,7 +24,7 @@ from schemas.opinions import Vote
 from schemas.orders import Fill
 from schemas.routing import topic_of
 from schemas.schema_table import SchemaTable
-from schemas.topics import ACCOUNT_EVENT, EXPERT_VOTE, MARKET_EVENT, TOPICS
+from schemas.topics import ACCOUNT_EVENT, DECISION, DECISION_SHADOW, EXPERT_VOTE, MARKET_EVENT, TOPICS
 from schemas.values import Side
 from streams.engine.handler import LeftToStage
 from streams.sinks import SINK_TOPICS, Sink, SinkOutcome, dead_letter_row
@@ -285,3 +285,18 @@ def test_positions_in_the_source_survive_the_way_into_the_table(records: str) ->
     sink_to(records, work)
     with psycopg.connect(records) as connection:
         assert connection.execute("SELECT generation, seq FROM fills").fetchall() == [(3, 77)]
+
+
+def test_what_a_shadow_decides_is_a_row_beside_what_was_decided(records: str) -> None:
+    own = decision(0.5, 1)
+    shadow = decision(-0.5, 2, tally_id=own.tally_id, policy="new", policy_stage="SHADOW")
+    batch = [record_of(own), record_of(shadow)]
+    assert [record.topic for record in batch] == [DECISION.name, DECISION_SHADOW.name]
+
+    async def work(sink: Sink) -> None:
+        await sink.handle(batch)
+
+    sink_to(records, work)
+    with psycopg.connect(records) as connection:
+        rows = connection.execute("SELECT policy, policy_stage, target FROM decisions ORDER BY target").fetchall()
+    assert rows == [("new", "SHADOW", -0.5), ("baseline", "CHAMPION", 0.5)]
