@@ -53,7 +53,14 @@ def change_of(command: ControlCommand) -> Change:
     said = (command.action, command.scope, command.target, command.level, command.author, command.reason)
     if said != (change.action, change.scope, change.target, change.level, change.owner, change.reason):
         raise Unsigned(ChangeRefusal.MALFORMED, "the command does not say what its change says")
+    if change.action is ControlAction.RELEASE_MODEL and change.values != released(command):
+        raise Unsigned(ChangeRefusal.MALFORMED, "the command does not say what its change says")
     return change
+
+
+def released(command: ControlCommand) -> dict[str, str]:
+    """Return what a change that releases a model says of it in its values."""
+    return {"model": command.model, "release_stage": command.release_stage or ""}
 
 
 def flaw_of(change: Change) -> str:
@@ -67,6 +74,11 @@ def flaw_of(change: Change) -> str:
         )
     if change.action is ControlAction.SET_LIMITS:
         return "" if change.values and change.level is None else "A change of limits has values and no level."
+    if change.action is ControlAction.RELEASE_MODEL:
+        complete = (
+            change.values.keys() == {"model", "release_stage"} and change.level is None and change.until_ns is None
+        )
+        return "" if complete else "A release has a model and a stage, and nothing else."
     return f"{change.action} is not changed by agreement."
 
 

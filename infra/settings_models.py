@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from infra.settings_sections import Number, Section
+from infra.settings_sections import Number, Section, Share, Whole
 
 ModelAddress = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -20,6 +20,9 @@ class ModelSettings(Section):
     A model whose lines have lost more than the share ``loss_max`` of their budget, from the best they had under it, is
     retired; so is one whose inputs lie more than ``drift_tolerance`` standard deviations off those of its training,
     unless ``watch_inputs`` is off.
+
+    The gate to canary and to champion asks for ``gate_decisions_min`` pairs of decisions, a lower bound of their
+    advantage at ``gate_level`` above 0, and another target on at most the share ``gate_differing_max`` of them.
     """
 
     directory: Path = Path(".tradermind/models")
@@ -29,3 +32,6 @@ class ModelSettings(Section):
     loss_max: Annotated[Number, Field(gt=0)] = Decimal("0.05")
     watch_inputs: bool = True
     drift_tolerance: Annotated[Number, Field(ge=0, le=4)] = Decimal(2)
+    gate_decisions_min: Annotated[Whole, Field(ge=50, le=10_000_000)] = 2_000
+    gate_level: Annotated[Number, Field(ge=Decimal("0.5"), le=Decimal("0.9995"))] = Decimal("0.975")
+    gate_differing_max: Share = Decimal("0.5")

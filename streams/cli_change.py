@@ -149,4 +149,5 @@ def say_outcome(dsn: str, stored: StoredChange, wait_s: float, *, as_json: bool)
         sys.stderr.write(sentence_of(found["refusal"], found["detail"]) + "\n")
         raise typer.Exit(1)
     if not as_json:
-        typer.echo(f"Applied {stored.change_id[:_SHORT]}; limits {found['version']} are in force.")
+        in_force = f"; limits {found['version']} are in force" if found["version"] else ""
+        typer.echo(f"Applied {stored.change_id[:_SHORT]}{in_force}.")

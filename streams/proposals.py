@@ -28,6 +28,7 @@ from infra.postgres.queries import NotInRecord, RecordUnreachable
 from infra.settings import Settings, SettingsError
 from schemas.changes import SIGNERS_MIN, Change, ChangeRefusal, Examined, parsed_change
 from schemas.control import Approval, ControlAction, ControlCommand, ScopeKind
+from schemas.feedback import ReleaseStage
 from schemas.values import Level
 from streams.given_times import iso_ns, span_ns
 from streams.standing import Standing, effective_limits, now_ns, read_standing
@@ -50,6 +51,10 @@ _WHY: Final = {
     ChangeRefusal.OVERRIDE_OVER: "the override would be over already",
     ChangeRefusal.OVERRIDE_TOO_LONG: "the override would last too long",
     ChangeRefusal.OVERRIDE_LOWERS: "an override only raises, since its end would raise what it had lowered",
+    ChangeRefusal.NOT_EXAMINED: "no control worker has examined it",
+    ChangeRefusal.NOT_A_STEP: "a model goes one step at a time: candidate, shadow, canary, champion",
+    ChangeRefusal.ARTEFACT_REFUSED: "its artefact is not one that may be loaded",
+    ChangeRefusal.GATE_NOT_PASSED: "its paper result does not pass the gate",
 }
 assert set(_WHY) == set(ChangeRefusal)
 
@@ -112,7 +117,10 @@ def level_change(place: Place, scope: tuple[ScopeKind, str], level: Level, owner
 
 
 def foreseen(place: Place, change: Change, approved_by: tuple[str, ...]) -> Decided:
-    """Return what execution would make of a change now."""
+    """Return what who decides would make of a change now: execution, and of a model the control worker."""
+    if change.action is ControlAction.RELEASE_MODEL:
+        over = time.time_ns() > change.expires_at_ns
+        return Decided(refusal=ChangeRefusal.EXPIRED if over else ChangeRefusal.NEEDS_TWO_PEOPLE)
     command = _command_event(change)
     examined = Examined(
         key="", event_time_ns=0, available_at_ns=0, command=command, change=change, approved_by=approved_by
@@ -167,15 +175,18 @@ def approve(place: Place, stored: StoredChange, key: PersonalKey) -> tuple[str, 
 def apply(dsn: str, stored: StoredChange) -> str:
     """Order a change with the approvals that it has; return the command's id."""
     change = parsed_change(stored.text)
+    is_release = change.action is ControlAction.RELEASE_MODEL
     command = Command(
         author=change.owner,
         reason=change.reason,
         action=change.action,
         scope=change.scope,
-        target="*" if change.scope is ScopeKind.GLOBAL else change.target,
+        target=change.target,
         level=change.level,
         change=stored.text,
         approvals=approvals_of(dsn, stored.change_id),
+        model=change.values.get("model", "") if is_release else "",
+        release_stage=ReleaseStage(change.values.get("release_stage", "")) if is_release else None,
     )
     return insert_command(dsn, command)
 

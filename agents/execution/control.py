@@ -18,6 +18,8 @@ from schemas.values import Level
 def take_examined(turn: Turn, examined: Examined) -> None:
     """Decide a change and say what came of it. One seen before is ignored."""
     command, desk = examined.command, turn.desk
+    if command.action is ControlAction.RELEASE_MODEL:
+        return  # Which model decides is the control worker's to say; no limit follows from it.
     if command.ordinal:
         if command.ordinal <= desk.changes_through:
             return

@@ -25,13 +25,14 @@ def read_members(directory: Path, limits: Mapping[str, int]) -> dict[str, bytes]
     try:
         opened = os.open(directory, _DIRECTORY)
     except FileNotFoundError:
-        raise ArtefactRefused(Refusal.NO_SUCH_ARTEFACT, f"there is no artefact {directory.name}") from None
+        raise ArtefactRefused(Refusal.NO_SUCH_ARTEFACT, f"there is no artefact {directory.name[:80]!a}") from None
     except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise ArtefactRefused(Refusal.NOT_PLAIN_FILES, f"{directory.name} is no readable directory: {why}") from error
+        raise _unreadable(directory.name, error) from error
     try:
         _refuse_others(opened, limits)
         return {name: _bytes_of(opened, name, limit) for name, limit in limits.items()}
+    except OSError as error:
+        raise _unreadable(directory.name, error) from error
     finally:
         os.close(opened)
 
@@ -50,12 +51,17 @@ def _bytes_of(directory: int, name: str, limit: int) -> bytes:
     except FileNotFoundError:
         raise ArtefactRefused(Refusal.NO_SUCH_ARTEFACT, f"{name} is missing") from None
     except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise ArtefactRefused(Refusal.NOT_PLAIN_FILES, f"{name} is no plain file that can be read: {why}") from error
+        raise _unreadable(name, error) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ArtefactRefused(Refusal.NOT_PLAIN_FILES, f"{name} is no plain file")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ArtefactRefused(Refusal.NOT_PLAIN_FILES, f"{name} is no plain file")
         content = file.read(limit + 1)
     if len(content) > limit:
         raise ArtefactRefused(Refusal.TOO_LARGE, f"{name} has more than {limit} bytes")
     return content
+
+
+def _unreadable(name: str, error: OSError) -> ArtefactRefused:
+    why = error.strerror or type(error).__name__
+    return ArtefactRefused(Refusal.NOT_PLAIN_FILES, f"{name[:80]!a} is nothing plain that can be read: {why}")

@@ -33,7 +33,9 @@ def allowed_keys(listed: Path | None, *, development: bool) -> dict[str, bytes]:
     people = {} if listed is None else load_people(listed)
     keys = {person.name: person.public_key for person in people.values() if person.role == SIGNING_ROLE}
     if DEVELOPMENT_NAME in people:
-        raise PeopleUnusable(f"The list {listed} names somebody {DEVELOPMENT_NAME}: that is the key that everybody has.")
+        raise PeopleUnusable(
+            f"The list {listed} names somebody {DEVELOPMENT_NAME}: that is the key that everybody has."
+        )
     if development:
         keys[DEVELOPMENT_NAME] = development_key().public_key
     return keys

@@ -62,9 +62,9 @@ class ArtefactSpec(_Part, frozen=True, kw_only=True):
     metrics: dict[Text, float]
     libraries: dict[Text, Text]
     moments: dict[Text, FeatureMoments]
-    learning: dict[Text, str | int | float | bool] = {}
+    learning: dict[Text, Text | int | float | bool] = {}
     calibrators: dict[Text, tuple[float, ...]] = {}
-    parent: str = ""
+    parent: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
     network: str = NETWORK
     tensors: dict[Text, tuple[int, ...]] = {}
 

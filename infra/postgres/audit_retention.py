@@ -60,7 +60,13 @@ CLASSES: Final = (
             *_by_event("command_events control_outcomes model_releases"),
             *(
                 (name, "created_at")
-                for name in ("commands", "change_proposals", "change_approvals", "dead_letter_actions")
+                for name in (
+                    "commands",
+                    "change_proposals",
+                    "change_approvals",
+                    "model_refusals",
+                    "dead_letter_actions",
+                )
             ),
             *((name, "started_at") for name in ("topic_rescales", "restores")),
         ),

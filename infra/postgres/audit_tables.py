@@ -37,6 +37,7 @@ AUDITED_TABLES: Final = (
     AuditedTable("commands"),
     AuditedTable("change_proposals"),
     AuditedTable("change_approvals"),
+    AuditedTable("model_refusals"),
     AuditedTable("dead_letter_actions"),
     AuditedTable("topic_rescales", "source.ordinal || '/' || source.step", grows=False),
     AuditedTable("restores", "source.ordinal || '/' || source.step", grows=False),

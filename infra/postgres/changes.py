@@ -20,7 +20,11 @@ _PENDING: Final = """
             ORDER BY a.ordinal) AS approved_by,
         newest.outcome, newest.refusal
     FROM change_proposals p LEFT JOIN LATERAL (
-        SELECT o.outcome, o.refusal FROM control_outcomes o WHERE o.change_id = p.change_id
+        SELECT o.outcome, o.refusal FROM (
+            SELECT outcome, refusal, available_at_ns FROM control_outcomes WHERE change_id = p.change_id
+            UNION ALL
+            SELECT CASE WHEN refusal IS NULL THEN 'APPLIED' ELSE 'REFUSED' END, refusal, available_at_ns
+            FROM command_events WHERE change = p.content AND action = 'RELEASE_MODEL') o
         ORDER BY o.outcome = 'APPLIED' DESC, o.available_at_ns DESC LIMIT 1) newest ON true
     ORDER BY p.ordinal DESC LIMIT %s
 """
@@ -28,6 +32,15 @@ _HISTORY: Final = """
     SELECT time, outcome, action, scope, target, level, "values", loosens, base, version, author, reason, approved_by,
         until_ns, refusal, detail, change_id, command_id
     FROM control_outcomes WHERE %s::text IS NULL OR outcome <> %s ORDER BY available_at_ns DESC, seq DESC LIMIT %s
+"""
+
+
+_OUTCOME: Final = """
+    SELECT outcome, refusal, detail, version, loosens, approved_by FROM control_outcomes WHERE command_id = %s
+    UNION ALL
+    SELECT CASE WHEN refusal IS NULL THEN 'APPLIED' ELSE 'REFUSED' END, refusal, '', '',
+        ARRAY[]::text[], ARRAY[]::text[]
+    FROM command_events WHERE command_id = %s AND action = 'RELEASE_MODEL'
 """
 
 
@@ -107,11 +120,7 @@ def recent_outcomes(dsn: str, limit: int, *, without: str | None = None) -> list
 
 def outcome_of(dsn: str, command_id: str) -> dict[str, Any] | None:
     """Return what became of the change that a command carried, or None while nothing is known."""
-    found = _rows(
-        dsn,
-        "SELECT outcome, refusal, detail, version, loosens, approved_by FROM control_outcomes WHERE command_id = %s",
-        (command_id,),
-    )
+    found = _rows(dsn, _OUTCOME, (command_id, command_id))
     return found[0] if found else None
 
 

@@ -4,6 +4,7 @@ A row is the command's only home until the control worker has journaled it: whoe
 whether or not a broker was reachable then.
 """
 
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,15 +16,19 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from schemas.control import Approval, ControlAction, ControlCommand, ScopeKind
+from schemas.feedback import ReleaseStage
 from schemas.values import Level
 
 ALL = "*"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _INSERT = (
-    "INSERT INTO commands (command_id, author, reason, action, scope, target, level, change, approvals)"
-    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (command_id) DO NOTHING RETURNING ordinal"
+    "INSERT INTO commands (command_id, author, reason, action, scope, target, level, change, approvals,"
+    " model, release_stage)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (command_id) DO NOTHING RETURNING ordinal"
 )
 _READ = (
-    "SELECT ordinal, command_id, author, reason, action, scope, target, level, created_at_ns, change, approvals"
+    "SELECT ordinal, command_id, author, reason, action, scope, target, level, created_at_ns, change, approvals,"
+    " model, release_stage"
     " FROM commands"
     " WHERE ordinal > %s ORDER BY ordinal LIMIT %s"
 )
@@ -34,7 +39,8 @@ _LOCK = "SELECT pg_advisory_xact_lock(hashtext('commands'))"
 class Command:
     """What a person orders. ``target`` names the account, strategy, instrument or order; ``*`` is all of them.
 
-    ``change`` is the canonical text of what is to change, and ``approvals`` are the signatures of it.
+    ``change`` is the canonical text of what is to change, and ``approvals`` are the signatures of it. RELEASE_MODEL
+    has a ``model``, the sha256 of its artefact as its target, and the ``release_stage`` it is to be in.
     """
 
     author: str
@@ -45,6 +51,8 @@ class Command:
     level: Level | None = None
     change: str = ""
     approvals: tuple[Approval, ...] = ()
+    model: str = ""
+    release_stage: ReleaseStage | None = None
 
     def flaw(self) -> str:
         """Return why this is no command, in one sentence, or nothing."""
@@ -54,10 +62,22 @@ class Command:
             return "SET_LEVEL needs a level, and no other action has one."
         if self.action is ControlAction.SET_LIMITS and not self.change:
             return "SET_LIMITS needs a change."
-        if self.scope is ScopeKind.GLOBAL and self.action is not ControlAction.CANCEL and self.target != ALL:
+        if flaw := self._release_flaw():
+            return flaw
+        named = self.action in (ControlAction.CANCEL, ControlAction.RELEASE_MODEL)
+        if self.scope is ScopeKind.GLOBAL and not named and self.target != ALL:
             return f"A global {self.action} has the target '*', not {self.target!r}."
         if self.scope is not ScopeKind.GLOBAL and self.target == ALL:
             return f"{self.scope} needs a target of its own, not '*'."
+        return ""
+
+    def _release_flaw(self) -> str:
+        if self.action is not ControlAction.RELEASE_MODEL:
+            return "" if self.release_stage is None and not self.model else "Only RELEASE_MODEL names a model."
+        if self.scope is not ScopeKind.GLOBAL or not _SHA256.fullmatch(self.target) or not self.model:
+            return "RELEASE_MODEL names a model and the sha256 of its artefact."
+        if self.release_stage in (None, ReleaseStage.CANDIDATE):
+            return "A model is released into SHADOW, CANARY or CHAMPION, or RETIRED."
         return ""
 
 
@@ -83,7 +103,7 @@ def insert_command(dsn: str, command: Command, command_id: str | None = None) ->
         # Numbers are given out before the commit; the lock makes their order the order of the commits, so that a
         # reader who has seen a number will never meet a smaller one.
         connection.execute(_LOCK)
-        connection.execute(_INSERT, (*values, command.change, approvals))
+        connection.execute(_INSERT, (*values, command.change, approvals, command.model, command.release_stage))
     return name
 
 
@@ -122,7 +142,8 @@ def _approvals(content: Any) -> tuple[Approval, ...]:
 
 
 def _stored(row: tuple[Any, ...]) -> StoredCommand:
-    ordinal, command_id, author, reason, action, scope, target, level, created_at_ns, change, approvals = row
+    ordinal, command_id, author, reason, action, scope, target, level, created_at_ns, change, approvals, *release = row
+    model, release_stage = release
     event = ControlCommand(
         key=command_id,
         event_time_ns=created_at_ns,
@@ -138,5 +159,7 @@ def _stored(row: tuple[Any, ...]) -> StoredCommand:
         ordinal=ordinal,
         change=change,
         approvals=_approvals(approvals),
+        model=model,
+        release_stage=None if release_stage is None else ReleaseStage(release_stage),
     )
     return StoredCommand(ordinal, event)

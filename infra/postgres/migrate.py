@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
-HEAD: Final = "0011"
+HEAD: Final = "0012"
 _ALEMBIC: Final = threading.Lock()
 """Alembic's context is a global of the process; between processes the database's own lock decides."""
 

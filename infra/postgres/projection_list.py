@@ -197,7 +197,8 @@ _OF_FEEDBACK: Final = (
     Projection(
         ControlCommand,
         "command_events",
-        "event_id available_at_ns command_id author reason action scope target level change approvals refusal",
+        "event_id available_at_ns command_id author reason action scope target level change approvals refusal model"
+        " release_stage",
     ),
     Projection(
         ControlOutcome,

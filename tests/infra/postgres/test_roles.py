@@ -21,7 +21,7 @@ pytestmark = pytest.mark.embedded
 LOGINS = {"tradermind_app": "audit_test_worker", "tradermind_reader": "audit_test_reader"}
 KEPT = (
     *("audit_rows", "order_events", "fills", "decisions", "order_verdicts", "ledger", "commands"),
-    *("change_proposals", "change_approvals", "control_outcomes"),
+    *("change_proposals", "change_approvals", "control_outcomes", "model_refusals"),
 )
 CHANGES = {
     "UPDATE": "UPDATE {table} SET {column} = {column}",
