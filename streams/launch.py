@@ -33,11 +33,12 @@ TRAINER: Final = "trainer"
 
 
 def code_version() -> str:
-    """Return 12 hex digits of all source files: two workers with the same run the same code."""
+    """Return 12 hex digits of all source files and the data among them: two workers with the same run the same code."""
     digest = hashlib.sha256()
     for package in ("schemas", "agents", "infra", "streams"):
         root = Path(str(files(package)))
-        for path in sorted(root.rglob("*.py")):
+        # A model in a package's data decides as its code does.
+        for path in sorted((*root.rglob("*.py"), *root.rglob("*.json"))):
             digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -48,42 +48,37 @@ class ChangePoints:
         hazard = 1 / self.length_mean
         if not runs.lengths:
             runs = Runs((0,), (1.0,), (self.mean,), (self.beta,))
-        ended = 0.0
-        found: list[tuple[int, float, float, float]] = []
+        kept, ended = 1 - hazard, 0.0
+        found = [(0.0, 0, self.mean, self.beta)]
         for length, chance, mean, scale in zip(runs.lengths, runs.chances, runs.means, runs.scales, strict=True):
-            kappa = self.kappa + length
-            joint = chance * self._density(length, value - mean, scale)
-            ended += joint * hazard
-            gap = value - mean
-            found.append(
-                (
-                    length + 1,
-                    joint * (1 - hazard),
-                    mean + gap / (kappa + 1),
-                    scale + kappa * gap * gap / (2 * (kappa + 1)),
-                )
-            )
-        return self._likely([(0, ended, self.mean, self.beta), *found])
+            kappa, gap = self.kappa + length, value - mean
+            spread = 2 * scale * (kappa + 1) / kappa
+            # Student's t of the next value of this run.
+            log = self._constant(length) - (self.alpha + length / 2 + 0.5) * math.log1p(gap * gap / spread)
+            joint = chance * math.exp(log) / math.sqrt(math.pi * spread)
+            ended += joint
+            grown = scale + kappa * gap * gap / (2 * (kappa + 1))
+            found.append((joint * kept, length + 1, mean + gap / (kappa + 1), grown))
+        found[0] = (ended * hazard, 0, self.mean, self.beta)
+        return self._likely(found)
 
-    def _density(self, length: int, gap: float, scale: float) -> float:
-        """Return Student's t of the next value of a run, ``gap`` from its mean."""
-        kappa, alpha = self.kappa + length, self.alpha + length / 2
-        spread = 2 * scale * (kappa + 1) / kappa
-        constant = math.lgamma(alpha + 0.5) - math.lgamma(alpha) - 0.5 * math.log(math.pi * spread)
-        return math.exp(constant - (alpha + 0.5) * math.log1p(gap * gap / spread))
+    def _constant(self, length: int) -> float:
+        """Return the logarithm of gamma(a + 1/2) / gamma(a) for the shape of a run."""
+        alpha = self.alpha + length / 2
+        return math.lgamma(alpha + 0.5) - math.lgamma(alpha)
 
-    def _likely(self, found: list[tuple[int, float, float, float]]) -> Runs:
-        total = sum(chance for _, chance, _, _ in found)
+    def _likely(self, found: list[tuple[float, int, float, float]]) -> Runs:
+        total = sum(run[0] for run in found)
         if total <= 0:
             # No run explains a value so far out: whatever was before, a new run begins.
             return Runs((0,), (1.0,), (self.mean,), (self.beta,))
-        kept = [run for run in found if run[1] >= self.chance_min * total]
-        if len(kept) > self.runs_max:
-            least = sorted((chance for _, chance, _, _ in kept), reverse=True)[self.runs_max - 1]
-            kept = [run for run in kept if run[1] >= least][: self.runs_max]
-        total = sum(chance for _, chance, _, _ in kept)
-        lengths, chances, means, scales = zip(*kept, strict=True)
-        return Runs(lengths, tuple(chance / total for chance in chances), means, scales)
+        least = self.chance_min * total
+        if len(found) > self.runs_max:
+            least = max(least, sorted((run[0] for run in found), reverse=True)[self.runs_max - 1])
+        kept = [run for run in found if run[0] >= least][: self.runs_max]
+        chances, lengths, means, scales = zip(*kept, strict=True)
+        total = sum(chances)
+        return Runs(lengths, tuple([chance / total for chance in chances]), means, scales)
 
     def recent(self, runs: Runs, values: int) -> float:
         """Return the probability that the last change lies fewer than so many values back."""
