@@ -23,6 +23,8 @@ from schemas.values import NS_PER_S
 from streams.cli_experts import experts
 from streams.expert_record import POOL, profit, rows_of, scored_ballot
 
+pytestmark = pytest.mark.slow
+
 RUNNER = CliRunner()
 STEPS = 400
 EXPERTS = {"good": informed(), "loud": informed(6.0), "quiet": silent, "vague": uniform}

@@ -20,6 +20,8 @@ from schemas.market import InstrumentDefined, Quote, Trade
 from schemas.opinions import FeatureSnapshot, MarketMark, MarkQuality
 from schemas.values import NS_PER_S
 
+pytestmark = pytest.mark.slow
+
 FULL = {USDM_20240808: "USD-M", SPOT_20240808: "spot 08", SPOT_20240809: "spot 09"}
 BOOK_ONLY = ("imbalance_5", "imbalance_10", "ofi_multi_1s", "depth_10")
 _cache: dict[Path, list[FeatureSnapshot | MarketMark]] = {}

@@ -18,6 +18,8 @@ from schemas.feed import FeedRecord
 from schemas.market import Quote, Trade, VenueBar
 from schemas.values import NS_PER_MS, NS_PER_S
 
+pytestmark = pytest.mark.slow
+
 TICKS = CAPTURES / "lean" / "tick"
 BAC_1007 = (TICKS / "bac-20131007-quote.zip", TICKS / "bac-20131007-trade.zip")
 EURUSD = sorted(TICKS.glob("eurusd-fxcm-*-quote.zip"))
@@ -84,7 +86,6 @@ def test_every_line_of_a_binance_capture_is_accounted_for(
         assert sum(counts.values()) == sum(1 for _ in file)
 
 
-@pytest.mark.slow
 def test_exchange_time_runs_backwards_as_often_as_was_measured() -> None:
     newest, backwards = 0, Counter[str]()
     for record in _usdm_records():
@@ -110,7 +111,6 @@ def test_a_reader_that_starts_later_sees_what_the_first_one_saw(start: int) -> N
     assert tuple(open_capture([USDM_20240808]).records(start)) == _usdm_records()[start:]
 
 
-@pytest.mark.slow
 def test_two_files_are_merged_by_time_of_receipt_and_always_the_same() -> None:
     merged = open_capture([USDM_20240808, SPOT_20240808])
     assert merged.instruments == ("BINANCE:BTCUSDT", "BINANCE_USDM:BTCUSDT")
@@ -191,7 +191,6 @@ def test_eurusd_days_begin_at_midnight_five_hours_behind_utc() -> None:
     assert record.events[-1].event_time_ns == (1_399_266_000 * 1_000 + 3_074) * NS_PER_MS
 
 
-@pytest.mark.slow
 def test_ten_quote_files_of_eurusd_are_one_capture() -> None:
     capture = open_capture(EURUSD)
     assert capture.instruments == ("FXCM:EURUSD",)

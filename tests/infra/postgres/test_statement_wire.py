@@ -8,6 +8,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from statement_wire import Side, StatementWire
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import sys, psycopg
 sys.stdin.readline()

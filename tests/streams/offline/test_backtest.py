@@ -16,6 +16,8 @@ from streams.composition import Run, compose
 from streams.offline.backtest import Backtest, backtest
 from streams.offline.backtest_report import BacktestReport
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = Path(__file__).resolve().parents[3] / "tradermind.toml"
 SECONDS = 20.0
 

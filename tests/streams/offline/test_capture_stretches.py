@@ -32,6 +32,8 @@ from streams.offline.question import WHOLE, Question, Stretch
 from streams.offline.recompute import Recomputed
 from streams.offline.recompute_capture import recompute_capture_over
 
+pytestmark = pytest.mark.slow
+
 LINES = 1_200
 CHUNK = 100
 FACTS = RunFacts("cluster", "1", "toy")
