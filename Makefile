@@ -22,7 +22,7 @@ TRAIN_FLAGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo setup setup-dev setup-train test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes bench-policy bench-controls bench-training bench-walk-forward bench-regimes bench-set-policy train schemas lock clean
+.PHONY: help demo setup setup-dev setup-train test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes bench-ablation bench-policy bench-controls bench-training bench-walk-forward bench-regimes bench-set-policy train train-quant schemas lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ demo: setup ## run the whole platform: DURATION= BROKER=kafka|host:port FEED=pat
 
 train: setup-train ## make the champion that ships again, on simulated regimes only: the same sha256 on the same machine
 	@nice -n 10 .venv-train/bin/tradermind train --shipped $(TRAIN_FLAGS)
+
+train-quant: setup-train ## grow the trees of the expert quant again, on the simulator only: the same bytes on the same machine
+	@nice -n 10 .venv-train/bin/python -m streams.training.quant
 
 # The integration tests mostly wait for servers, so what needs none runs beside them.
 test: setup-dev test-fast ## run the whole suite
@@ -140,6 +143,9 @@ bench-training: setup-train ## training steps a second beside plain stable-basel
 
 bench-policy: setup-train ## what one decision of a learned policy costs, in numpy beside stable-baselines3's predict
 	@.venv-train/bin/python -m benchmarks.policy_inference $(BENCH_FLAGS)
+
+bench-ablation: setup-dev ## what the committee loses without each expert, on captures and simulated: docs/experts-ablation.md
+	@nice -n 10 $(BIN)/python -m benchmarks.ablation $(BENCH_FLAGS)
 
 bench-orders: setup-dev ## tick-to-order at 20, 200 and 1,000 ticks a second, on real Kafka (BENCH_FLAGS=--json file)
 	@$(BIN)/python -m benchmarks.tick_to_order $(BENCH_FLAGS)
