@@ -9,7 +9,7 @@ and cost next to nothing when there is not.
 
 import argparse
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -42,7 +42,7 @@ class Joining:
     """A voter that is there from a step on."""
 
     voter: Voter
-    at: int = JOINS_AT
+    at: int
 
     def entry(self, tape: Tape, index: int) -> TallyEntry | None:
         """Return what the voter says, once it is there."""
@@ -74,7 +74,7 @@ def shipped_champion(settings_file: Path = SETTINGS) -> Policy:
     return StoredPolicies(store).verified(store.champion("shipped")).policy
 
 
-def tally_log_loss(tape: Tape, tallies: Sequence[VoteTally], since: int = JOINS_AT) -> float:
+def tally_log_loss(tape: Tape, tallies: Sequence[VoteTally], since: int) -> float:
     """Return the pool's mean log-loss in nats over the ballots from a step on that ended; NaN without any."""
     ends = ends_of(tape)
     losses = [
@@ -86,24 +86,22 @@ def tally_log_loss(tape: Tape, tallies: Sequence[VoteTally], since: int = JOINS_
     return _NATS * sum(losses) / len(losses) if losses else math.nan
 
 
-def run_on(tape: Tape, voters: Sequence[Joining], policy: Policy) -> Run:
-    """Return what the policy comes to with these voters beside the tape's own."""
+def run_on(tape: Tape, voters: Sequence[Joining], policy: Policy, since: int = JOINS_AT) -> Run:
+    """Return what the policy comes to with these voters beside the tape's own; log-loss from a step on."""
     tallies = pooled_anew(tape, voters)
     told = follow(tape.with_tallies(tallies), policy, "").told()
-    return Run(tally_log_loss(tape, tallies), told["net_bp"], told["turnover"])
+    return Run(tally_log_loss(tape, tallies, since), told["net_bp"], told["turnover"])
 
 
-def pairs(tapes: Iterable[tuple[int, Tape]], policy: Policy, auc: float = AUC) -> list[Pair]:
+def pairs(tapes: Iterable[tuple[int, Tape]], policy: Policy, auc: float = AUC, joins_at: int = JOINS_AT) -> list[Pair]:
     """Return a pair for each seed and its tape."""
     found = []
     for seed, tape in tapes:
-        makers: tuple[Callable[[], list[Joining]], ...] = (
-            list,
-            lambda seed=seed: [Joining(noisy_oracle(auc, seed))],  # type: ignore[misc]
-            lambda: [Joining(base_rate_voter())],
-        )
-        found.append(Pair(seed, *(run_on(tape, make(), policy) for make in makers)))
-        say(f"seed {seed}: " + ", ".join(f"{run.net_bp:.1f} bp" for run in (found[-1].without, found[-1].useful)))
+        without = run_on(tape, [], policy, joins_at)
+        useful = run_on(tape, [Joining(noisy_oracle(auc, seed), joins_at)], policy, joins_at)
+        useless = run_on(tape, [Joining(base_rate_voter(), joins_at)], policy, joins_at)
+        found.append(Pair(seed, without, useful, useless))
+        say(f"seed {seed}: {without.net_bp:.1f} bp alone, {useful.net_bp:.1f} with the oracle, {useless.net_bp:.1f}")
     return found
 
 
@@ -125,10 +123,10 @@ def judged(found: Sequence[Pair]) -> dict[str, Any]:
     return judgement
 
 
-def tapes_for(count: int, seconds: float, first_seed: int = FIRST_SEED) -> Iterable[tuple[int, Tape]]:
-    """Yield a tape of the simulated market for each of so many seeds, none of which the champion was trained on."""
-    for seed in range(first_seed, first_seed + count):
-        yield seed, simulated_tape("mixed", seed, seconds)
+def tapes_for(seeds: Iterable[int], seconds: float, fee: float | None) -> Iterable[tuple[int, Tape]]:
+    """Yield a tape of the simulated market for each seed, none of which the champion was trained on."""
+    for seed in seeds:
+        yield seed, simulated_tape("mixed", seed, seconds, fee)
 
 
 def report(judgement: dict[str, Any], auc: float) -> str:
@@ -157,12 +155,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=900.0, help="of the simulated market, each")
     parser.add_argument("--auc", type=float, default=AUC)
     parser.add_argument("--seed", type=int, default=FIRST_SEED, help="the first of them")
+    parser.add_argument("--fee", type=float, help="the taker's, as a fraction (default: the settings')")
     add_json_option(parser)
     arguments = parser.parse_args()
     print(describe())
-    tapes = list(tapes_for(arguments.pairs, arguments.seconds, arguments.seed))
+    seeds = range(arguments.seed, arguments.seed + arguments.pairs)
+    tapes = list(tapes_for(seeds, arguments.seconds, arguments.fee))
     result: dict[str, Any] = {"machine": describe(), "arguments": {"pairs": arguments.pairs, "auc": arguments.auc}}
-    result["arguments"] |= {"seconds": arguments.seconds, "first_seed": arguments.seed, "joins_at": JOINS_AT}
+    result["arguments"] |= {
+        "seconds": arguments.seconds,
+        "first_seed": arguments.seed,
+        "joins_at": JOINS_AT,
+        "fee": arguments.fee,
+    }
     for policy in (shipped_champion(), BaselinePolicy()):
         found = pairs(tapes, policy, arguments.auc)
         judgement = judged(found)
