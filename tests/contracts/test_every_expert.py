@@ -304,7 +304,7 @@ def test_experts_can_be_named_and_a_wrong_name_is_told() -> None:
         load(names=["astrology"])
 
 
-def test_the_five_experts_of_the_platform_are_there() -> None:
-    assert list(EXPERTS) == ["anomaly", "mean_reversion", "momentum", "order_flow", "volatility_regime"]
+def test_the_six_experts_of_the_platform_are_there() -> None:
+    assert list(EXPERTS) == ["anomaly", "mean_reversion", "momentum", "order_flow", "quant", "volatility_regime"]
     assert len(HORIZONS_NS) == 3
     assert {field.name for field in msgspec.structs.fields(Vote)} >= {"p_down", "p_flat", "p_up", "abstained"}

@@ -44,7 +44,7 @@ STORY = stamped(
 def test_the_grid_is_closed_by_the_first_event_after_it_and_the_mark_follows_the_votes() -> None:
     _, outputs = run(STAGE, STORY[:6])
     kinds = [type(output).__name__ for output in outputs if not isinstance(output, Heartbeat | Bar)]
-    assert kinds == ["MarketMark", "FeatureSnapshot", *["Vote"] * 15, "MarketMark"]
+    assert kinds == ["MarketMark", "FeatureSnapshot", *["Vote"] * 18, "MarketMark"]
     snapshot = next(output for output in outputs if isinstance(output, FeatureSnapshot))
     mark = [output for output in outputs if isinstance(output, MarketMark)][-1]
     assert mark.on_grid
@@ -145,7 +145,7 @@ def test_on_a_capture_the_committee_speaks_and_alerts_are_rare() -> None:
     votes = [output for output in outputs if isinstance(output, Vote)]
     speaking = Counter(vote.expert for vote in votes if vote.abstained is None)
     ballots = len({vote.ballot_id for vote in votes})
-    assert set(speaking) == {"order_flow", "momentum", "mean_reversion"}
+    assert set(speaking) == {"order_flow", "momentum", "mean_reversion", "quant"}
     assert all(count > 0.8 * ballots for count in speaking.values())
     alerts = [output for output in outputs if isinstance(output, AnomalyAlert)]
     assert len(alerts) < 0.1 * ballots / 3
@@ -157,4 +157,4 @@ def test_without_a_book_only_those_who_need_none_speak() -> None:
     _, outputs = run(capture_stage(events), events)
     assert all(not output.synchronised for output in outputs if isinstance(output, FeatureSnapshot))
     speaking = {output.expert for output in outputs if isinstance(output, Vote) and output.abstained is None}
-    assert speaking == {"order_flow", "momentum", "mean_reversion"}
+    assert speaking == {"order_flow", "momentum", "mean_reversion", "quant"}
