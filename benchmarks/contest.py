@@ -50,6 +50,7 @@ class Day:
             "slippage_bp": self.slippage * _BP,
             "turnover": turnover(self.exposures.tolist()),
             "max_drawdown_bp": max_drawdown(self.net_returns.tolist()) * _BP,
+            "held_at_end": float(self.exposures[-1]),
         }
 
 
@@ -66,7 +67,7 @@ def standings(days: Mapping[str, Sequence[Day]], trials: int) -> dict[str, dict[
     """Return a row for each contestant, by name, all of whom have the same days.
 
     ``trials``: how many configurations were tried before these were shown, whether they are shown or not. The variance
-    of the ratios over trials is that of the contestants who traded.
+    of the ratios over trials is that of the contestants who traded, and no less than chance gives who has no skill.
     """
     buckets = {name: in_buckets(own) for name, own in days.items()}
     ratios = {name: sharpe_ratio(returns) for name, returns in buckets.items()}
@@ -76,6 +77,7 @@ def standings(days: Mapping[str, Sequence[Day]], trials: int) -> dict[str, dict[
     for name, own in days.items():
         nets = [day.net_bp for day in own]
         shape, count = shape_of(buckets[name]), len(buckets[name])
+        spread = max(variance, 1 / max(1, count - 1))
         rows[name] = {
             "days": [day.told() for day in own],
             "net_bp": sum(nets),
@@ -86,7 +88,7 @@ def standings(days: Mapping[str, Sequence[Day]], trials: int) -> dict[str, dict[
             "buckets": count,
             "sharpe": ratios[name],
             "probabilistic_sharpe": probabilistic_sharpe(ratios[name], count, shape),
-            "deflated_sharpe": deflated_sharpe(ratios[name], count, shape, trials, variance),
+            "deflated_sharpe": deflated_sharpe(ratios[name], count, shape, trials, spread),
         }
     return rows
 
