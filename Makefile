@@ -22,7 +22,7 @@ TRAIN_FLAGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo setup setup-dev setup-train test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes bench-ablation bench-policy bench-controls bench-training bench-walk-forward bench-regimes bench-set-policy train train-quant schemas lock clean
+.PHONY: help demo setup setup-dev setup-train test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-gate bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes bench-ablation bench-policy bench-controls bench-training bench-walk-forward bench-regimes bench-set-policy train train-quant schemas lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -125,6 +125,10 @@ bench: setup-dev ## events per second in process, and tick-to-order over real Ka
 
 bench-votes: setup-dev ## how good the committee's learning is: regret, shifts, what bounds cost, calibration (BENCH_FLAGS=--seconds n)
 	@$(BIN)/python -m benchmarks.votes $(BENCH_FLAGS)
+
+bench-gate: setup-dev ## how often the release gate lets in who is no better, and who is; false alarms of drift, and how soon it is seen
+	@$(BIN)/python -m benchmarks.release_gate $(BENCH_FLAGS)
+	@$(BIN)/python -m benchmarks.input_drift
 
 bench-walk-forward: setup-train ## the set policy on whole real days, each learnt only from the days before, beside rules and a pool network
 	@nice -n 10 .venv-train/bin/python -m benchmarks.walk_forward $(BENCH_FLAGS)

@@ -71,7 +71,7 @@ def rows(terms: DriftTerms, windows: int) -> Iterable[tuple[object, ...]]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--windows", type=int, default=200)
+    parser.add_argument("--windows", type=int, default=100)
     add_json_option(parser)
     options = parser.parse_args()
     terms = DriftTerms()
