@@ -57,7 +57,7 @@ class Office:
 
     def __enter__(self) -> "Office":
         self._thread.start()
-        self.until(lambda: self.rows("SELECT 1 FROM shard_state"))
+        self.until(lambda: len(self.rows("SELECT 1 FROM shard_state")) == 2)
         return self
 
     def __exit__(self, *of: object) -> None:
