@@ -45,7 +45,7 @@ def ask(state: ShardState, config: DeciderConfig, tally: VoteTally, placed: Plac
     costs = estimated(state, instrument, config.cost_priors)
     allowed = _allowed(config, instrument, outlook, line, clock.now_ns)
     standing = Standing(allowed, costs, _exposure(strategy, line, mark, instrument), moments_now(line))
-    seen = observe(tally, mark, outlook, line, clock.now_ns, standing)
+    seen = observe(tally, outlook, line, clock.now_ns, standing)
     if mark.quality not in _TRADABLE or mark.mid is None or tally.mid is None:
         return Asked(PolicyAnswer(line.target, NoTradeReason.NO_MARKET), seen)
     late = clock.now_ns - tally.available_at_ns > config.decision_life_ns

@@ -35,9 +35,11 @@ class Standing(NamedTuple):
 
 
 def observe(
-    tally: VoteTally, mark: MarketMark, outlook: InstrumentOutlook, line: LineState, now_ns: int, standing: Standing
+    tally: VoteTally, outlook: InstrumentOutlook, line: LineState, now_ns: int, standing: Standing
 ) -> dict[str, float | None]:
     """Return the named numbers: probabilities, fractions of the mid or of the budget, seconds, whole units."""
+    mark = outlook.mark
+    assert mark is not None, "without any mark there is nothing to see"
     seen: dict[str, float | None] = {
         "p_down": tally.p_down,
         "p_flat": tally.p_flat,

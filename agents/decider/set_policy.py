@@ -130,13 +130,10 @@ class SetPolicy:
 
 def _check(weights: Tensors) -> None:
     """Raise ValueError for tensors that are not this network's; the widths of its layers are free."""
-    try:
-        widths = [len(weights[f"{name}.bias"]) for name in ("phi.0", "phi.1", "rho.0", "rho.1")]
-    except (KeyError, TypeError):
-        raise ValueError("The weights lack the bias of one of the layers phi.0, phi.1, rho.0 and rho.1.") from None
-    expected = tensor_shapes((widths[0], widths[1]), (widths[2], widths[3]))
-    if differing := sorted(expected.keys() ^ weights.keys()):
+    if differing := sorted(tensor_shapes().keys() ^ weights.keys()):
         raise ValueError(f"The weights must hold the tensors of a set policy; {differing[0]!r} is missing or too much.")
+    widths = [weights[f"{name}.bias"].size for name in ("phi.0", "phi.1", "rho.0", "rho.1")]
+    expected = tensor_shapes((widths[0], widths[1]), (widths[2], widths[3]))
     for name, shape in expected.items():
         if weights[name].shape != shape:
             raise ValueError(f"The tensor {name!r} has the shape {weights[name].shape}, not {shape}.")

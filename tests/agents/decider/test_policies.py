@@ -27,7 +27,7 @@ def ask(policy: Any, up: float | None, down: float | None, target: float = 0.0, 
     terms = INSTRUMENTS[PERP] if fee is None else instrument(taker_fee_rate=fee)
     standing = Standing(ANY_TARGET, CostEstimate(0.0, 0.0, 0.0, 0))
     line = LineState(target=target)
-    seen = observe(said, mark(), InstrumentOutlook(mark=mark()), line, said.available_at_ns, standing)
+    seen = observe(said, InstrumentOutlook(mark=mark()), line, said.available_at_ns, standing)
     return policy.decide(seen, PolicyContext(said, mark(), terms, target, ballots))
 
 
