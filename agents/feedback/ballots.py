@@ -63,9 +63,12 @@ def keep_mark(book: InstrumentBallots, mark: MarketMark, keep_ns: int) -> bool:
 def settle(book: InstrumentBallots, instrument: str, now_ns: int, config: FeedbackConfig) -> list[Event]:
     """Score or void every ballot that can be, from the head of each queue."""
     events: list[Event] = []
+    newest_ns = _newest_grid_ns(book)
     for queue in book.queues.values():
         settled = 0
         for ballot in queue:
+            if newest_ns < ballot.due_ns and now_ns <= ballot.due_ns + config.grace_ns:
+                break  # Its end has not come, and may still come: most looks end here.
             verdict = _verdict(book, ballot, instrument, now_ns, config)
             if verdict is None:
                 break
@@ -78,6 +81,11 @@ def settle(book: InstrumentBallots, instrument: str, now_ns: int, config: Feedba
 def overdue(book: InstrumentBallots, now_ns: int, config: FeedbackConfig) -> bool:
     """Return whether the oldest ballot of any horizon has waited past its grace."""
     return any(queue and now_ns > queue[0].due_ns + config.grace_ns for queue in book.queues.values())
+
+
+def _newest_grid_ns(book: InstrumentBallots) -> int:
+    """Return the newest grid time that is kept, 0 without one; grid times rise."""
+    return next((mark.time_ns for mark in reversed(book.marks) if mark.on_grid), 0)
 
 
 def _verdict(

@@ -178,8 +178,8 @@ def test_experts_are_away_at_random_and_one_always_stays() -> None:
     environment = environments.environment(dropout=0.9, steps=30)
     counts = set()
     for seed in range(6):
-        seen, info = environment.reset(seed=seed, options={"tape": 0, "start": 55})
-        whole = environments.environment().reset(seed=seed, options={"tape": 0, "start": 55})[0]["present"].sum()
+        seen, info = environment.reset(seed=seed, options={"tape": 0, "start": 45})
+        whole = environments.environment().reset(seed=seed, options={"tape": 0, "start": 45})[0]["present"].sum()
         assert 1 <= seen["present"].sum() == whole - len(info["away"])
         counts.add(float(seen["present"].sum()))
     assert len(counts) > 1
@@ -197,7 +197,7 @@ class Bull:
 
 @pytest.mark.slow
 def test_a_voter_sits_with_the_committee_when_it_has_something_to_say() -> None:
-    options = {"tape": 0, "start": 55}
+    options = {"tape": 0, "start": 45}
     alone = played(environments.environment(), [2] * 10, seed=1, options=options)
     joined = played(environments.environment(voters=(Bull(),)), [2] * 10, seed=1, options=options)
     more = [int(b[0]["present"].sum() - a[0]["present"].sum()) for a, b in zip(alone, joined, strict=True)]

@@ -6,7 +6,9 @@ import pytest
 pytestmark = pytest.mark.train
 
 
+@pytest.mark.filterwarnings("ignore:Your observation votes has an unconventional shape")
 def test_its_checker_finds_nothing() -> None:
+    """Votes are rows on purpose: the network reads them as a set."""
     from stable_baselines3.common.env_checker import check_env
 
     check_env(environments.environment(dropout=0.3), warn=True, skip_render_check=True)

@@ -43,6 +43,8 @@ def test_a_tape_says_what_a_whole_run_says_step_by_step() -> None:
     alerts = [event for event in told if isinstance(event, AnomalyAlert)]
     assert [alert for step in steps for alert in step.alerts] == alerts
     for step in steps:
+        if step.tally.closed_by != "ALL":
+            continue  # What is displayed is of the tally, which came later than the mark.
         assert step.book is not None
         assert (step.book.bid_prices[0], step.book.ask_prices[0]) == (
             step.marks[-1].bid_price,
@@ -109,9 +111,16 @@ def test_its_name_hangs_on_code_that_there_is() -> None:
 
 
 def recorded(name: str) -> Run:
-    """Return a run on one of LEAN's recordings."""
+    """Return a run on one of LEAN's recordings, with a ballot a minute."""
     path = CAPTURES / "lean" / "tick" / name
-    values: dict[str, Any] = {"feed.kind": "capture", "run.clock": "capture", "feed.paths": [str(path)]}
+    values: dict[str, Any] = {
+        "feed.kind": "capture",
+        "run.clock": "capture",
+        "feed.paths": [str(path)],
+        "grid.step_ms": 60_000,
+        "grid.horizons_s": [60],
+        "strategies.committee.horizon_s": 60,
+    }
     return compose(load_settings(environments.SETTINGS, values, environment={}))
 
 
@@ -119,8 +128,8 @@ def recorded(name: str) -> Run:
 def test_a_recording_is_a_tape_of_quotes(tmp_path: Path) -> None:
     run = recorded("eurusd-fxcm-20140504-quote.zip")
     tape = build_tape(run, 0.0, cache=tmp_path)
-    steps = [tape.step(index) for index in range(0, len(tape), 50)]
-    assert len(tape) > 1_000
+    steps = [tape.step(index) for index in range(len(tape))]
+    assert len(tape) > 300
     assert all(step.book is None and step.quote is not None for step in steps)
     assert steps[-1].quote is not None
     assert steps[-1].quote.bid_quantity is None
