@@ -161,7 +161,7 @@ def _features(observation: _Observation) -> list[float]:
         flat += (
             meant_up - meant_down,
             meant_up + meant_down,
-            math.log(more / less),
+            math.log(more) - math.log(less),
             up - down,
             up + down,
             weight or 0.0,
