@@ -8,6 +8,7 @@ from schemas.decisions import Decision, OrderDenied
 from schemas.event import Event
 from schemas.feedback import TradeFeedback
 from schemas.orders import AccountMark, ExecType, Fill, OrderEvent
+from schemas.routing import is_shadow
 from schemas.values import ZERO
 
 _REPORTED: Final = frozenset((Decision, OrderDenied, AccountMark, OrderEvent, Fill, TradeFeedback))
@@ -34,6 +35,8 @@ class BacktestReport:
     def observe(self, event: Event) -> None:
         """Take note of one event of the run."""
         if type(event) not in _REPORTED:  # Nearly all are market data, and every one passes here.
+            return
+        if is_shadow(event):
             return
         if isinstance(event, Decision):
             name = event.outcome.value if event.reason is None else f"{event.outcome} {event.reason}"
