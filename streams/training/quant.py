@@ -238,12 +238,18 @@ def log_losses(horizon: Horizon, samples: Samples, base: Samples) -> dict[str, f
     }
 
 
-def train(seeds: Sequence[int], held_out: Sequence[int], seconds: float, growing: Growing) -> Iterator[str | Model]:
-    """Yield lines of progress, and the model last."""
+def train(
+    seeds: Sequence[int],
+    held_out: Sequence[int],
+    seconds: float,
+    growing: Growing,
+    horizons_s: Sequence[int] = HORIZONS_S,
+) -> Iterator[str | Model]:
+    """Yield lines of progress, and the model last. The tapes must be longer than several horizons."""
     tapes, others = ([t for s in part for t in simulated(s, seconds).values()] for part in (seeds, held_out))
     yield f"{len(tapes)} tapes to learn from, {len(others)} held out"
     horizons, figures = [], dict[str, dict[str, float]]()
-    for horizon_s in HORIZONS_S:
+    for horizon_s in horizons_s:
         samples = samples_of(tapes, horizon_s)
         horizons.append(learned(samples, horizon_s, growing))
         figures[f"{horizon_s} s"] = log_losses(horizons[-1], samples_of(others, horizon_s), samples)
@@ -274,7 +280,7 @@ def main() -> None:
         if isinstance(told, Model):
             arguments.output.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=0) + b"\n")
         else:
-            print(told)  # noqa: T201
+            print(told, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import force_setattr
 
+from agents.pipeline import Pipeline
 from infra.settings import load_settings
-from schemas.event import Event
+from schemas.event import Event, derive_id
 from schemas.opinions import FeatureSnapshot
 from schemas.values import NS_PER_S
-from streams.composition import compose
-from streams.offline.backtest import backtest
+from streams.composition import build_stage, compose
+from streams.offline.backtest import Backtest
 from streams.training.quant import HELD_OUT_SEEDS, HORIZONS_S, TRAINING_SEEDS, samples_of, simulated, tapes_of
 
 SETTINGS = Path(__file__).resolve().parents[3] / "tradermind.toml"
@@ -18,14 +20,15 @@ SEED, SECONDS = 91_999_999, 75.0
 
 @pytest.mark.slow
 def test_the_training_sees_the_features_of_a_run() -> None:
-    shown: list[FeatureSnapshot] = []
-
-    def keep(event: Event) -> None:
-        if isinstance(event, FeatureSnapshot):
-            shown.append(event)
-
-    overrides = {"run.seed": SEED, "strategies.pulse.policy": "null", "strategies.pulse.parameters": {}}
-    backtest(compose(load_settings(SETTINGS, overrides, environment={})), seconds=SECONDS, observe=keep)
+    run = compose(load_settings(SETTINGS, {"run.seed": SEED}, environment={}))
+    seen: list[Event] = []
+    stages = [build_stage(run, name) for name in ("ingestion", "experts")]
+    pipeline = Pipeline(stages, perform=lambda _: (), observe=seen.append)
+    for record in Backtest(run).records(SECONDS):
+        for ordinal, event in enumerate(record.events):
+            force_setattr(event, "event_id", derive_id(str(record.position), "feed", ordinal))
+            pipeline.feed("ingestion", event)
+    shown = [event for event in seen if isinstance(event, FeatureSnapshot)]
     trained_on = tapes_of(SEED, SECONDS)
     for name, tape in trained_on.items():
         live = {one.grid_time_ns: one for one in shown if one.key == name}
