@@ -9,7 +9,7 @@ DURATION ?=
 BROKER ?= embedded
 FEED ?= simulated
 SPEED ?= 1
-POLICY ?= baseline
+POLICY ?=
 SEED ?= 7
 # How often each fault of the campaign happens.
 RUNS ?= 1
@@ -53,7 +53,7 @@ setup-dev: $(VENV)/.dev ## install what its tests need, too
 setup-train: .venv-train/.done ## install what training needs, and its tests, beside the rest (torch: several GB)
 
 demo: setup ## run the whole platform: DURATION= BROKER=kafka|host:port FEED=path SPEED=n|max POLICY=probe
-	@$(BIN)/tradermind demo $(if $(DURATION),--duration $(DURATION)) --broker $(BROKER) --feed $(FEED) --speed $(SPEED) --policy $(POLICY) --seed $(SEED) $(DEMO_FLAGS)
+	@$(BIN)/tradermind demo $(if $(DURATION),--duration $(DURATION)) --broker $(BROKER) --feed $(FEED) --speed $(SPEED) $(if $(POLICY),--policy $(POLICY)) --seed $(SEED) $(DEMO_FLAGS)
 
 train: setup-train ## make the champion that ships again, on simulated regimes only: the same sha256 on the same machine
 	@nice -n 10 .venv-train/bin/tradermind train --shipped $(TRAIN_FLAGS)

@@ -70,7 +70,7 @@ def demo(
     broker: Annotated[str, typer.Option(help="embedded, kafka (started by Maven) or host:port.")] = "embedded",
     feed: Annotated[str, typer.Option(help="simulated, binance, or paths of captures, comma-separated.")] = "simulated",
     speed: Annotated[str, typer.Option(help="Of a capture: a multiple of its clock, or max.")] = "1",
-    policy: Annotated[str, typer.Option(help="baseline, null or probe.")] = "baseline",
+    policy: Annotated[str | None, typer.Option(help="champion, baseline, null, probe; else the settings'.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 7,
     trainer: Annotated[bool, typer.Option("--trainer", help="Train candidates, too (extra: train).")] = False,
     settings: SettingsOption = None,

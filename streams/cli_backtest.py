@@ -25,7 +25,7 @@ _REFRESH_EVERY: Final = 2_000
 def backtest(
     *,
     feed: Annotated[str, typer.Argument(help="simulated, or paths of captures, comma-separated.")] = "simulated",
-    policy: Annotated[str, typer.Option(help="baseline, null or probe.")] = "baseline",
+    policy: Annotated[str | None, typer.Option(help="champion, baseline, null, probe; else the settings'.")] = None,
     seconds: Annotated[float, typer.Option(min=1, help="How long the simulated market lasts.")] = 60.0,
     seed: Annotated[int, typer.Option(min=0)] = 7,
     settings: Annotated[Path | None, typer.Option("--settings")] = None,

@@ -36,14 +36,17 @@ def worker_groups(*, trainer: bool) -> tuple[tuple[str, ...], ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoPlan:
-    """A demo. ``duration_s`` None: a minute, or for a capture until it has ended. ``speed`` is a number or max."""
+    """A demo. ``duration_s`` None: a minute, or for a capture until it has ended. ``speed`` is a number or max.
+
+    ``policy`` is the committee's; None: what the settings say.
+    """
 
     directory: Path
     settings_file: Path | None = None
     broker: str = EMBEDDED
     feed: str = SIMULATED
     speed: str = "1"
-    policy: str = "baseline"
+    policy: str | None = None
     seed: int = 7
     duration_s: float | None = None
     trainer: bool = False
@@ -76,7 +79,7 @@ class DemoPlan:
                 "feed.paths": [str(Path(part).resolve()) for part in self.feed.split(",")],
                 "feed.speed": speed,
             }
-        if self.policy != "baseline":
+        if self.policy is not None:
             values["strategies.committee.policy"] = self.policy
         if self.trainer:
             values |= _BRIEF_TRAINING
