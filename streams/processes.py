@@ -45,6 +45,13 @@ def read_run_file(run_file: Path) -> dict[str, Any]:
 
 
 def settings_of_run(run_file: Path | None, settings_file: Path | None) -> Settings:
-    """Return the settings of a file, overridden by what the run says of itself. Raises SettingsError."""
-    overrides = read_run_file(run_file)["overrides"] if run_file is not None else {}
-    return load_settings(settings_file, overrides)
+    """Return the settings of a file, by default the one that the run was started with, overridden by what the run says.
+
+    Raises SettingsError.
+    """
+    if run_file is None:
+        return load_settings(settings_file)
+    described = read_run_file(run_file)
+    if settings_file is None and "settings" in described:
+        settings_file = Path(described["settings"])
+    return load_settings(settings_file, described["overrides"])

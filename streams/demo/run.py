@@ -109,6 +109,8 @@ class Demo:
         }
         run_file = write_overrides(plan.directory, overrides, plan.groups)
         described = json.loads(run_file.read_text()) | {"embedded": embedded, "registry": self._registry}
+        if plan.settings_file is not None:
+            described["settings"] = str(plan.settings_file.resolve())
         run_file.write_text(json.dumps(described, indent=1))
         if plan.broker not in (EMBEDDED, REAL):
             # A broker of somebody's may hold the logs of former runs, of which this run's database knows nothing.
