@@ -37,7 +37,14 @@ from streams.cli_record import (
 )
 from streams.cli_tables import print_rows
 from streams.model_alarm import alarm_of
-from streams.model_catalogue import in_force, known_standings, listed, named, record_if_any
+from streams.model_catalogue import (
+    in_force,
+    known_standings,
+    listed,
+    named,
+    record_if_any,
+    with_champion_of_settings,
+)
 from streams.model_orders import Release, order_release, propose_override
 from streams.model_standing import GATED, figures, gate, gate_terms, may_step, told
 from streams.standing import settings_for
@@ -62,7 +69,9 @@ def list_models(*, dsn: DsnOption = None, run: RunOption = None, as_json: JsonOp
     """Print every model in the store or in the record: its stage, who put it there, and whether it can be loaded."""
     with one_sentence():
         settings = settings_for(run)
-        rows = [item.row() for item in listed(_silent(settings), known_standings(dsn, run))]
+        store = _silent(settings)
+        known = with_champion_of_settings(known_standings(dsn, run), store, settings)
+        rows = [item.row() for item in listed(store, known)]
     if as_json:
         print_json(rows)
         return

@@ -51,6 +51,8 @@ def test_a_model_goes_the_whole_way_and_back(office: ModelOffice) -> None:
     sha256 = policy_artefact(office.store, "swan")
     office.released(candidate("swan", sha256))
     (row,) = [row for row in office.told("model", "ls") if row["model"] == "swan"]
+    (old,) = [row for row in office.told("model", "ls") if row["model"] == "old"]
+    assert (old["stage"], old["in_force"], old["author"]) == ("CHAMPION", True, "settings")
     assert (row["stage"], row["in_force"], row["artefact"], row["signed_by"]) == (
         "CANDIDATE",
         False,
