@@ -136,7 +136,8 @@ def train_candidate(folder: Path, job: TrainingJob) -> TrainingOutcome:
             TrainingFailure.TOO_FEW, f"The buffer holds {frozen.count} transitions, of {teaching.fewest} needed."
         )
     config = _config(champion, teaching, job.ordinal, frozen.count)
-    learned = learn_online(frozen, dict(champion.weights), config, teaching.gradient_steps)
+    start = {name: np.array(array) for name, array in champion.weights.items()}  # What was verified is read-only.
+    learned = learn_online(frozen, start, config, teaching.gradient_steps)
     # A watch over drift measures by the normalisation, which shall be that of what this candidate has seen.
     inputs = _inputs(frozen)
     weights = restandardised(learned.weights, inputs.normalisation())
