@@ -11,7 +11,7 @@ from streams.composition import Run, compose
 from streams.offline.tapes import build_tape
 
 SETTINGS = Path(__file__).resolve().parents[1] / "tradermind.toml"
-SECONDS = 90.0
+SECONDS = 72.0
 
 
 def composed(seed: int = 7, **more: Any) -> Run:
@@ -22,7 +22,7 @@ def composed(seed: int = 7, **more: Any) -> Run:
 
 @cache
 def short_tape(seed: int = 7) -> Tape:
-    """Return some 90 steps, made once for all tests of a process."""
+    """Return some 70 steps, made once for all tests of a process."""
     return build_tape(composed(seed), SECONDS)
 
 

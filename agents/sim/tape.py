@@ -183,6 +183,7 @@ class TapeRecorder:
         self._quote: Quote | None = None
         self._alerts: list[AnomalyAlert] = []
         self._marks: list[MarketMark] = []
+        self._since_grid: MarketMark | None = None
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
             BookSnapshot: self._snapshot,
             DepthUpdate: self._update,
@@ -217,11 +218,16 @@ class TapeRecorder:
     def _mark(self, event: MarketMark) -> None:
         if event.on_grid:
             self._marks.append(event)
+            self._since_grid = None
+        else:
+            self._since_grid = event
 
     def _tally(self, tally: VoteTally) -> None:
         if tally.horizon_ns != self._horizon_ns or tally.advice_for is not None:
             return
         entries = tuple(replace(entry, evidence={}) for entry in tally.entries)
+        if self._since_grid is not None:
+            self._marks.append(self._since_grid)
         book = _displayed(self._book, tally)
         step = TapeStep(
             alerts=tuple(self._alerts),
@@ -232,6 +238,7 @@ class TapeRecorder:
         )
         self._alerts.clear()
         self._marks.clear()
+        self._since_grid = None
         self._keep(step)
 
 

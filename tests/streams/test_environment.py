@@ -175,11 +175,13 @@ def test_being_asked_changes_nothing_of_the_decider() -> None:
 
 @pytest.mark.slow
 def test_experts_are_away_at_random_and_one_always_stays() -> None:
-    environment = environments.environment(dropout=0.9, steps=30)
+    environment = environments.environment(dropout=0.9, steps=20)
     counts = set()
     for seed in range(6):
-        seen, info = environment.reset(seed=seed, options={"tape": 0, "start": 45})
-        whole = environments.environment().reset(seed=seed, options={"tape": 0, "start": 45})[0]["present"].sum()
+        seen, info = environment.reset(seed=seed, options={"tape": 0, "start": 38})
+        whole = (
+            environments.environment(steps=20).reset(seed=seed, options={"tape": 0, "start": 38})[0]["present"].sum()
+        )
         assert 1 <= seen["present"].sum() == whole - len(info["away"])
         counts.add(float(seen["present"].sum()))
     assert len(counts) > 1
@@ -197,14 +199,15 @@ class Bull:
 
 @pytest.mark.slow
 def test_a_voter_sits_with_the_committee_when_it_has_something_to_say() -> None:
-    options = {"tape": 0, "start": 45}
-    alone = played(environments.environment(), [2] * 10, seed=1, options=options)
-    joined = played(environments.environment(voters=(Bull(),)), [2] * 10, seed=1, options=options)
+    options = {"tape": 0, "start": 38}
+    alone = played(environments.environment(steps=20), [2] * 10, seed=1, options=options)
+    joined = played(environments.environment(steps=20, voters=(Bull(),)), [2] * 10, seed=1, options=options)
     more = [int(b[0]["present"].sum() - a[0]["present"].sum()) for a, b in zip(alone, joined, strict=True)]
-    assert more == [0, 1] * 5
-    assert joined[1][0]["context"].tolist() != alone[1][0]["context"].tolist()
+    assert more == [1, 0] * 5
+    assert joined[0][0]["context"].tolist() != alone[0][0]["context"].tolist()
 
 
+@pytest.mark.slow
 def test_an_episode_that_cannot_be_is_refused() -> None:
     tape = environments.short_tape()
     with pytest.raises(ValueError, match="needs a tape"):
@@ -220,10 +223,10 @@ def test_an_episode_that_cannot_be_is_refused() -> None:
 def test_on_the_full_exchange_size_moves_the_price() -> None:
     def cost_of(budget: str) -> float:
         run = environments.composed(**{"strategies.committee.risk_budget": budget, "limits.global": LOOSE})
-        terms = EnvironmentTerms(episode_steps=24)
-        environment = ImpactEnvironment(impact_terms(run), terms, 1)
-        infos = [info for *_, info in played(environment, [4, 4, 0, 0] * 6, seed=2)]
-        traded = 1 + 2 * 11
+        terms = EnvironmentTerms(episode_steps=12)
+        environment = ImpactEnvironment(replace(impact_terms(run), warm_up_steps=3), terms, 1)
+        infos = [info for *_, info in played(environment, [4, 4, 0, 0] * 3, seed=2)]
+        traded = 1 + 2 * 5
         return float(sum(info["slippage"] for info in infos) / environment.session.desk.budget) / traded
 
     small, large = cost_of("0.01"), cost_of("0.5")
@@ -235,7 +238,7 @@ LOOSE = {"order_value_max": 10**7, "position_value_max": 10**7, "gross_exposure_
 
 @pytest.mark.slow
 def test_the_full_exchange_follows_its_seed_and_takes_no_voters_of_a_tape() -> None:
-    terms = impact_terms(environments.composed())
+    terms = replace(impact_terms(environments.composed()), warm_up_steps=3)
     environment = ImpactEnvironment(terms, EnvironmentTerms(episode_steps=8), 1)
     first = played(environment, actions(8), seed=2)
     assert same(first, played(environment, actions(8), seed=2))
@@ -244,6 +247,7 @@ def test_the_full_exchange_follows_its_seed_and_takes_no_voters_of_a_tape() -> N
         ImpactEnvironment(terms, EnvironmentTerms(voters=(Bull(),)), 1)
 
 
+@pytest.mark.slow
 def test_padding_has_room_for_every_expert_of_ours() -> None:
     names = {entry.expert for entry in environments.short_tape().tallies[0].entries}
     assert len(names) <= MAX_VOTES
