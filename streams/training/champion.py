@@ -47,9 +47,9 @@ class Recipe:
 
 CHAMPION: Final = Recipe(
     learning=LearningConfig(),
-    train=tuple(Market("mixed", seed, 900.0) for seed in range(101, 109)),
+    train=tuple(Market("mixed", seed, 600.0) for seed in range(101, 107)),
     held_out=(
-        *(Market("mixed", seed, 600.0) for seed in range(201, 207)),
+        *(Market("mixed", seed, 600.0) for seed in range(201, 205)),
         *(Market(regime, seed, 300.0) for regime in ("trending", "reverting", "quiet") for seed in (211, 212)),
     ),
     trials=1,

@@ -45,20 +45,20 @@ class ControlSize:
 
 
 FULL: Final = ControlSize(
-    train=tuple(Market("mixed", seed, 1_800.0) for seed in (301, 302)),
+    train=tuple(Market("mixed", seed, 900.0) for seed in (301, 302)),
     test=(Market("mixed", 311, 1_800.0),),
-    learning=LearningConfig(steps=40_000, gamma=0.5),
+    learning=LearningConfig(steps=15_000, gamma=0.3, warm_up=2_000, memory=15_000, target_every=500),
 )
 SHORT: Final = ControlSize(
     train=(Market("mixed", 301, 300.0),),
     test=(Market("mixed", 311, 300.0),),
     learning=LearningConfig(
-        steps=5_000,
+        steps=4_000,
         gamma=0.3,
         warm_up=500,
         moment_steps=500,
         target_every=250,
-        memory=5_000,
+        memory=4_000,
         train_every=2,
         quantiles=8,
     ),
@@ -129,12 +129,7 @@ def _deviation(tapes: Sequence[Tape]) -> float:
 
 
 def _tapes(markets: Sequence[Market], fee: float, settings_file: Path | None) -> list[Tape]:
-    return [
-        tape
-        for market in markets
-        for tape in tapes_of(replace(market, fee=fee), settings_file)
-        if tape.desk.instrument.key == INSTRUMENT
-    ]
+    return [tape for market in markets for tape in tapes_of(replace(market, fee=fee), settings_file, only=INSTRUMENT)]
 
 
 def _learnt(

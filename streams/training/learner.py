@@ -45,19 +45,19 @@ class LearningConfig:
     """
 
     seed: int = 1
-    steps: int = 200_000
+    steps: int = 60_000
     gamma: float = 0.95
     learning_rate: float = 5e-4
-    batch: int = 128
-    memory: int = 100_000
-    warm_up: int = 5_000
+    batch: int = 64
+    memory: int = 60_000
+    warm_up: int = 3_000
     train_every: int = 4
     batches: int = 1
     target_every: int = 1_000
     explore_share: float = 0.4
     explore_last: float = 0.05
     moment_steps: int = 4_000
-    quantiles: int = 32
+    quantiles: int = 16
     phi: tuple[int, int] = (32, 32)
     rho: tuple[int, int] = (64, 64)
     device: str = "cpu"
@@ -91,6 +91,7 @@ def be_deterministic(device: str) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # Without it cuBLAS refuses determinism.
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # Nothing here reads what it has not written.
 
 
 def new_model(environment: gymnasium.Env[Any, Any], config: LearningConfig, normalisation: Normalisation) -> QRDQN:

@@ -30,14 +30,15 @@ class Market:
     fee: float | None = None
 
 
-def tapes_of(market: Market, settings_file: Path | None = None) -> list[Tape]:
-    """Return a tape for each simulated instrument, as the settings' committee trades it, kept on disk.
+def tapes_of(market: Market, settings_file: Path | None = None, *, only: str | None = None) -> list[Tape]:
+    """Return a tape for each simulated instrument, or for ``only`` one, as the committee trades it; kept on disk.
 
     Raises SettingsError.
     """
     plain = _run(market, settings_file, {})
     cache = cache_directory() / _CACHE
-    tapes = [build_tape(plain, market.seconds, instrument=name, cache=cache) for name in sorted(plain.fed)]
+    names = sorted(plain.fed) if only is None else [only]
+    tapes = [build_tape(plain, market.seconds, instrument=name, cache=cache) for name in names]
     if market.fee is None:
         return tapes
     # No tally hangs on what a trade costs, so that the same steps serve a desk with other fees.
