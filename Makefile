@@ -22,7 +22,7 @@ TRAIN_FLAGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo setup setup-dev setup-train test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-gate bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes bench-ablation bench-policy bench-controls bench-training bench-walk-forward bench-regimes bench-set-policy train train-quant schemas lock clean
+.PHONY: help demo setup setup-dev setup-train test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-gate bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes bench-ablation bench-policy bench-controls bench-environment bench-training bench-walk-forward bench-regimes bench-set-policy train train-quant schemas lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -141,6 +141,9 @@ bench-set-policy: setup-dev ## what an expert more is worth at run time to the c
 
 bench-controls: setup-train ## learning with a leak that it must live off, and one that it must not: five seeds each (30 min)
 	@.venv-train/bin/python -m benchmarks.controls $(BENCH_FLAGS)
+
+bench-environment: setup-dev ## steps a second of the training environment on one core, and where they go (BENCH_FLAGS=--seconds n)
+	@$(BIN)/python -m benchmarks.environment $(BENCH_FLAGS)
 
 bench-training: setup-train ## training steps a second beside plain stable-baselines3 (BENCH_FLAGS=--steps n)
 	@.venv-train/bin/python -m benchmarks.training $(BENCH_FLAGS)
