@@ -46,7 +46,8 @@ from streams.model_catalogue import (
     with_champion_of_settings,
 )
 from streams.model_orders import Release, order_release, propose_override
-from streams.model_standing import GATED, figures, gate, gate_terms, may_step, told
+from streams.model_standing import GATED, figures, gate, gate_terms, may_step, no_place_for, told
+from streams.policies import of_our_schema
 from streams.standing import settings_for
 
 app = typer.Typer(no_args_is_help=True, help="Models: ls, show, verify, promote, rollback, refused, serve.")
@@ -77,7 +78,7 @@ def list_models(*, dsn: DsnOption = None, run: RunOption = None, as_json: JsonOp
         return
     for row in rows:
         row["sha256"] = row["sha256"][:_SHORT]
-    columns = "model sha256 stage in_force artefact signed_by trials reason author"
+    columns = "model sha256 stage in_force artefact signed_by reason author"
     print_rows(rows, columns.split(), "There is no model yet: `tradermind train` makes one.", Console())
 
 
@@ -153,10 +154,12 @@ def promote(
         store = store_of(settings, alarm_of(database, "model promote"))
         known = known_standings(database, None)
         found = named(_silent(settings), known, model)
-        store.read(found.sha256)
+        of_our_schema(store, found.sha256)
         before = known.stage(found.sha256)
         if not may_step(before, stage):
             raise NotInRecord(f"{found.name} is in {before or 'no stage'}: it cannot go to {stage} from there.")
+        if idle := no_place_for(settings, stage):
+            raise NotInRecord(f"{idle[0].upper()}{idle[1:]}.")
         release = Release(found.name, found.sha256, stage, author_of(author), reason)
         passes, said = _judged(database, settings, release)
         if not passes and not override:

@@ -89,6 +89,14 @@ def may_step(before: ReleaseStage | None, stage: ReleaseStage) -> bool:
     return stage is ReleaseStage.RETIRED or before in BEFORE.get(stage, ())
 
 
+def no_place_for(settings: Settings, stage: ReleaseStage) -> str:
+    """Return why a model in a stage would decide nothing in a run with these settings, or nothing."""
+    policy = "canary" if stage is ReleaseStage.CANARY else "champion"
+    if any(strategy.policy == policy for strategy in settings.strategies.values()):
+        return ""
+    return f"no strategy of the settings has the policy {policy!r}, so that nothing would come of {stage}"
+
+
 def gate_terms(models: ModelSettings) -> GateTerms:
     """Return what the settings ask of the gate."""
     return GateTerms(

@@ -43,19 +43,21 @@ class StoredPolicies:
         """Return the policy of this artefact. Raises ArtefactRefused."""
         found = self._loaded.get(sha256)
         if found is None:
-            artefact = self._of_our_schema(sha256)
+            artefact = of_our_schema(self._store, sha256)
             policy = SetPolicy(artefact.name, artefact.weights)
             found = self._loaded[sha256] = LoadedPolicy(policy, partial(_of_the_market, policy))
         return found
 
-    def _of_our_schema(self, sha256: str) -> Artefact:
-        artefact = self._store.read(sha256)
-        try:
-            artefact.refuse_other_schema(SCHEMA, VOTE_FEATURES, CONTEXT_FEATURES)
-        except ArtefactRefused as refused:
-            self._store.alarm(sha256, refused)
-            raise
-        return artefact
+
+def of_our_schema(store: ModelStore, sha256: str) -> Artefact:
+    """Return an artefact that reads the features the decider gives. Raises ArtefactRefused, after the alarm."""
+    artefact = store.read(sha256)
+    try:
+        artefact.refuse_other_schema(SCHEMA, VOTE_FEATURES, CONTEXT_FEATURES)
+    except ArtefactRefused as refused:
+        store.alarm(sha256, refused)
+        raise
+    return artefact
 
 
 def _of_the_market(policy: SetPolicy, observation: Observation) -> tuple[float | None, ...]:

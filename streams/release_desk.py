@@ -12,7 +12,6 @@ import msgspec
 import psycopg
 from psycopg.rows import dict_row
 
-from agents.decider.encoding import CONTEXT_FEATURES, SCHEMA, VOTE_FEATURES
 from infra.artefacts import ArtefactRefused, is_address
 from infra.models.store import ModelStore
 from infra.postgres.queries import Connection
@@ -22,7 +21,8 @@ from schemas.changes import SIGNERS_MIN, ChangeRefusal, Examined
 from schemas.control import ControlAction, ControlCommand
 from schemas.event import Event, derive_id
 from schemas.feedback import ReleaseStage
-from streams.model_standing import GATED, gate, gate_terms, may_step, standings, told
+from streams.model_standing import GATED, gate, gate_terms, may_step, no_place_for, standings, told
+from streams.policies import of_our_schema
 
 _STAGES: Final = (ReleaseStage.SHADOW, ReleaseStage.CANARY, ReleaseStage.CHAMPION, ReleaseStage.RETIRED)
 _CONNECT_S: Final = 5
@@ -69,12 +69,13 @@ class ReleaseDesk:
             return ChangeRefusal.NOT_A_STEP, f"it is in {before or 'no stage'}, and was to go to {stage}"
         if stage is ReleaseStage.RETIRED:
             return None
+        if idle := no_place_for(self._settings, stage):
+            return ChangeRefusal.CHANGES_NOTHING, idle
         return self._artefact_refusal(command) or self._gate_refusal(connection, command, examined, before)
 
     def _artefact_refusal(self, command: ControlCommand) -> Refused | None:
         try:
-            artefact = self._store.read(command.target)
-            artefact.refuse_other_schema(SCHEMA, VOTE_FEATURES, CONTEXT_FEATURES)
+            artefact = of_our_schema(self._store, command.target)
         except ArtefactRefused as refused:
             return ChangeRefusal.ARTEFACT_REFUSED, refused.sentence
         if artefact.name != command.model:

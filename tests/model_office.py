@@ -38,6 +38,14 @@ from streams.model_alarm import alarm_of
 from streams.release_desk import ReleaseDesk
 
 RUNNER = CliRunner()
+TRIAL = {
+    "account": "main",
+    "policy": "canary",
+    "horizon_s": 10,
+    "instruments": ["SIM:BTCUSD"],
+    "share": "0.1",
+    "risk_budget": "0.2",
+}
 SEEN = {"spread_relative": 0.0002, "cost.excess": 0.0, "cost.fee": 0.0001}
 
 
@@ -64,6 +72,8 @@ class ModelOffice:
             "models.champion": self.champion,
             "models.gate_decisions_min": 200,
             "strategies.committee.policy": "champion",
+            "strategies.pulse.share": "0.1",
+            "strategies.trial": TRIAL,
             **development_people(folder),
             **more,
         }

@@ -3,6 +3,11 @@
 import json
 import pickle
 import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,8 +109,6 @@ def test_the_gate_holds_back_what_is_not_better_and_prints_its_figures(office: M
 
 
 def wait_until(office: ModelOffice, query: str) -> None:
-    import time
-
     limit = time.monotonic() + 20
     while not office.rows(query):
         assert time.monotonic() < limit
@@ -213,8 +216,9 @@ def evil(store: Path, how: str) -> str:
 def test_a_model_of_other_features_is_not_released(office: ModelOffice) -> None:
     small_artefact(office.store)
     refused = office.say("model", "promote", "small", "--to", "shadow", *WHY)
-    assert refused.exit_code == 1
-    assert "ARTEFACT_REFUSED" in refused.stderr
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("Refused: WRONG_SCHEMA, ")
+    assert [row["reason"] for row in office.told("model", "refused")] == ["WRONG_SCHEMA"]
     assert stages(office) == []
 
 
@@ -248,3 +252,50 @@ def test_people_read_tables_and_a_store_without_a_run_can_be_looked_at(
     assert "good, signed by development" in text
     assert "net_sharpe" in text
     assert "No artefact was refused." in office.say("model", "refused").stdout
+
+
+def test_a_stage_in_which_nothing_would_decide_is_refused(database: str, tmp_path: Path) -> None:
+    with ModelOffice(database, tmp_path, **{"strategies.committee.policy": "baseline"}) as made:
+        sha256 = policy_artefact(made.store, "swan")
+        said = made.say("model", "promote", "swan", "--to", "shadow", *WHY)
+        assert said.exit_code == 1
+        assert said.stderr == (
+            "No strategy of the settings has the policy 'champion', so that nothing would come of SHADOW.\n"
+        )
+        shadow = ReleaseStage.SHADOW
+        insert_command(
+            made.dsn,
+            Command("eve", "x", ControlAction.RELEASE_MODEL, target=sha256, model="swan", release_stage=shadow),
+        )
+        wait_until(made, "SELECT 1 FROM command_events")
+        assert made.rows("SELECT refusal FROM command_events") == [("CHANGES_NOTHING",)]
+
+
+@pytest.mark.slow
+def test_the_service_is_a_process_that_answers_until_it_is_told_to_end(office: ModelOffice) -> None:
+    sha256 = policy_artefact(office.store, "swan")
+    command = [
+        sys.executable,
+        "-m",
+        "streams.cli",
+        "model",
+        "serve",
+        "swan",
+        "--port",
+        "0",
+        "--run",
+        str(office.folder),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        told = process.stdout.readline()
+        assert told.startswith(f"swan {sha256[:12]} on http://127.0.0.1:"), told
+        request = urllib.request.Request(f"{told.split()[-1]}/predict", data=b'{"observation": {"target": 0.5}}')
+        with urllib.request.urlopen(request, timeout=10) as response:
+            assert json.load(response)["sha256"] == sha256
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 0
+    spoilt = office.store / sha256 / WEIGHTS_NAME
+    spoilt.write_bytes(b"x")
+    refused = office.say("model", "serve", sha256[:12], "--port", "0")
+    assert (refused.exit_code, refused.stderr.startswith("Refused: TRUNCATED, ")) == (2, True)
