@@ -79,7 +79,7 @@ def test_order_flow_explains_the_move_of_its_own_bucket(
     fit = np.corrcoef(np.diff(closes), flow[1:])[0, 1] ** 2
     assert fit == pytest.approx(expected, abs=0.005)
     ahead = np.corrcoef(np.diff(closes)[1:], flow[1:-1])[0, 1] ** 2
-    assert ahead < 0.08, "it does not predict the next bucket"
+    assert ahead < 0.075, "it hardly predicts the next bucket: 0.00 to 0.07"
 
 
 @pytest.mark.parametrize(
