@@ -39,5 +39,5 @@ def rewarded(standing: Standing, experience: Experience, budget: Decimal, terms:
     fall, deeper = fallen(standing.fall, net_return)
     turnover = abs(experience.effective - standing.effective)
     cost = COST_MIN if expected is None else expected
-    reward = shaped(standing.moments, net_return, cost, deeper, turnover, terms)
+    reward = shaped(standing.moments, net_return, cost, deeper, turnover, terms=terms)
     return Standing(moved(standing.moments, net_return, terms.decay), fall, experience.effective), reward

@@ -86,7 +86,7 @@ def differential_sharpe(moments: Moments, net_return: float, variance_min: float
 
 
 def shaped(
-    moments: Moments, net_return: float, one_way_cost: float, drawdown: float, turnover: float, terms: RewardTerms
+    moments: Moments, net_return: float, one_way_cost: float, drawdown: float, turnover: float, *, terms: RewardTerms
 ) -> float:
     """Return the reward of one decision.
 

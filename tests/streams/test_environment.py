@@ -82,6 +82,9 @@ def test_the_same_seed_gives_the_same_episode_and_another_seed_another() -> None
     assert same(first, played(other, wanted, seed=11))
     assert same(played(one, wanted), played(other, wanted))
     assert not same(first, played(one, wanted, seed=12))
+    again = [played(environments.environment(seed=seed, dropout=0.4), wanted) for seed in (1, 1, 2)]
+    assert same(again[0], again[1])
+    assert not same(again[0], again[2])
 
 
 @pytest.mark.slow

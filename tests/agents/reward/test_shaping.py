@@ -50,17 +50,17 @@ def test_without_a_floor_it_explodes_after_a_flat_stretch_and_with_one_it_does_n
     assert differential_sharpe(after(busy), gain, 0.0) < 1
     assert differential_sharpe(flat, gain, 0.0) > 1_000
     assert differential_sharpe(flat, gain, COST**2) == pytest.approx(gain / COST, rel=1e-3)
-    assert shaped(flat, gain, COST, 0.0, 0.0, PLAIN) == pytest.approx(gain / COST, rel=1e-3)
+    assert shaped(flat, gain, COST, 0.0, 0.0, terms=PLAIN) == pytest.approx(gain / COST, rel=1e-3)
 
 
 def test_a_trade_out_of_a_flat_stretch_is_not_free() -> None:
-    assert shaped(Moments(), -COST, COST, 0.0, 0.0, PLAIN) == pytest.approx(-1.0)
-    assert shaped(Moments(), 0.0, COST, 0.0, 0.0, PLAIN) == 0.0
+    assert shaped(Moments(), -COST, COST, 0.0, 0.0, terms=PLAIN) == pytest.approx(-1.0)
+    assert shaped(Moments(), 0.0, COST, 0.0, 0.0, terms=PLAIN) == 0.0
 
 
 @given(mean=RETURNS, square=st.floats(0, 1e-4), net=st.floats(-1, 1), cost=st.floats(0, 0.01))
 def test_it_is_finite_and_held_within_the_clip(mean: float, square: float, net: float, cost: float) -> None:
-    reward = shaped(Moments(mean, max(square, mean**2)), net, cost, 0.0, 0.0, PLAIN)
+    reward = shaped(Moments(mean, max(square, mean**2)), net, cost, 0.0, 0.0, terms=PLAIN)
     assert abs(reward) <= PLAIN.clip
 
 
@@ -77,9 +77,9 @@ def test_what_a_line_falls_adds_up_to_no_less_than_its_deepest_fall(returns: lis
 
 def test_penalties_are_taken_off_and_turnover_costs_nothing_unless_asked() -> None:
     moments = Moments(0.0, 1e-6)
-    plain = shaped(moments, -1e-3, COST, 1e-3, 1.0, PLAIN)
-    fallen_by = shaped(moments, -1e-3, COST, 1e-3, 1.0, RewardTerms(drawdown_penalty=0.5))
-    traded = shaped(moments, -1e-3, COST, 1e-3, 1.5, RewardTerms(drawdown_penalty=0.0, turnover_penalty=2.0))
+    plain = shaped(moments, -1e-3, COST, 1e-3, 1.0, terms=PLAIN)
+    fallen_by = shaped(moments, -1e-3, COST, 1e-3, 1.0, terms=RewardTerms(drawdown_penalty=0.5))
+    traded = shaped(moments, -1e-3, COST, 1e-3, 1.5, terms=RewardTerms(drawdown_penalty=0.0, turnover_penalty=2.0))
     assert fallen_by == pytest.approx(plain - 0.5)
     assert traded == pytest.approx(plain - 3.0)
     assert RewardTerms().turnover_penalty == 0
