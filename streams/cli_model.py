@@ -43,10 +43,18 @@ from streams.model_catalogue import (
     listed,
     named,
     record_if_any,
-    with_champion_of_settings,
 )
 from streams.model_orders import Release, order_release, propose_override
-from streams.model_standing import GATED, figures, gate, gate_terms, may_step, no_place_for, told
+from streams.model_standing import (
+    GATED,
+    figures,
+    gate,
+    gate_terms,
+    may_step,
+    no_place_for,
+    told,
+    with_champion_of_settings,
+)
 from streams.policies import of_our_schema
 from streams.standing import settings_for
 
@@ -152,7 +160,7 @@ def promote(
     with one_sentence():
         settings, database = settings_for(run), database_of(dsn, run)
         store = store_of(settings, alarm_of(database, "model promote"))
-        known = known_standings(database, None)
+        known = with_champion_of_settings(known_standings(database, None), _silent(settings), settings)
         found = named(_silent(settings), known, model)
         of_our_schema(store, found.sha256)
         before = known.stage(found.sha256)

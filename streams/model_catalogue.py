@@ -9,8 +9,7 @@ from infra.artefacts import Artefact, ArtefactRefused
 from infra.models.store import ModelStore
 from infra.postgres.queries import Connection, NotInRecord, RecordUnreachable
 from infra.servers.process import ServerFailed
-from infra.settings import Settings, SettingsError
-from schemas.feedback import ReleaseStage
+from infra.settings import SettingsError
 from streams.cli_record import opened_record
 from streams.model_standing import Standing, Standings, standings
 
@@ -89,20 +88,6 @@ def _look(store: ModelStore, sha256: str, known: Standings) -> Listed:
         return Listed(sha256, store.read(sha256), None, standing)
     except ArtefactRefused as refused:
         return Listed(sha256, None, refused, standing)
-
-
-def with_champion_of_settings(known: Standings, store: ModelStore, settings: Settings) -> Standings:
-    """Return standings with the champion that the settings begin with, while no release has named another."""
-    follows = any(strategy.policy == "champion" for strategy in settings.strategies.values())
-    try:
-        sha256 = store.champion(settings.models.champion)
-        model = store.read(sha256).name
-    except ArtefactRefused:
-        return known
-    if known.champion is not None or sha256 in known.by_address or not follows:
-        return known
-    first = Standing(model, sha256, ReleaseStage.CHAMPION, 0, True, "models.champion", "settings")
-    return known._replace(by_address={**known.by_address, sha256: first})
 
 
 def known_standings(dsn: str | None, run: Path | None) -> Standings:

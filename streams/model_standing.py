@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 
 from agents.release.gate import GateTerms, GateVerdict, judge
 from agents.release.paper import Pair, paper_result
+from infra.artefacts import ArtefactRefused
+from infra.models.store import ModelStore
 from infra.postgres.queries import Connection, Row
 from infra.postgres.queries_models import PairsAsked, pairs, releases
 from infra.settings import Settings
@@ -82,6 +84,22 @@ def _is_in_force(standing: Standing, champion: str | None) -> bool:
     if standing.stage is ReleaseStage.CHAMPION:
         return standing.sha256 == champion
     return standing.stage in (ReleaseStage.SHADOW, ReleaseStage.CANARY)
+
+
+def with_champion_of_settings(known: Standings, store: ModelStore, settings: Settings) -> Standings:
+    """Return standings with the champion that the settings begin with, while no release has named another."""
+    follows = any(strategy.policy == "champion" for strategy in settings.strategies.values())
+    if known.champion is not None or not follows:
+        return known
+    try:
+        sha256 = store.champion(settings.models.champion)
+        model = store.read(sha256).name
+    except ArtefactRefused:
+        return known
+    if sha256 in known.by_address:
+        return known
+    first = Standing(model, sha256, ReleaseStage.CHAMPION, 0, True, "models.champion", "settings")
+    return known._replace(by_address={**known.by_address, sha256: first})
 
 
 def may_step(before: ReleaseStage | None, stage: ReleaseStage) -> bool:

@@ -21,7 +21,16 @@ from schemas.changes import SIGNERS_MIN, ChangeRefusal, Examined
 from schemas.control import ControlAction, ControlCommand
 from schemas.event import Event, derive_id
 from schemas.feedback import ReleaseStage
-from streams.model_standing import GATED, gate, gate_terms, may_step, no_place_for, standings, told
+from streams.model_standing import (
+    GATED,
+    gate,
+    gate_terms,
+    may_step,
+    no_place_for,
+    standings,
+    told,
+    with_champion_of_settings,
+)
 from streams.policies import of_our_schema
 
 _STAGES: Final = (ReleaseStage.SHADOW, ReleaseStage.CANARY, ReleaseStage.CHAMPION, ReleaseStage.RETIRED)
@@ -64,7 +73,8 @@ class ReleaseDesk:
         stage = command.release_stage
         if stage not in _STAGES or not is_address(command.target) or not command.model:
             return ChangeRefusal.MALFORMED, "a release names a model, the sha256 of its artefact and a stage"
-        before = standings(connection).stage(command.target)
+        known = with_champion_of_settings(standings(connection), self._store, self._settings)
+        before = known.stage(command.target)
         if not may_step(before, stage):
             return ChangeRefusal.NOT_A_STEP, f"it is in {before or 'no stage'}, and was to go to {stage}"
         if stage is ReleaseStage.RETIRED:

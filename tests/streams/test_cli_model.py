@@ -58,6 +58,7 @@ def test_a_model_goes_the_whole_way_and_back(office: ModelOffice) -> None:
     (row,) = [row for row in office.told("model", "ls") if row["model"] == "swan"]
     (old,) = [row for row in office.told("model", "ls") if row["model"] == "old"]
     assert (old["stage"], old["in_force"], old["author"]) == ("CHAMPION", True, "settings")
+    assert office.say("model", "promote", "old", "--to", "shadow", *WHY).exit_code == 1, "it is champion already"
     assert (row["stage"], row["in_force"], row["artefact"], row["signed_by"]) == (
         "CANDIDATE",
         False,
