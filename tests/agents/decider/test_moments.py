@@ -7,9 +7,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from money_events import INSTRUMENTS, ONE, PERP, SPOT, T0, account_mark, alert, mark, tally
+from money_events import INSTRUMENTS, ONE, PERP, SPOT, T0, account_mark, alert, entry, mark, tally
+from release_train import Train, Wants
 
 from agents.decider.moments import count_return, moments_now, pay_on_paper, take_paper_gain
+from agents.decider.observation import VOTE_FIELDS
 from agents.decider.policy import Observation, PolicyAnswer, PolicyContext
 from agents.decider.stage import Decider, DeciderConfig, StrategyConfig
 from agents.decider.state import LineState, ShadowLine
@@ -17,6 +19,7 @@ from agents.reward.shaping import Moments, moved
 from agents.stage import ShardState, run_step
 from schemas.decisions import Decision
 from schemas.event import Event
+from schemas.feedback import ReleaseStage
 from schemas.opinions import AlertLevel
 from schemas.values import NS_PER_S
 
@@ -191,3 +194,28 @@ def test_on_paper_a_line_gains_what_its_targets_earn_less_what_changing_them_cos
         line.target = target = wanted
         last = price
         assert line.gained == pytest.approx(gained)
+
+
+def test_a_model_in_shadow_sees_the_moments_of_its_own_paper_line() -> None:
+    train = Train({"old": Wants(0.0), "new": Wants(1.0)}, champion="old")
+    train.release("new", ReleaseStage.SHADOW)
+    one_way = 0.0001 + 0.0004  # Half of two ticks of a cent about 100, and the taker's fee.
+    expected, found = Moments(), []
+    for second, mid in enumerate((100, 101, 101, 99)):
+        at_ns = T0 + second * NS_PER_S
+        changes: dict[str, Any] = {"mid": mid * ONE, "spread": ONE // 50 * mid // 100}
+        outputs = train.give(mark(PERP, at_ns, mid * ONE), tally(second, at_ns, **changes))
+        found += [item.observation for item in outputs if item.policy == "new"]
+    for seen, gained in zip(found, (None, 0.01 - one_way, 0.0, 99 / 101 - 1), strict=True):
+        expected = expected if gained is None else moved(expected, gained)
+        assert seen_moments(seen) == pytest.approx(expected)
+
+
+def test_each_number_of_a_vote_is_seen_under_its_own_name() -> None:
+    numbers = {
+        "p_down": 0.1, "p_up": 0.2, "calibrated_down": 0.3, "calibrated_up": 0.4,
+        "weight": 0.25, "skill": 0.5, "calibration_error": 0.6,
+    }  # fmt: skip
+    said = msgspec.structs.replace(entry("ann", 0.2, 0.1), calibrated_flat=0.3, **numbers)
+    seen = Bench().decide(entries=(said,))
+    assert {name: seen[f"vote.ann.{name}"] for name in VOTE_FIELDS} == numbers
