@@ -20,13 +20,13 @@ from agents.sim.desk import Session
 from agents.sim.env import EnvironmentTerms, ImpactEnvironment, TradingEnvironment
 from agents.sim.loopback import Loopback
 from agents.sim.replay_engine import ReplayEngine
-from agents.sim.tape import Tape
+from agents.sim.tape import Tape, encode_step
 from agents.sim.venue import SimulatedVenue
 from infra.settings import SettingsError
 from schemas.decisions import Decision, OrderApproved, OrderDenied
 from schemas.event import Event
 from schemas.feedback import Experience, TradeFeedback
-from schemas.opinions import TallyEntry
+from schemas.opinions import AlertLevel, AnomalyAlert, TallyEntry
 from schemas.orders import AccountMark, Fill, OrderEvent, Position
 from streams.offline.tapes import build_tape, impact_terms
 
@@ -208,6 +208,34 @@ def test_a_voter_sits_with_the_committee_when_it_has_something_to_say() -> None:
     more = [int(b[0]["present"].sum() - a[0]["present"].sum()) for a, b in zip(alone, joined, strict=True)]
     assert more == [1, 0] * 5
     assert joined[0][0]["context"].tolist() != alone[0][0]["context"].tolist()
+
+
+def alarmed(tape: Tape, levels: Mapping[int, AlertLevel]) -> Tape:
+    """Return the tape with an alert at each of these steps, and no other."""
+    steps = []
+    for index in range(len(tape)):
+        step = tape.step(index)
+        said = {"key": step.tally.key, "event_time_ns": step.tally.grid_time_ns, "kind": "test", "score": 1.0}
+        told = [
+            AnomalyAlert(available_at_ns=step.tally.grid_time_ns, level=level, **said)
+            for at, level in levels.items()
+            if at == index
+        ]
+        steps.append(encode_step(msgspec.structs.replace(step, alerts=tuple(told))))
+    return Tape(tape.desk, steps)
+
+
+@pytest.mark.slow
+def test_a_stretch_that_begins_amid_an_alert_is_told_of_it() -> None:
+    levels = {10: AlertLevel.HIGH, 12: AlertLevel.ELEVATED, 40: AlertLevel.NORMAL}
+    found = {}
+    tape = alarmed(environments.short_tape(), levels)
+    environment = TradingEnvironment([tape], EnvironmentTerms(episode_steps=3), 1)
+    for start in (5, 11, 20, 41):
+        environment.reset(options={"start": start})
+        infos = [environment.step(4)[4] for _ in range(2)]
+        found[start] = [info["target"] for info in infos]
+    assert found == {5: [1.0, 1.0], 11: [0.0, 0.0], 20: [0.0, 0.0], 41: [1.0, 1.0]}
 
 
 @pytest.mark.slow
