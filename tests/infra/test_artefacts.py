@@ -383,7 +383,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes, bytes]
     return manifest, spec, weights
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_whatever_bytes_change_nothing_is_loaded(
     data: st.DataObject, good: tuple[bytes, bytes, bytes], tmp_path_factory: pytest.TempPathFactory
@@ -399,7 +399,7 @@ def test_whatever_bytes_change_nothing_is_loaded(
     assert refusal_of(store, put(store, weights, spec, manifest)) in Refusal
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_whatever_a_signer_has_signed_only_whole_models_are_loaded(
     data: st.DataObject, good: tuple[bytes, bytes, bytes], tmp_path_factory: pytest.TempPathFactory
