@@ -60,7 +60,8 @@ def assert_it_holds_the_record(dsn: str, run: Path) -> None:
         unequal = connection.execute(
             "SELECT coalesce(a.event_id, r.event_id) FROM ("
             "   SELECT event_id::text FROM audit_rows WHERE kind NOT IN ('commands', 'dead_letter_actions',"
-            "       'topic_rescales', 'restores', 'change_proposals', 'change_approvals', 'model_refusals')) AS a FULL JOIN ("
+            "       'topic_rescales', 'restores', 'change_proposals', 'change_approvals', 'model_refusals')) AS a"
+            "   FULL JOIN ("
             "   SELECT event_id::text FROM order_events UNION ALL SELECT event_id FROM fills"
             "   UNION ALL SELECT event_id FROM order_verdicts UNION ALL SELECT event_id FROM decisions"
             "   UNION ALL SELECT event_id FROM command_events UNION ALL SELECT event_id FROM model_releases"
