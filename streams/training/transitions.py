@@ -4,6 +4,7 @@ The wanted target stands for the action, and not the exposure that was held: wha
 made of it is part of the world that the policy acts in.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -48,9 +49,12 @@ class Transition:
 def transition(
     experience: Experience, standing: Standing, terms: TransitionTerms
 ) -> tuple[Transition, Standing] | None:
-    """Return the transition and where its line stands afterwards; None for a strategy that has no budget here."""
+    """Return the transition and where its line stands afterwards.
+
+    None for an experience of no use: of a strategy that has no budget here, or with a target that is no number.
+    """
     budget = terms.budgets.get(experience.strategy)
-    if budget is None:
+    if budget is None or not math.isfinite(experience.intended + experience.effective):
         return None
     after, reward = rewarded(standing, experience, budget, terms.reward)
     action = int(np.argmin(np.abs(_LATTICE - experience.intended)))

@@ -1,5 +1,6 @@
 """The replay buffer against a plain list, and its snapshots against kills, torn bytes and other people's files."""
 
+import math
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -77,6 +79,21 @@ def test_an_experience_of_a_strategy_without_budget_is_counted_and_left_out() ->
     replay = filled([1])
     assert replay.take(LINEAGE, 2, experience(2, strategy="gone"))
     assert (replay.position, replay.count, replay.skipped) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("wrong", [{"intended": math.nan}, {"effective": math.inf}])
+def test_an_experience_without_a_target_is_counted_and_left_out(wrong: dict[str, float]) -> None:
+    replay = filled([1])
+    assert replay.take(LINEAGE, 2, msgspec.structs.replace(experience(2), **wrong))
+    assert (replay.position, replay.count, replay.skipped) == (2, 1, 1)
+
+
+def test_an_experience_that_knows_next_to_nothing_is_a_transition_all_the_same() -> None:
+    replay = filled([1])
+    bare = {"observation": {}, "next_observation": {"volatility": math.nan, "vote.a.p_up": 0.5}}
+    assert replay.take(LINEAGE, 2, msgspec.structs.replace(experience(2), **bare))
+    assert replay.count == 2
+    assert all(np.isfinite(array).all() for array in replay.frozen().arrays.values())
 
 
 def test_of_too_many_votes_those_that_weigh_most_are_kept() -> None:
