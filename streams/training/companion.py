@@ -132,6 +132,9 @@ class TrainerCompanion:
         fitting = found.frozen if found.frozen is not None and self._fits(found.frozen, request) else None
         if fitting is not None:
             self._replay.thaw(fitting)
+        else:
+            # What was made of other experiences is no answer to a request, though it may have the same name.
+            await asyncio.to_thread(shutil.rmtree, self._terms.directory / _JOBS, ignore_errors=True)
         self._replay.lineage = request.lineage
         if self._replay.position < request.saved:
             LOG.warning(
@@ -203,23 +206,28 @@ class TrainerCompanion:
     async def _train(self, request: TrainingRequested, frozen: Frozen) -> None:
         """Train on the buffer as it was when the request was made, and tell the stage what came of it."""
         jobs = self._terms.directory / _JOBS
-        outcome = await asyncio.to_thread(_former_outcome, jobs, request)
-        if outcome is None:
-            folder = jobs / f"{request.request_id}-{self._epoch}-{request.attempt}"
-            await self._save(frozen, folder)
-            job = TrainingJob(
-                request_id=request.request_id,
-                ordinal=request.ordinal,
-                start=request.start,
-                teaching=self._terms.teaching,
-            )
-            await asyncio.to_thread(write_job, folder, job)
-            outcome = await self._terms.train(folder)
+        try:
+            outcome = await asyncio.to_thread(_former_outcome, jobs, request)
+            if outcome is None:
+                folder = jobs / f"{request.request_id}-{self._epoch}-{request.attempt}"
+                await self._save(frozen, folder)
+                await asyncio.to_thread(write_job, folder, self._job(request))
+                outcome = await self._terms.train(folder)
+        except OSError as error:
+            raise WorkerFailed(f"A training cannot be told what to do in {jobs}: {error.strerror}.") from error
         if outcome.failure is not None:
             LOG.warning("Training %d gave no candidate: %s. %s", request.ordinal, outcome.failure, outcome.detail)
         self._note(self._outcome(request, outcome))
         # The folder itself stays until the next one: whoever dies before this is committed finds the outcome there.
         await asyncio.to_thread(_forget_others, jobs, request)
+
+    def _job(self, request: TrainingRequested) -> TrainingJob:
+        return TrainingJob(
+            request_id=request.request_id,
+            ordinal=request.ordinal,
+            start=request.start,
+            teaching=self._terms.teaching,
+        )
 
     def _outcome(self, request: TrainingRequested, outcome: TrainingOutcome) -> Event:
         when: dict[str, Any] = {"key": _KEY, "event_time_ns": self._now_ns, "available_at_ns": self._now_ns}

@@ -21,7 +21,7 @@ from trainer_experiences import BUDGETS, STEP_NS, experience
 from agents.stage import ShardState, run_step
 from agents.trainer.stage import Trainer, TrainerConfig
 from agents.trainer.state import STATE_KEY, TrainerState, is_tail
-from schemas.event import Event
+from schemas.event import Event, derive_id
 from schemas.feedback import ModelRelease
 from schemas.routing import PERFORMED
 from schemas.training import BufferSaved, CandidateTrained, ExperienceTaken, TrainingFailed, TrainingFailure
@@ -261,6 +261,23 @@ def test_a_snapshot_of_another_run_or_from_before_a_rewind_is_told_of_and_not_go
     assert replay.position == 9
     assert replay.count <= 9
     assert replay.lineage == experience(1).event_id
+
+
+def test_after_a_rewind_the_outcome_of_what_was_forgotten_answers_no_request_of_the_same_name(tmp_path: Path) -> None:
+    ahead = Replay(24, TRANSITIONS)
+    for number in range(1, 31):
+        ahead.take(experience(1).event_id, number, experience(number))
+    desk = Desk(tmp_path, last=9)
+    lived(desk)
+    save_snapshot(tmp_path, 99, ahead.frozen())
+    request_id = derive_id(experience(1).event_id, "trainer/request", 1)
+    forgotten = tmp_path / "jobs" / f"{request_id}-99-1"
+    forgotten.mkdir(parents=True)
+    write_outcome(forgotten, TrainingOutcome(model="m", sha256="forgotten", transitions=30))
+    desk.last = 10
+    lived(desk)
+    assert len(candidates(desk)) == 1
+    assert candidates(desk) != ["forgotten"]
 
 
 def test_an_older_copy_of_a_snapshot_is_gone_on_with_and_what_it_lacks_is_told(
