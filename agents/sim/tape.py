@@ -220,7 +220,7 @@ class TapeRecorder:
             self._marks.append(event)
             self._since_grid = None
         else:
-            self._since_grid = event
+            self._since_grid = event if not self._marks or _news(event) != _news(self._marks[-1]) else None
 
     def _tally(self, tally: VoteTally) -> None:
         if tally.horizon_ns != self._horizon_ns or tally.advice_for is not None:
@@ -240,6 +240,11 @@ class TapeRecorder:
         self._marks.clear()
         self._since_grid = None
         self._keep(step)
+
+
+def _news(mark: MarketMark) -> tuple[object, ...]:
+    """Return what a mark tells of a market that nobody wants to value anything by."""
+    return mark.available_at_ns, mark.newest_time_ns, mark.quality, mark.mid, mark.bid_price, mark.ask_price
 
 
 def _displayed(book: Book, tally: VoteTally) -> BookSnapshot | None:
