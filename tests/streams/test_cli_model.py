@@ -1,5 +1,6 @@
 """Models as people handle them: listed, verified, promoted past the gate, rolled back; and evil ones refused."""
 
+import asyncio
 import json
 import pickle
 import shutil
@@ -14,12 +15,14 @@ from pathlib import Path
 import psycopg
 import pytest
 from model_artefacts import Forged, forged_from, small_artefact
-from model_office import ModelOffice, policy_artefact
+from model_office import RUNNER, ModelOffice, policy_artefact
 
 from infra.artefacts import WEIGHTS_NAME
-from infra.postgres.commands import Command, insert_command
+from infra.examination import examine
+from infra.postgres.commands import Command, insert_command, read_commands
 from schemas.control import ControlAction
 from schemas.feedback import ModelRelease, ReleaseStage
+from streams.cli import app
 
 pytestmark = pytest.mark.embedded
 WHY = ("--reason", "drill")
@@ -191,8 +194,21 @@ def test_an_evil_artefact_is_refused_with_an_alert_and_never_released(how: str, 
     assert {(row["author"], row["sha256"], row["reason"]) for row in found} == {
         (author, sha256, reason[how]) for author in ("model verify", "model promote", "control")
     }
+    told_again(office)
+    assert office.told("model", "refused") == found, "a control worker that starts anew reads every row again"
     states = {row["sha256"]: row["artefact"] for row in office.told("model", "ls")}
     assert (states[sha256], states[office.champion]) == (reason[how], "good")
+
+
+def told_again(office: ModelOffice) -> None:
+    """Let a control worker read all rows as at its start."""
+
+    async def run() -> None:
+        async with await psycopg.AsyncConnection.connect(office.dsn) as connection:
+            for row in await read_commands(connection):
+                await office.desk.examined(examine(office.people, row.event))
+
+    asyncio.run(run())
 
 
 def evil(store: Path, how: str) -> str:
@@ -244,15 +260,26 @@ def test_what_is_not_there_or_not_one_is_said(office: ModelOffice) -> None:
     assert (two.exit_code, "more than one model" in two.stderr) == (1, True)
 
 
-def test_people_read_tables_and_a_store_without_a_run_can_be_looked_at(
-    office: ModelOffice, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_people_read_tables(office: ModelOffice) -> None:
     policy_artefact(office.store, "swan")
     assert "swan" in office.say("model", "ls").stdout
     text = office.say("model", "show", "swan").stdout
     assert "good, signed by development" in text
     assert "net_sharpe" in text
     assert "No artefact was refused." in office.say("model", "refused").stdout
+
+
+def test_a_store_can_be_looked_at_where_no_run_ever_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy("tradermind.toml", tmp_path)
+    sha256 = policy_artefact(tmp_path / ".tradermind" / "models", "swan")
+    monkeypatch.chdir(tmp_path)
+    (found,) = [
+        row for row in json.loads(RUNNER.invoke(app, ["model", "ls", "--json"]).stdout) if row["model"] == "swan"
+    ]
+    assert (found["sha256"], found["stage"], found["artefact"]) == (sha256, None, "good")
+    assert RUNNER.invoke(app, ["model", "verify", "swan"]).exit_code == 0
+    unreachable = RUNNER.invoke(app, ["model", "promote", "swan", "--to", "shadow", *WHY])
+    assert (unreachable.exit_code, unreachable.stderr.count("\n")) == (2, 1)
 
 
 def test_a_stage_in_which_nothing_would_decide_is_refused(database: str, tmp_path: Path) -> None:
