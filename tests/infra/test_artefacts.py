@@ -44,9 +44,10 @@ from infra.artefacts import (
 from infra.models.alarm import REFUSED
 from infra.models.keys import allowed_keys, development_key
 from infra.models.spec import spec_bytes
-from infra.models.store import ModelStore
+from infra.models.store import ModelStore, store_of
 from infra.models.weights import HEADER_BYTES_MAX, WEIGHTS_BYTES_MAX
 from infra.people import PeopleUnusable, new_personal_key
+from infra.settings import SettingsError, load_settings
 
 FILES = (MANIFEST_NAME, SPEC_NAME, WEIGHTS_NAME)
 
@@ -467,3 +468,19 @@ def test_only_those_listed_as_signers_of_models_count(tmp_path: Path) -> None:
     with pytest.raises(PeopleUnusable, match="everybody has"):
         allowed_keys(listed, development=True)
     assert development_key().public_key == development_key().public_key
+
+
+def test_everybodys_key_never_counts_where_money_is_real() -> None:
+    real = {
+        "profile": "production",
+        "production_confirmation": "these orders are real",
+        "api_key_file": "a.key",
+        "secret_file": "b.key",
+    }
+    with pytest.raises(SettingsError, match="allow_development_key must be false"):
+        store_of(load_settings(None, {"venues.binance": real}))
+    own = load_settings(None, {"venues.binance": real, "models.allow_development_key": False})
+    assert store_of(own).keys == {}
+    assert store_of(load_settings(None, {"venues.binance": real | {"profile": "testnet"}})).keys.keys() == {
+        "development"
+    }
