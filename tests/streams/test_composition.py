@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from infra.settings import SettingsError, load_settings
-from streams.composition import STAGES, Run, budget, build_stage, compose, limit_sets, traded
+from streams.composition import STAGES, Run, budget, build_stage, compose, decider_config, limit_sets, traded
 
 SETTINGS = Path(__file__).resolve().parents[2] / "tradermind.toml"
 
@@ -105,3 +105,11 @@ def test_every_stage_is_built_under_its_own_name() -> None:
         assert build_stage(run, name).name.split(".")[0] == name
     with pytest.raises(KeyError):
         build_stage(run, "oracle")
+
+
+def test_the_decider_reckons_with_the_budget_and_the_rates_that_risk_and_feedback_have() -> None:
+    run = composed()
+    (decider,) = (item for item in decider_config(run).strategies if item.name == "committee")
+    assert decider.instruments == ("SIM:BTCUSD", "SIM:ETHUSD")
+    assert decider.budget == budget(run, _strategy(run, "committee"))
+    assert decider.conversion_rates == run.settings.accounts[decider.account].conversion_rates != {}
