@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import numpy as np
 
-import infra.models
 from agents.decider.encoding import CONTEXT_FEATURES, SCHEMA, VOTE_FEATURES
 from agents.decider.policy import TARGETS
 from agents.decider.set_policy import SetPolicy
@@ -19,6 +18,7 @@ from agents.sim.tape import Tape
 from agents.statistics.intervals import day_block_interval
 from infra.artefacts import ArtefactSpec, write_artefact, write_directory
 from infra.models.spec import DataRange, FeatureMoments, installed_versions
+from infra.models.store import SHIPPED
 from infra.people import PersonalKey
 from streams.training.learner import LearningConfig, train
 from streams.training.markets import Market, environment_of, tapes_of
@@ -27,7 +27,6 @@ from streams.training.normalisation import FeatureSums, Inputs, inputs_under
 from streams.training.playing import greedy, play
 from streams.training.restandardise import restandardised
 
-SHIPPED: Final = Path(infra.models.__file__).parent / "champion"
 LIBRARIES: Final = ("torch", "stable-baselines3", "sb3-contrib", "gymnasium", "numpy")
 DROPOUT: Final = 0.3
 _INPUT_STEPS: Final = 10_000
@@ -46,7 +45,7 @@ class Recipe:
 
 
 CHAMPION: Final = Recipe(
-    learning=LearningConfig(),
+    learning=LearningConfig(steps=40_000),
     train=tuple(Market("mixed", seed, 600.0) for seed in range(101, 107)),
     held_out=(
         *(Market("mixed", seed, 600.0) for seed in range(201, 205)),

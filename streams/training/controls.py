@@ -45,9 +45,9 @@ class ControlSize:
 
 
 FULL: Final = ControlSize(
-    train=tuple(Market("mixed", seed, 900.0) for seed in (301, 302)),
-    test=(Market("mixed", 311, 1_800.0),),
-    learning=LearningConfig(steps=15_000, gamma=0.3, warm_up=2_000, memory=15_000, target_every=500),
+    train=tuple(Market("mixed", seed, 600.0) for seed in (301, 302)),
+    test=tuple(Market("mixed", seed, 600.0) for seed in (311, 312)),
+    learning=LearningConfig(steps=8_000, gamma=0.3, warm_up=1_000, memory=8_000, target_every=250, train_every=2),
 )
 SHORT: Final = ControlSize(
     train=(Market("mixed", 301, 300.0),),
