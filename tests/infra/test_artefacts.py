@@ -318,6 +318,9 @@ def test_a_spec_of_another_network_is_refused(tmp_path: Path) -> None:
     fewer = forged.spec.replace(b'["p_down","p_up","weight"]', b'["p_down","p_up"]')
     assert fewer != forged.spec
     assert refusal_of(tmp_path, Forged(forged.weights, fewer).write(tmp_path)) == Refusal.WRONG_SHAPE
+    told = forged.spec.replace(b'"head.bias":[5]', b'"head.bias":[6]')
+    assert told != forged.spec
+    assert refusal_of(tmp_path, Forged(forged.weights, told).write(tmp_path)) == Refusal.WRONG_SHAPE
     other = forged.spec.replace(b'"set-1"', b'"set-2"')
     assert refusal_of(tmp_path, Forged(forged.weights, other).write(tmp_path)) == Refusal.UNKNOWN_FORMAT
 
