@@ -38,7 +38,7 @@ from agents.sim.replay_engine import ReplayEngine
 from agents.sim.tape import Tape, TapeStep
 from agents.voting.pool import PoolConfig
 from schemas.event import Event
-from schemas.market import Quality, QualityKind
+from schemas.market import BookSnapshot, Quality, QualityKind, Quote
 from schemas.opinions import TallyEntry, VoteTally
 from schemas.values import ZERO
 
@@ -87,6 +87,7 @@ class TapeMarket:
         self.engine = ReplayEngine(tape.desk.fill_max, tape.desk.slippage)
         self._has_book = False
         self._standing = tape.alerts_before(start)
+        self._later: tuple[BookSnapshot | Quote, ...] = ()
 
     def next(self, session: Session) -> TapeStep:
         """What was on its way meets the former display, then the next one is shown; first, what alerts still stand."""
@@ -94,21 +95,27 @@ class TapeMarket:
         step = self.tape.step(self.index)
         if self._standing:
             step, self._standing = replace(step, alerts=(*self._standing, *step.alerts)), ()
+        for shown in self._later:
+            self._display(session, shown)
         session.pass_time(step.tally.grid_time_ns)
-        if step.book is not None:
-            session.display(step.book)
-            self._has_book = True
-        elif step.quote is not None:
-            if self._has_book:
-                session.display(_unsynchronised(step))
-                self._has_book = False
-            session.display(step.quote)
+        shown_now = step.book or step.quote
+        if shown_now is not None:
+            self._display(session, shown_now)
+        self._later = step.later
         return step
 
+    def _display(self, session: Session, shown: BookSnapshot | Quote) -> None:
+        """Show the venue what is displayed; a quote alone counts only once the book before it does not."""
+        deep = type(shown) is BookSnapshot
+        if self._has_book and not deep:
+            session.display(_unsynchronised(shown))
+        self._has_book = deep
+        session.display(shown)
 
-def _unsynchronised(step: TapeStep) -> Quality:
-    at_ns = step.tally.grid_time_ns
-    return Quality(key=step.tally.key, event_time_ns=at_ns, available_at_ns=at_ns, kind=QualityKind.UNSYNCHRONISED)
+
+def _unsynchronised(shown: Event) -> Quality:
+    at_ns = shown.available_at_ns
+    return Quality(key=shown.key, event_time_ns=at_ns, available_at_ns=at_ns, kind=QualityKind.UNSYNCHRONISED)
 
 
 class _Environment(gymnasium.Env[Seen, np.int64]):

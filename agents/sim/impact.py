@@ -16,7 +16,8 @@ from agents.sim.desk import Desk, Session
 from agents.sim.market import MarketTerms, SimulatedMarket
 from agents.sim.population_engine import PopulationEngine
 from agents.sim.population_feed import population_records
-from agents.sim.tape import TapeRecorder, TapeStep, still_standing
+from agents.sim.tape import TapeStep, still_standing
+from agents.sim.tape_recorder import TapeRecorder
 from agents.stage import Stage
 from schemas.event import Event, derive_id
 
@@ -42,7 +43,7 @@ class ImpactMarket:
         self._terms = replace(terms.market, seed=seed)
         self.engine = PopulationEngine(SimulatedMarket(self._terms))
         self._ready: deque[TapeStep] = deque()
-        recorder = TapeRecorder(terms.desk.instrument.key, terms.desk.horizon_ns, self._ready.append)
+        recorder = TapeRecorder(terms.desk, self._ready.append, later_ns=0)
         self._pipeline = Pipeline(terms.stages, perform=_refuse, observe=recorder.observe)
         self._source = f"impact/{seed}"
         self._warm_up_steps = terms.warm_up_steps

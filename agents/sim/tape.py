@@ -1,36 +1,32 @@
 """A tape: what the market and the committee said to a strategy on one instrument, step by step, made once.
 
 Tallies do not depend on what a policy does, so that ingestion, experts, voting and scoring need not run again for each
-episode. A step is one ballot of the strategy's horizon with all that came to the money stages before it: alerts, marks
-on the grid, and what was displayed, at which fills are made. Marks off the grid are left out: they only say that time
-has passed. A tape has no trades either, so that an order which rests is filled only by a display that passes it.
+episode. A step is one ballot of the strategy's horizon with all that came to the money stages before it: alerts, marks,
+and what was displayed, at which fills are made. Marks off the grid that tell no news are left out. A tape has no
+trades either, so that an order which rests is filled only by a display that passes it.
 
 Steps are kept as bytes and read when they are asked for: a day of seconds is some 100 MB that way, ten times less than
 as objects.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, overload
 
 import msgspec
 from msgspec.structs import asdict, replace
 
-from agents.market.book import Book
 from agents.sim.desk import Desk
 from schemas.event import Event
-from schemas.market import BookSnapshot, DepthUpdate, Quality, QualityKind, Quote
+from schemas.market import BookSnapshot, Quote
 from schemas.opinions import AlertLevel, AnomalyAlert, MarketMark, TallyEntry, VoteTally
-
-DISPLAY_LEVELS: Final = 10
-"""Of a book so many levels of each side are kept at a step."""
-_LOST: Final = (QualityKind.RESYNC, QualityKind.UNSYNCHRONISED, QualityKind.GAP)
 
 
 class TapeStep(msgspec.Struct, frozen=True, kw_only=True):
     """One ballot, and what came to the money stages since the last one, in order: alerts, marks, the tally.
 
-    ``book`` is what was displayed at the tally; of a feed without depth ``quote`` is. What experts cite as evidence is
-    left out of the tally's entries.
+    ``book`` is what was displayed at the tally; of a feed without depth ``quote`` is. ``later`` is what was displayed
+    in the moment after it, each with its time, while an order that answers the tally is on its way. What experts cite
+    as evidence is left out of the tally's entries.
     """
 
     alerts: tuple[AnomalyAlert, ...]
@@ -38,6 +34,13 @@ class TapeStep(msgspec.Struct, frozen=True, kw_only=True):
     tally: VoteTally
     book: BookSnapshot | None = None
     quote: Quote | None = None
+    later_books: tuple[BookSnapshot, ...] = ()
+    later_quotes: tuple[Quote, ...] = ()
+
+    @property
+    def later(self) -> tuple[BookSnapshot | Quote, ...]:
+        """What was displayed after the tally, in order."""
+        return tuple(sorted((*self.later_books, *self.later_quotes), key=_available_at_ns))
 
 
 class _Entry(TallyEntry, frozen=True, kw_only=True, array_like=True):
@@ -66,10 +69,16 @@ class _Step(msgspec.Struct, frozen=True, array_like=True):
     tally: _Tally
     book: _Book | None
     quote: _Quote | None
+    later_books: tuple[_Book, ...]
+    later_quotes: tuple[_Quote, ...]
 
 
 class _Alerts(msgspec.Struct, frozen=True, array_like=True):
     alerts: tuple[AnomalyAlert, ...]
+
+
+def _available_at_ns(event: Event) -> int:
+    return event.available_at_ns
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -87,6 +96,8 @@ def encode_step(step: TapeStep) -> bytes:
         tally=_Tally(**said),
         book=None if step.book is None else _Book(**asdict(step.book)),
         quote=None if step.quote is None else _Quote(**asdict(step.quote)),
+        later_books=tuple(_Book(**asdict(book)) for book in step.later_books),
+        later_quotes=tuple(_Quote(**asdict(quote)) for quote in step.later_quotes),
     )
     return _ENCODER.encode(kept)
 
@@ -100,6 +111,8 @@ def decode_step(kept: bytes) -> TapeStep:
         tally=_tally_of(step.tally),
         book=None if step.book is None else BookSnapshot(**asdict(step.book)),
         quote=None if step.quote is None else Quote(**asdict(step.quote)),
+        later_books=tuple([BookSnapshot(**asdict(book)) for book in step.later_books]),
+        later_quotes=tuple([Quote(**asdict(quote)) for quote in step.later_quotes]),
     )
 
 
@@ -170,94 +183,3 @@ class _Tallies(Sequence[VoteTally]):
         if isinstance(index, slice):
             return _Tallies(self._kept[index])
         return _tally_of(_DECODER.decode(self._kept[index]).tally)
-
-
-class TapeRecorder:
-    """Makes the steps of one instrument and horizon out of the events of a pipeline that it is shown."""
-
-    def __init__(self, instrument: str, horizon_ns: int, keep: Callable[[TapeStep], None]) -> None:
-        self._instrument = instrument
-        self._horizon_ns = horizon_ns
-        self._keep = keep
-        self._book = Book()
-        self._quote: Quote | None = None
-        self._alerts: list[AnomalyAlert] = []
-        self._marks: list[MarketMark] = []
-        self._since_grid: MarketMark | None = None
-        self._handlers: dict[type[Event], Callable[[Any], None]] = {
-            BookSnapshot: self._snapshot,
-            DepthUpdate: self._update,
-            Quality: self._quality,
-            Quote: self._quoted,
-            AnomalyAlert: self._alerts.append,
-            MarketMark: self._mark,
-            VoteTally: self._tally,
-        }
-
-    def observe(self, event: Event) -> None:
-        """Take an event of any type; those of other instruments are passed over."""
-        handler = self._handlers.get(type(event))
-        if handler is not None and event.key == self._instrument:
-            handler(event)
-
-    def _snapshot(self, event: BookSnapshot) -> None:
-        if event.update_id > self._book.update_id:
-            self._book.replace_all(event)
-
-    def _update(self, event: DepthUpdate) -> None:
-        if 0 <= self._book.update_id < event.last_update_id:
-            self._book.apply(event)
-
-    def _quality(self, event: Quality) -> None:
-        if event.kind in _LOST:
-            self._book.clear()
-
-    def _quoted(self, event: Quote) -> None:
-        self._quote = event
-
-    def _mark(self, event: MarketMark) -> None:
-        if event.on_grid:
-            self._marks.append(event)
-            self._since_grid = None
-        else:
-            self._since_grid = event if not self._marks or _news(event) != _news(self._marks[-1]) else None
-
-    def _tally(self, tally: VoteTally) -> None:
-        if tally.horizon_ns != self._horizon_ns or tally.advice_for is not None:
-            return
-        entries = tuple(replace(entry, evidence={}) for entry in tally.entries)
-        if self._since_grid is not None:
-            self._marks.append(self._since_grid)
-        book = _displayed(self._book, tally)
-        step = TapeStep(
-            alerts=tuple(self._alerts),
-            marks=tuple(self._marks),
-            tally=replace(tally, entries=entries),
-            book=book,
-            quote=self._quote if book is None else None,
-        )
-        self._alerts.clear()
-        self._marks.clear()
-        self._since_grid = None
-        self._keep(step)
-
-
-def _news(mark: MarketMark) -> tuple[object, ...]:
-    """Return what a mark tells of a market that nobody wants to value anything by."""
-    return mark.available_at_ns, mark.newest_time_ns, mark.quality, mark.mid, mark.bid_price, mark.ask_price
-
-
-def _displayed(book: Book, tally: VoteTally) -> BookSnapshot | None:
-    if not (book.bid_order and book.ask_order):
-        return None
-    bids, asks = book.top_bids(DISPLAY_LEVELS), book.top_asks(DISPLAY_LEVELS)
-    return BookSnapshot(
-        key=tally.key,
-        event_time_ns=tally.grid_time_ns,
-        available_at_ns=tally.grid_time_ns,
-        update_id=book.update_id,
-        bid_prices=tuple(reversed(bids[0])),
-        bid_quantities=tuple(reversed(bids[1])),
-        ask_prices=tuple(-price for price in reversed(asks[0])),
-        ask_quantities=tuple(reversed(asks[1])),
-    )

@@ -25,7 +25,8 @@ from agents.decider.policy import Policy
 from agents.decider.stage import Decider
 from agents.sim.desk import Desk
 from agents.sim.impact import ImpactTerms
-from agents.sim.tape import Tape, TapeRecorder, TapeStep, encode_step
+from agents.sim.tape import Tape, TapeStep, encode_step
+from agents.sim.tape_recorder import TapeRecorder
 from agents.stage import Stage
 from infra.settings import Settings, SettingsError
 from infra.settings_limits import LimitSettings
@@ -46,7 +47,7 @@ _CODE: Final = (
     ),
     *((agents, part) for part in ("stage.py", "pipeline.py", "market", "features", "experts", "voting", "feedback")),
     *((agents, f"sim/{part}.py") for part in ("generator", "market", "matching", "population", "population_engine")),
-    *((agents, f"sim/{part}.py") for part in ("population_feed", "regimes", "tape")),
+    *((agents, f"sim/{part}.py") for part in ("population_feed", "regimes", "tape", "tape_recorder")),
     (infra, "feeds"),
     *((streams, part) for part in ("composition.py", "offline/backtest.py", "offline/tapes.py")),
 )
@@ -168,13 +169,14 @@ def _made(run: Run, desk: Desk, seconds: float, progress: Progress | None) -> li
     def keep(step: TapeStep) -> None:
         steps.append(encode_step(step))
 
-    recorder = TapeRecorder(desk.instrument.key, desk.horizon_ns, keep)
+    recorder = TapeRecorder(desk, keep)
     test = Backtest(run, recorder.observe, stages=STAGES_OF_TALLIES)
     for record in test.records(seconds):
         test.take(record)
         if progress is not None and record.events:
             progress(record.events[-1].available_at_ns)
     test.close()
+    recorder.close()
     return steps
 
 

@@ -53,6 +53,8 @@ def _moved(step: TapeStep, offset: int, of_grid: Mapping[int, int]) -> TapeStep:
         tally=replace(step.tally, mid=_sum(step.tally.mid, offset)),
         book=None if step.book is None else _moved_book(step.book, offset),
         quote=None if step.quote is None else _moved_quote(step.quote, offset),
+        later_books=tuple(_moved_book(book, offset) for book in step.later_books),
+        later_quotes=tuple(_moved_quote(quote, offset) for quote in step.later_quotes),
     )
 
 

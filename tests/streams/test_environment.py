@@ -147,11 +147,12 @@ def in_a_pipeline(tape: Tape, wanted: list[int]) -> list[Event]:
     pipeline = Pipeline(stages, perform=venue.perform, observe=told.append)
     for index in range(len(tape)):
         step = tape.step(index)
+        for shown in tape.step(index - 1).later if index else ():
+            venue.on_market(shown)
         for report in venue.advance(step.tally.grid_time_ns):
             pipeline.feed("execution", report)
-        shown = step.book or step.quote
-        assert shown is not None
-        venue.on_market(shown)
+        assert step.book is not None
+        venue.on_market(step.book)
         for event in (*step.alerts, *step.marks, step.tally):
             pipeline.publish(event)
     return told

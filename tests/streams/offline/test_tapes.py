@@ -1,13 +1,16 @@
 """Tapes: equal to what the stages say, equal from disk, and named by all that they hang on."""
 
+import gzip
+import itertools
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import environments
 import msgspec
 import pytest
-from captures import CAPTURES
+from captures import CAPTURES, USDM_20240808
 from msgspec.structs import replace
 
 from agents.decider.policy import TARGETS
@@ -114,23 +117,24 @@ def test_its_name_hangs_on_code_that_there_is() -> None:
         assert any(place.endswith(part) for place in places), part
 
 
-def recorded(path: Path, **more: Any) -> Run:
-    """Return a run on a recording, with a ballot a minute."""
+def recorded(path: Path, grid_s: int, **more: Any) -> Run:
+    """Return a run on a recording, with a ballot every ``grid_s`` seconds on the next 60 or 10."""
+    horizon_s = max(grid_s, 10)
     values: dict[str, Any] = {
         "feed.kind": "capture",
         "run.clock": "capture",
         "feed.paths": [str(path)],
-        "grid.step_ms": 60_000,
-        "grid.horizons_s": [60],
-        "strategies.committee.horizon_s": 60,
+        "grid.step_ms": grid_s * 1_000,
+        "grid.horizons_s": [horizon_s],
+        "strategies.committee.horizon_s": horizon_s,
         "strategies.pulse.instruments": ["EXT:DEMO"],
-        "strategies.pulse.horizon_s": 60,
+        "strategies.pulse.horizon_s": horizon_s,
     }
     return compose(load_settings(environments.SETTINGS, values | more, environment={}))
 
 
-def beginning(folder: Path, lines: int) -> Path:
-    """Write the first lines of a recorded evening as a recording of its own."""
+def evening(folder: Path, lines: int = 1_500) -> Path:
+    """Write the first quotes of an evening of EURUSD, without sizes, as a recording of its own."""
     whole = zipfile.ZipFile(CAPTURES / "lean" / "tick" / "eurusd-fxcm-20140504-quote.zip")
     (name,) = whole.namelist()
     path = folder / "eurusd-quote.zip"
@@ -139,14 +143,25 @@ def beginning(folder: Path, lines: int) -> Path:
     return path
 
 
+def minute(folder: Path) -> Path:
+    """Write most of the first minute of BTCUSDT on USD-M, with depth, as a recording of its own."""
+    path = folder / "usdm-btcusdt.gz"
+    with gzip.open(USDM_20240808) as whole:
+        path.write_bytes(gzip.compress(b"".join(itertools.islice(whole, 12_000))))
+    return path
+
+
 @pytest.mark.slow
-def test_on_a_recording_an_episode_does_what_a_whole_backtest_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("record", "grid_s", "deep"), [(evening, 60, False), (minute, 1, True)])
+def test_on_a_recording_an_episode_does_what_a_whole_backtest_does(
+    tmp_path: Path, record: Callable[[Path], Path], grid_s: int, deep: bool
+) -> None:
     probe = {"strategies.committee.policy": "probe", "strategies.committee.parameters": {"every": 2, "size": 1}}
-    run = recorded(beginning(tmp_path, 1_500), **probe)
+    run = recorded(record(tmp_path), grid_s, **probe)
     told: list[Event] = []
     backtest(run, observe=told.append)
-    tape = build_tape(run, 0.0, cache=tmp_path)
-    assert all(step.book is None and step.quote is not None for step in map(tape.step, range(len(tape))))
+    tape = build_tape(run, 0.0)
+    assert {step.quote is None for step in map(tape.step, range(5, len(tape)))} == {deep}
     environment = TradingEnvironment([tape], EnvironmentTerms(episode_steps=None), 1)
     mine: list[Event] = []
     environment.observe = mine.append
@@ -160,7 +175,15 @@ def test_on_a_recording_an_episode_does_what_a_whole_backtest_does(tmp_path: Pat
         assert len(made) > 5
     decided = [event for event in mine if isinstance(event, Decision)]
     assert list(map(timeless, decided)) == list(map(timeless, decisions))[: len(decided)]
-    assert tape_digest(run, 0.0) == tape_digest(run, 5.0) != tape_digest(recorded(beginning(tmp_path, 1_499)), 0.0)
+
+
+def test_its_name_hangs_on_the_recording_alone_and_not_on_seconds(tmp_path: Path) -> None:
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    whole.mkdir()
+    part.mkdir()
+    run = recorded(evening(whole), 60)
+    assert tape_digest(run, 0.0) == tape_digest(run, 5.0) == tape_digest(recorded(evening(tmp_path), 60), 0.0)
+    assert tape_digest(run, 0.0) != tape_digest(recorded(evening(part, 1_499), 60), 0.0)
 
 
 def timeless(decision: Decision) -> Decision:
