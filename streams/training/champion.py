@@ -29,19 +29,22 @@ from streams.training.restandardise import restandardised
 
 LIBRARIES: Final = ("torch", "stable-baselines3", "sb3-contrib", "gymnasium", "numpy")
 DROPOUT: Final = 0.3
-_INPUT_STEPS: Final = 10_000
 _PER_DECISIONS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a champion is made. ``trials``: how many recipes were tried on the held-out markets before this one."""
+    """How a champion is made. ``trials``: how many recipes were tried on the held-out markets before this one.
+
+    ``input_steps``: on how many steps of its own policy the inputs of the spec are taken.
+    """
 
     learning: LearningConfig
     train: tuple[Market, ...]
     held_out: tuple[Market, ...]
     trials: int
     name: str = "champion"
+    input_steps: int = 10_000
 
 
 CHAMPION: Final = Recipe(
@@ -70,7 +73,7 @@ def make_champion(recipe: Recipe, settings_file: Path | None, *, progress: Calla
     environment = environment_of(own, recipe.learning.seed, dropout=DROPOUT)
     trained = train(environment, recipe.learning, progress=progress)
     policy = SetPolicy(recipe.name, trained.weights)
-    inputs = inputs_under(environment, lambda seen: greedy(policy, seen), _INPUT_STEPS, recipe.learning.seed)
+    inputs = inputs_under(environment, lambda seen: greedy(policy, seen), recipe.input_steps, recipe.learning.seed)
     weights = restandardised(trained.weights, inputs.normalisation())
     metrics = judged(SetPolicy(recipe.name, weights), {market: tapes[market] for market in recipe.held_out})
     return Made(weights, _spec(recipe, tapes, inputs, metrics))

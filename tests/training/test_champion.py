@@ -21,10 +21,11 @@ from streams.training.restandardise import restandardised
 pytestmark = pytest.mark.train
 
 SMALL = Recipe(
-    learning=LearningConfig(steps=1_000, warm_up=200, moment_steps=200, memory=1_000),
-    train=(Market("mixed", 1, 90.0),),
-    held_out=(Market("trending", 2, 90.0),),
+    learning=LearningConfig(steps=500, warm_up=100, moment_steps=100, memory=500),
+    train=(Market("mixed", 1, 60.0),),
+    held_out=(Market("trending", 2, 60.0),),
     trials=1,
+    input_steps=200,
 )
 
 
