@@ -40,6 +40,8 @@ class TapeStep(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def later(self) -> tuple[BookSnapshot | Quote, ...]:
         """What was displayed after the tally, in order."""
+        if not self.later_quotes:
+            return self.later_books
         return tuple(sorted((*self.later_books, *self.later_quotes), key=_available_at_ns))
 
 
