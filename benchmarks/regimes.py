@@ -83,6 +83,7 @@ def main() -> None:
     """Print a table for each regime."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=8, help="runs of each regime")
+    parser.add_argument("--seed", type=int, default=FIRST_SEED, help="the first of them")
     parser.add_argument("--seconds", type=float, default=900.0)
     parser.add_argument("--regimes", nargs="*", default=list(REGIMES), choices=REGIMES)
     parser.add_argument("--pool-steps", type=int, default=200_000, help="of learning; 0 leaves the pool network out")
@@ -92,7 +93,7 @@ def main() -> None:
     print(describe())
     pool = learnt_pool(arguments.pool_steps, 1) if arguments.pool_steps else None
     entrants = Entrants(shipped_champion(), pool)
-    seeds = range(FIRST_SEED, FIRST_SEED + arguments.seeds)
+    seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     result: dict[str, Any] = {"machine": describe(), "seconds": arguments.seconds, "regimes": {}}
     for regime in arguments.regimes:
         say(f"{regime}: {len(seeds)} runs of {arguments.seconds:g} s")
