@@ -25,7 +25,6 @@ from streams.training.learner import LearningConfig, be_deterministic, new_model
 from streams.training.markets import Market, environment_of, tapes_of
 from streams.training.normalisation import fit_normalisation
 
-_RUNS: Final = 3
 _WARM: Final = 1_000
 
 
@@ -94,6 +93,7 @@ def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=600.0, help="of simulated market on the tape")
     add_json_option(parser)
     given = parser.parse_args()
@@ -103,8 +103,8 @@ def main() -> None:
     found: dict[str, list[float]] = {"environment alone": []}
     sizes: dict[str, int | None] = {"environment alone": None}
     made = contestants(config, lambda: environment_of(tapes, seed=1))
-    for run in range(_RUNS):
-        say(f"run {run + 1} of {_RUNS}")
+    for run in range(given.runs):
+        say(f"run {run + 1} of {given.runs}")
         found["environment alone"].append(environment_rate_of(environment_of(tapes, seed=1), given.steps))
         for name, make in made.items():
             model = make()
@@ -113,7 +113,7 @@ def main() -> None:
     print(describe(), f"torch {torch.__version__}")
     print("environment steps a CPU second, a batch of", config.batch, "every", config.train_every, "steps:")
     rows = [(name, sizes[name], *(round(rate) for rate in rates)) for name, rates in found.items()]
-    print(table(("", "parameters", *(f"run {run + 1}" for run in range(_RUNS))), rows))
+    print(table(("", "parameters", *(f"run {run + 1}" for run in range(given.runs))), rows))
     write_json(given.json, {"machine": describe(), "steps_per_s": found, "parameters": sizes})
 
 
