@@ -31,9 +31,12 @@ from streams.training.pools import pooled_anew
 from streams.training.voters import Voter, base_rate_voter, ends_of, noisy_oracle
 
 FIRST_SEED: Final = 501
-AUC: Final = 0.65
+AUC: Final = 0.8
+"""More than the pool of the committee has on these tapes: who knows less than the pool does not make it better."""
 JOINS_AT: Final = 120
 """The step at which the expert joins: the committee has found its weights by then."""
+SETTLED: Final = 180
+"""So many ballots after joining the weights have had time to find out who is who."""
 _NATS: Final = -math.log(PROBABILITY_FLOOR)
 
 
@@ -51,9 +54,13 @@ class Joining:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One policy on one tape: the tally's mean log-loss after the joining (nats), and the whole net profit (bp)."""
+    """One policy on one tape: the tally's mean log-loss after the joining (nats), and the whole net profit (bp).
+
+    ``settled_log_loss`` is that of the ballots ``SETTLED`` and more after the joining.
+    """
 
     log_loss: float
+    settled_log_loss: float
     net_bp: float
     turnover: float
 
@@ -90,7 +97,8 @@ def run_on(tape: Tape, voters: Sequence[Joining], policy: Policy, since: int = J
     """Return what the policy comes to with these voters beside the tape's own; log-loss from a step on."""
     tallies = pooled_anew(tape, voters)
     told = follow(tape.with_tallies(tallies), policy, "").told()
-    return Run(tally_log_loss(tape, tallies, since), told["net_bp"], told["turnover"])
+    losses = (tally_log_loss(tape, tallies, first) for first in (since, since + SETTLED))
+    return Run(*losses, told["net_bp"], told["turnover"])
 
 
 def pairs(tapes: Iterable[tuple[int, Tape]], policy: Policy, auc: float = AUC, joins_at: int = JOINS_AT) -> list[Pair]:
@@ -114,8 +122,13 @@ def judged(found: Sequence[Pair]) -> dict[str, Any]:
         runs: list[Run] = [getattr(pair, name) for pair in found]
         loss = paired_interval([run.log_loss - pair.without.log_loss for run, pair in zip(runs, found, strict=True)])
         net = paired_interval([run.net_bp - pair.without.net_bp for run, pair in zip(runs, found, strict=True)])
+        settled = [
+            (run.settled_log_loss - pair.without.settled_log_loss) / pair.without.settled_log_loss * 100
+            for run, pair in zip(runs, found, strict=True)
+        ]
         judgement[name] = {
             "log_loss": loss._asdict(),
+            "settled_log_loss_percent": paired_interval(settled)._asdict(),
             "net_bp": net._asdict(),
             "log_loss_percent": loss.mean / base_loss * 100,
             "net_percent": net.mean / abs(base_net) * 100 if base_net else None,
@@ -140,11 +153,23 @@ def report(judgement: dict[str, Any], auc: float) -> str:
                 whom,
                 *(f"{loss[part]:+.4f}" for part in ("mean", "low", "high")),
                 f"{own['log_loss_percent']:+.2f} %",
+                f"{own['settled_log_loss_percent']['mean']:+.2f} %",
                 *(f"{net[part]:+.1f}" for part in ("mean", "low", "high")),
                 "-" if own["net_percent"] is None else f"{own['net_percent']:+.1f} %",
             ]
         )
-    header = ("who joins", "log-loss, nats", "95 % low", "high", "of it", "net, bp", "95 % low", "high", "of it")
+    header = (
+        "who joins",
+        "log-loss, nats",
+        "95 % low",
+        "high",
+        "of it",
+        "settled",
+        "net, bp",
+        "95 % low",
+        "high",
+        "of it",
+    )
     return table(header, rows)
 
 
