@@ -8,23 +8,34 @@ is not to be believed: fewer than four of five seeds reach their share, the leak
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Final
 
 from benchmarks.machine import describe
 from benchmarks.results import add_json_option, say, table, write_json
-from streams.training.controls import CHEAP, FULL, SHARE_NEEDED, Negative, Positive, negative, positive, real_fee
+from streams.training.controls import (
+    CHEAP,
+    FULL,
+    SHARE_NEEDED,
+    ControlSize,
+    Negative,
+    Positive,
+    at_real_cost,
+    negative,
+    positive,
+)
 
 SEEDS: Final = (1, 2, 3, 4, 5)
 _NEEDED: Final = 4
 _PERCENT: Final = 100.0
 
 
-def _positives(name: str, fee: float) -> list[Positive]:
+def _positives(name: str, control: Callable[[ControlSize, int], Positive]) -> list[Positive]:
     found = []
     for seed in SEEDS:
         began = time.perf_counter()
-        found.append(positive(FULL, seed, fee))
+        found.append(control(FULL, seed))
         told = f"{found[-1].net:.4f} of {found[-1].clairvoyant:.4f}"
         say(f"{name}, seed {seed}: {told}, {time.perf_counter() - began:.0f} s")
     return found
@@ -59,8 +70,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     add_json_option(parser)
     given = parser.parse_args()
-    cheap = _positives("positive", 0.0)
-    dear = _positives("at real cost", real_fee(FULL))
+    cheap = _positives("positive", positive)
+    dear = _positives("at real cost", at_real_cost)
     noise = _negatives()
     print(describe())
     print("\nThe leak where one way costs at most a tenth of a step's deviation:")

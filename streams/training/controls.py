@@ -2,10 +2,10 @@
 
 Both use the shipped environment, encoder, network, reward and costs; a voter takes part as one more expert. In the
 positive control the voter sees the return to the next step, in a market where a trade costs at most a tenth of what a
-step moves: a learner that cannot live off that cannot learn. At what trading really costs the same knowledge must not
-earn, or costs are not counted. In the negative control there is nothing to know: the tape's own returns are demeaned
-and drawn in another order, so that no expert's vote, no context and no result of one's own foretells anything, and the
-leak tells yet another order. Whoever earns there has looked ahead.
+step moves: a learner that cannot live off that cannot learn. At what trading really costs, and with nobody else who
+knows anything, the same knowledge must not earn, or costs are not counted. In the negative control there is nothing to
+know: the tape's own returns are demeaned and drawn in another order, so that no expert's vote, no context and no result
+of one's own foretells anything, and the leak tells yet another order. Whoever earns there has looked ahead.
 """
 
 from collections.abc import Callable, Sequence
@@ -92,10 +92,25 @@ class Negative:
     turnover: float
 
 
-def positive(size: ControlSize, seed: int, fee: float, settings_file: Path | None = None) -> Positive:
+def positive(size: ControlSize, seed: int, fee: float = 0.0, settings_file: Path | None = None) -> Positive:
     """Learn with the leak where one way costs the displayed half-spread and ``fee``; judge on unseen tapes."""
     training, unseen = _tapes(size.train, fee, settings_file), _tapes(size.test, fee, settings_file)
     played = _learnt(size, seed, training, unseen, leak)
+    return _beside_the_clairvoyant(seed, fee, unseen, played)
+
+
+def at_real_cost(size: ControlSize, seed: int, settings_file: Path | None = None) -> Positive:
+    """Learn with the leak where one way costs ``REAL`` deviations, on shuffled tapes: only the leak knows anything.
+
+    On the tapes as they are the experts know of trends, which are worth more than this costs.
+    """
+    fee = _real_fee(size, settings_file)
+    training = [shuffled(tape, seed) for tape in _tapes(size.train, fee, settings_file)]
+    unseen = [shuffled(tape, seed + 1) for tape in _tapes(size.test, fee, settings_file)]
+    return _beside_the_clairvoyant(seed, fee, unseen, _learnt(size, seed, training, unseen, leak))
+
+
+def _beside_the_clairvoyant(seed: int, fee: float, unseen: Sequence[Tape], played: Sequence[Played]) -> Positive:
     clairvoyant = sum(foresee(*_path(tape, fee)).net for tape in unseen)
     net, turnover = (sum(getattr(one, name) for one in played) for name in ("net", "turnover"))
     return Positive(seed, cost_in_sigmas(unseen, fee), net, clairvoyant, turnover)
@@ -112,7 +127,7 @@ def negative(size: ControlSize, seed: int, settings_file: Path | None = None) ->
     return Negative(seed, float(returns.sum()), sharpe_ratio(returns.tolist()), bound, turnover)
 
 
-def real_fee(size: ControlSize, settings_file: Path | None = None) -> float:
+def _real_fee(size: ControlSize, settings_file: Path | None) -> float:
     """Return the fee with which one way costs ``REAL`` deviations of a step's return on the tapes judged on."""
     unseen = _tapes(size.test, 0.0, settings_file)
     return (REAL - cost_in_sigmas(unseen, 0.0)) * _deviation(unseen)
