@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=FIRST_SEED, help="the first of them")
     parser.add_argument("--seconds", type=float, default=900.0)
     parser.add_argument("--regimes", nargs="*", default=list(REGIMES), choices=REGIMES)
-    parser.add_argument("--pool-steps", type=int, default=40_000, help="of learning, as the champion; 0 leaves the pool network out")
+    parser.add_argument("--pool-steps", type=int, default=40_000, help="of learning; 0 leaves the pool network out")
     parser.add_argument("--tried", type=int, default=0, help="configurations that were tried before, and are not shown")
     add_json_option(parser)
     arguments = parser.parse_args()
