@@ -30,7 +30,7 @@ from schemas.orders import (
     VenueReport,
 )
 from schemas.reconciliation import BooksRequested
-from schemas.values import NS_PER_MS, ZERO, Leg, Liquidity, Side, TimeInForce
+from schemas.values import NS_PER_MS, ZERO, Leg, Liquidity, OrderType, Side, TimeInForce
 
 BRACKET = ProtectionTerms(Decimal("0.01"), Decimal("0.02"))
 STOP_ONLY = ProtectionTerms(Decimal("0.01"))
@@ -219,12 +219,13 @@ class Floor:
         raise AssertionError("it does not come to rest")
 
     def settle_filling(self) -> None:
-        """Answer and deliver everything; what takes back an overfill is filled."""
+        """Answer and deliver everything; what takes back an overfill, or closes at any price, is filled."""
         for _ in range(200):
             while self.pending:
                 self.answer()
             for order_id, order in self.orders.items():
-                if order.live and self.leg_of(order_id) is Leg.OVERFILL:
+                at_any_price = order.request.order_type is OrderType.MARKET
+                if order.live and (at_any_price or self.leg_of(order_id) is Leg.OVERFILL):
                     self.trade(order_id)
             self.settle()
             if not self.pending and not self.reports:

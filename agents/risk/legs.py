@@ -148,12 +148,27 @@ def place_leg(case: LineCase) -> Sequence[Event]:
         return NO_EVENTS
     if form.leg is Leg.TAKE_PROFIT:
         kept.next_profit_ns = case.now_ns + _PROFIT_EVERY_NS
-    events = judge(case.state, case.config, case.intention(quantity, (), form), reducing=True)
+    cancels = _adding(case) if form.order_type is OrderType.MARKET else ()
+    events = judge(case.state, case.config, case.intention(quantity, cancels, form), reducing=True)
     if not any(isinstance(event, OrderDenied) for event in events):
         return events
     note_failure(kept, form.order_type, case.now_ns)
     # What cannot be had in this form may be had in another: a profit that is refused is stopped again.
     return (*events, *place_leg(case))
+
+
+def _adding(case: LineCase) -> tuple[str, ...]:
+    """Return the line's resting orders that would add to the position: what closes it at any price could meet them."""
+    held = case.cover.held
+    return tuple(
+        order.order_id
+        for order in case.account.exposure.working.values()
+        if (order.strategy, order.instrument) == (case.strategy.name, case.instrument)
+        and order.leg is None
+        and order.rests
+        and not order.cancelling
+        and order.side.sign * held > 0
+    )
 
 
 def _unsettled(case: LineCase) -> bool:

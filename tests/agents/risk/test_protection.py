@@ -11,6 +11,7 @@ from protected_line import BRACKET, STOP_ONLY, Floor
 
 from agents.risk.config import ProtectionTerms
 from schemas.control import ControlAction, ScopeKind
+from schemas.decisions import DenyReason
 from schemas.orders import OrderEvent, OrderStatus, SubmitRequested
 from schemas.values import Leg, Level, OrderType, Side, TimeInForce
 
@@ -320,6 +321,22 @@ def test_an_own_trade_is_neither_made_nor_feared() -> None:
     assert not floor.denials()
 
 
+def test_what_would_add_goes_before_what_closes_at_any_price() -> None:
+    floor = Floor(STOP_ONLY, TimeInForce.GTC)
+    floor.move(102 * ONE)
+    floor.decide(0.2)
+    (entry,) = _submitted(floor)
+    floor.answer()
+    floor.trade(entry.order_id, ONE)
+    floor.move(100 * ONE)
+    floor.settle_filling()
+    assert any(DenyReason.SELF_TRADE in denial.reasons for denial in floor.denials())
+    assert not floor.orders[entry.order_id].live
+    floor.wait(2_000)
+    floor.settle_filling()
+    assert floor.position == 0
+
+
 def test_a_restarted_risk_goes_on_where_it_was() -> None:
     def play(*, restarted: bool) -> list[str]:
         floor = Floor()
@@ -383,6 +400,12 @@ def _legs_within_the_position(floor: Floor) -> None:
 @given(plays=_plays(), bracket=st.booleans(), resting=st.booleans())
 @settings(max_examples=100, deadline=None)
 @example(plays=[("decide", 10), ("answer", 0), ("trade", 3), ("deliver", 3), ("move", 8)], bracket=True, resting=False)
+@example(  # The market ends beyond the stop of what was sold first: it is closed at any price.
+    plays=[("move", 0), ("decide", 0), ("decide", 0), ("answer", 0), ("trade", 0)], bracket=False, resting=False
+)
+@example(  # An order that rests and would add to the position stands in the way of what closes it.
+    plays=[("move", 6), ("decide", 7), ("answer", 0), ("trade", 0)], bracket=False, resting=True
+)
 def test_whatever_fills_triggers_and_goes_the_legs_never_trade_beyond_the_position(
     plays: list[tuple[str, int]], bracket: bool, resting: bool
 ) -> None:
@@ -395,10 +418,10 @@ def test_whatever_fills_triggers_and_goes_the_legs_never_trade_beyond_the_positi
         if what == "trade" and live and floor.leg_of(live[number % len(live)]) is not None:
             assert abs(floor.position) < abs(before) and floor.position * before >= 0
     floor.move(100 * ONE)
-    floor.settle()
+    floor.settle_filling()
     for _ in range(8):
         floor.wait(20_000)
-        floor.settle()
+        floor.settle_filling()
         _legs_within_the_position(floor)
     _everything_is_covered(floor)
 
