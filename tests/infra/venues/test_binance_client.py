@@ -346,6 +346,8 @@ def test_without_binance_in_the_settings_nothing_goes_there(tmp_path: Path) -> N
 
 def test_a_worker_of_the_real_exchange_does_not_even_begin_unconfirmed(tmp_path: Path) -> None:
     real = {"venues.binance.profile": "production", "venues.binance.rest_url": "https://api.binance.com"}
+    # The shipped champion is signed by a key that everybody has.
+    real |= {"models.allow_development_key": False, "strategies.committee.policy": "baseline"}
     run = compose(_settings(tmp_path, "http://127.0.0.1:1", **real))
     with pytest.raises(SettingsError, match="orders would be real"):
         build_worker(run, _engine_of(run), ["execution"])
