@@ -59,10 +59,11 @@ def _told(found: list[Positive]) -> str:
             f"{one.clairvoyant * _PERCENT:.2f} %",
             f"{one.share * _PERCENT:.0f} %",
             one.turnover,
+            f"{one.lower_bound:.4f}",
         )
         for one in found
     ]
-    return table(("", "cost in sigmas", "net", "clairvoyant", "share", "turnover"), rows)
+    return table(("", "cost in sigmas", "net", "clairvoyant", "share", "turnover", "lower bound"), rows)
 
 
 def main() -> int:
@@ -89,7 +90,9 @@ def main() -> int:
         {"cheap": list(map(asdict, cheap)), "dear": list(map(asdict, dear)), "noise": list(map(asdict, noise))},
     )
     passed = sum(one.share >= SHARE_NEEDED and one.cost_in_sigmas <= CHEAP for one in cheap)
-    believed = passed >= _NEEDED and all(one.net <= 0 for one in dear) and all(one.lower_bound <= 0 for one in noise)
+    believed = (
+        passed >= _NEEDED and all(one.lower_bound <= 0 for one in dear) and all(one.lower_bound <= 0 for one in noise)
+    )
     verdict = "learning is to be believed" if believed else "learning is NOT to be believed"
     print(f"\n{passed} of {len(SEEDS)} seeds reach {SHARE_NEEDED:.0%}: {verdict}.")
     return 0 if believed else 1

@@ -67,13 +67,17 @@ SHORT: Final = ControlSize(
 
 @dataclass(frozen=True, slots=True)
 class Positive:
-    """What knowing the next return earned, net, beside who knows all returns: shares of the budget."""
+    """What knowing the next return earned, net, beside who knows all returns: shares of the budget.
+
+    ``lower_bound`` is that of the net Sharpe ratio per step, at 95 %.
+    """
 
     seed: int
     cost_in_sigmas: float
     net: float
     clairvoyant: float
     turnover: float
+    lower_bound: float
 
     @property
     def share(self) -> float:
@@ -113,7 +117,8 @@ def at_real_cost(size: ControlSize, seed: int, settings_file: Path | None = None
 def _beside_the_clairvoyant(seed: int, fee: float, unseen: Sequence[Tape], played: Sequence[Played]) -> Positive:
     clairvoyant = sum(foresee(*_path(tape, fee)).net for tape in unseen)
     net, turnover = (sum(getattr(one, name) for one in played) for name in ("net", "turnover"))
-    return Positive(seed, cost_in_sigmas(unseen, fee), net, clairvoyant, turnover)
+    bound = sharpe_lower_bound(np.concatenate([one.net_returns for one in played]), seed=seed)
+    return Positive(seed, cost_in_sigmas(unseen, fee), net, clairvoyant, turnover, bound)
 
 
 def negative(size: ControlSize, seed: int, settings_file: Path | None = None) -> Negative:
