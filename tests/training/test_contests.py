@@ -40,7 +40,7 @@ def test_walking_forward_learns_from_the_past_alone() -> None:
         assert [day.label for day in days] == ["b", "c"]
         assert days[0].net_returns.tolist() == other[name][0].net_returns.tolist()
     assert chosen["b"] == other_chosen["b"]
-    assert found["baseline"][1].net_bp != other["baseline"][1].net_bp
+    assert found["best expert"][1].net_bp != other["best expert"][1].net_bp
     told = judged(found, trials_of(tapes, found, 0))
     assert told["trials"] >= 5 + 3
     assert len(told["verdicts"]) == 5
