@@ -10,7 +10,7 @@ from agents.risk.config import RiskConfig, StrategyRisk
 from agents.risk.cover import Cover, cover_of
 from agents.risk.leg_prices import OrderForm, away, is_gained, is_lost, profit_price
 from agents.risk.levels import effective_level
-from agents.risk.orders import Intention, cancel_only, judge
+from agents.risk.orders import Intention, cancel_only, judge, to_cancel
 from agents.risk.sizing import largest_quantity, toward_zero
 from agents.risk.standing import limits_of
 from agents.risk.state import (
@@ -159,16 +159,9 @@ def place_leg(case: LineCase) -> Sequence[Event]:
 
 def _adding(case: LineCase) -> tuple[str, ...]:
     """Return the line's resting orders that would add to the position: what closes it at any price could meet them."""
-    held = case.cover.held
-    return tuple(
-        order.order_id
-        for order in case.account.exposure.working.values()
-        if (order.strategy, order.instrument) == (case.strategy.name, case.instrument)
-        and order.leg is None
-        and order.rests
-        and not order.cancelling
-        and order.side.sign * held > 0
-    )
+    held, working = case.cover.held, case.account.exposure.working
+    resting = to_cancel(working, case.strategy.name, case.instrument)
+    return tuple(order_id for order_id in resting if working[order_id].side.sign * held > 0)
 
 
 def _unsettled(case: LineCase) -> bool:
