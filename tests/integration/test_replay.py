@@ -54,6 +54,20 @@ def _is_kept(run: ToyRun, marks: int) -> bool:
     return progress.next_offsets.get(lane_of(MARKET_MARK.name, 0), 0) == marks
 
 
+def _feed_until_experts_are_kept(run: ToyRun, feed: Feed) -> None:
+    """Write trades one by one until the experts were kept whole: they are only when something new is committed."""
+
+    def kept() -> bool:
+        feed.trades(1)
+        with psycopg.connect(run.dsn) as connection:
+            row = connection.execute(
+                "SELECT 1 FROM shard_snapshot WHERE stage = 'experts' AND shard = %s", (SHARD,)
+            ).fetchone()
+        return row is not None
+
+    eventually("a snapshot of the experts", kept, run)
+
+
 def _feed(run: ToyRun, feed: Feed) -> int:
     """Write a portion of trades, wait until the decider was kept whole behind them, and return the time."""
     feed.trades(_PORTION)
@@ -67,7 +81,9 @@ def test_a_stretch_of_a_run_with_a_kill_is_replayed_and_a_changed_bit_is_located
     feed = Feed(run.bootstrap)
     for name in ("experts", "decider"):
         run.start(name)
+    _feed_until_experts_are_kept(run, feed)
     begin_ns = _feed(run, feed)
+    before = feed.sent  # The stretch begins when so many marks were decided on.
     run.workers["decider"].kill()
     run.start("decider")
     end_ns = _feed(run, feed)
@@ -82,7 +98,7 @@ def test_a_stretch_of_a_run_with_a_kill_is_replayed_and_a_changed_bit_is_located
     # The deciders' clock is the wall's, the experts' is the number of the trade.
     for hosting, ask in (
         (DECIDER, Question(Stretch(begin_ns, end_ns))),
-        (EXPERTS, Question(Stretch(_PORTION + 20, 2 * _PORTION - 1))),
+        (EXPERTS, Question(Stretch(before, before + _PORTION - 1))),
     ):
         stretch = replay(hosting, ask)
         assert stretch.first_difference is None
@@ -96,7 +112,6 @@ def test_a_stretch_of_a_run_with_a_kill_is_replayed_and_a_changed_bit_is_located
     assert marks is not None
     assert (marks.cause.lane, marks.cause.offset, marks.topic) == (SHARD, 76, MARKET_MARK.name)
     assert [field.path for field in marks.fields] == ["mid"]
-    before = _PORTION  # The stretch begins when so many marks were decided on.
     bit = changed(DECIDER, MarketMark, 31, one_bit)
     decision = replay(bit, Question(Stretch(begin_ns, end_ns))).first_difference
     assert decision is not None
