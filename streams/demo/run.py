@@ -1,11 +1,6 @@
-"""Runs the whole platform: starts servers and workers, watches them, stops them in order, sums up.
-
-Whatever happens (a signal, a worker that ends, an error of ours) every process is stopped and waited for.
-"""
+"""The whole platform for a while: watched, brought to rest, summed up."""
 
 import asyncio
-import json
-import signal
 import time
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
@@ -15,29 +10,16 @@ import psycopg
 from rich.console import Console
 from rich.live import Live
 
-from infra.audit_keys import development_overrides
-from infra.kafka import Security
-from infra.kafka_security import security_of
-from infra.people import development_people
-from infra.servers.process import ChildProcess, ServerFailed
-from infra.settings import load_settings
-from streams.composition import Run, compose
+from infra.servers.process import ServerFailed
 from streams.demo.book_check import check_book
-from streams.demo.plan import EMBEDDED, REAL, DemoPlan
-from streams.demo.servers import (
-    start_broker,
-    start_database,
-    start_exchange,
-    start_registry,
-    write_overrides,
-)
+from streams.demo.plan import DemoPlan
+from streams.demo.platform import Platform
 from streams.demo.starting import StartInterrupted, unless_stopped
 from streams.demo.status import Snapshot, read_snapshot
 from streams.demo.summary import records_to_store, summarise
 from streams.demo.table import live_table
-from streams.processes import settings_of_run, start_worker
+from streams.processes import settings_of_run
 from streams.restore_fresh import begin_at_the_end
-from streams.venues import needs_simulated
 
 _READY_S: Final = 60.0
 _REFRESH_S: Final = 0.5
@@ -46,28 +28,19 @@ _REST_S: Final = 60.0
 _STOP_GRACE_S: Final = 6.0
 
 
-class Demo:
+class Demo(Platform):
     """One demo, from start to summary."""
 
     def __init__(self, plan: DemoPlan, console: Console) -> None:
+        super().__init__(plan, console)
         self.plan = plan
-        self._console = console
-        self._stop = asyncio.Event()
-        self._workers: list[ChildProcess] = []
-        self._dsn = ""
-        self._bootstrap = ""
-        self._security: Security = {}
-        self._registry = ""
-        self._instruments: tuple[str, ...] = ()
 
     async def run(self) -> dict[str, Any] | None:
         """Return the summary, or None when the run was ended before its workers were ready.
 
         Raises SettingsError, FeedFailed, ServerFailed, BrokerUnreachable or TopicsDiffer with one clear sentence.
         """
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop.set)
+        self._end_on_signals()
         try:
             async with AsyncExitStack() as outer:
                 return await self._run(outer)
@@ -87,73 +60,10 @@ class Demo:
         self._end_workers()
         return self._sum_up()
 
-    async def _start(self, stack: ExitStack, outer: AsyncExitStack) -> Path:
-        plan = self.plan
-        plan.directory.mkdir(parents=True, exist_ok=True)
-        overrides = plan.overrides()
-        run = compose(load_settings(plan.settings_file, overrides))
-        self._instruments = tuple(run.instruments)
-        self._bootstrap, embedded = await unless_stopped(
-            self._stop, start_broker, stack, plan.broker, run.settings, plan.directory
-        )
-        if plan.broker not in (EMBEDDED, REAL):
-            self._security = security_of(run.settings.kafka)
-        self._dsn = await unless_stopped(self._stop, start_database, stack, plan.directory)
-        await self._open_registry(run, outer)
-        overrides |= self._audit(run) | self._people(run)
-        overrides |= {
-            "kafka.bootstrap": self._bootstrap,
-            **({"kafka.security_protocol": "PLAINTEXT"} if plan.broker in (EMBEDDED, REAL) else {}),
-            "postgres.dsn": self._dsn,
-            **await unless_stopped(self._stop, self._exchange, stack, run),
-        }
-        run_file = write_overrides(plan.directory, overrides, plan.groups)
-        described = json.loads(run_file.read_text()) | {"embedded": embedded, "registry": self._registry}
-        if plan.settings_file is not None:
-            described["settings"] = str(plan.settings_file.resolve())
-        run_file.write_text(json.dumps(described, indent=1))
-        if plan.broker not in (EMBEDDED, REAL):
+    async def _before_workers(self, run_file: Path) -> None:
+        if not self._starts_broker:
             # A broker of somebody's may hold the logs of former runs, of which this run's database knows nothing.
-            await unless_stopped(self._stop, begin_at_the_end, settings_of_run(run_file, plan.settings_file))
-        _point_to(plan.directory)
-        return run_file
-
-    async def _open_registry(self, run: Run, outer: AsyncExitStack) -> None:
-        """Name the registry that outsiders ask: the one of the settings, or one that serves the committed table."""
-        if run.settings.registry.url is not None:
-            self._registry = run.settings.registry.url
-            return
-        runner, self._registry = await start_registry()
-        outer.push_async_callback(runner.cleanup)
-
-    def _exchange(self, stack: ExitStack, run: Run) -> dict[str, Any]:
-        if run.settings.venue.url is not None or not needs_simulated(run):
-            return {}
-        url, _ = start_exchange(stack, run, self.plan.directory)
-        return {"venue.url": url}
-
-    def _audit(self, run: Run) -> dict[str, str]:
-        """Name the key that signs the audit: the one of the settings, or one that is made beside the run's database."""
-        if run.settings.audit.key_file is not None:
-            return {}
-        made = development_overrides(self.plan.directory)
-        self._console.print(f"The audit is signed with a development key: {made['audit.key_file']}.", soft_wrap=True)
-        return made
-
-    def _people(self, run: Run) -> dict[str, str]:
-        """Name the list of people: the one of the settings, or two people made up beside the run's database."""
-        if run.settings.people.allow_list_file is not None:
-            return {}
-        made = development_people(self.plan.directory)
-        self._console.print(
-            f"Two development people may sign: ann and bob, {self.plan.directory}/ann.key and bob.key.", soft_wrap=True
-        )
-        return made
-
-    def _start_workers(self, run_file: Path) -> None:
-        for group in self.plan.groups:
-            if not self._stop.is_set():
-                self._workers.append(start_worker(group, run_file, self.plan.settings_file, self.plan.directory))
+            await unless_stopped(self._stop, begin_at_the_end, settings_of_run(run_file, self._settings_file))
 
     async def _watch(self, connection: psycopg.Connection[Any]) -> bool:
         """Show the live table until the time is up, the capture has ended, or a signal; False if never ready."""
@@ -218,30 +128,9 @@ class Demo:
             if not worker.alive():
                 raise ServerFailed(f"{worker.name} ended with code {worker.exit_code()}: {worker.last_lines(3)}")
 
-    async def _pause(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._stop.wait(), seconds)
-        except TimeoutError:
-            return
-
-    def _end_workers(self) -> None:
-        """Ask all to end at once, then wait for each."""
-        for worker in self._workers:
-            worker.send(signal.SIGTERM)
-        for worker in self._workers:
-            worker.terminate(_STOP_GRACE_S)
-        self._workers.clear()
-
     def _sum_up(self) -> dict[str, Any]:
         summary = summarise(self._dsn, self._bootstrap, self._security)
         # Of a long run this reads for many seconds; who has pressed Ctrl-C does not wait for it.
         checked = () if self._stop.is_set() else self._instruments
         summary["book_against_venue"] = {name: check_book(self._dsn, name) for name in checked}
         return summary
-
-
-def _point_to(directory: Path) -> None:
-    """Make ``latest`` beside the run's directory lead to it, for the commands that read."""
-    link = directory.parent / "latest"
-    link.unlink(missing_ok=True)
-    link.symlink_to(directory.name)
