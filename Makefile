@@ -22,7 +22,7 @@ TRAIN_FLAGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo setup setup-dev setup-train test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-gate bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes bench-ablation bench-policy bench-controls bench-environment bench-training bench-walk-forward bench-regimes bench-set-policy train train-quant schemas lock clean
+.PHONY: help demo setup setup-dev setup-train test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-gate bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes bench-ablation bench-policy bench-controls bench-environment bench-training bench-walk-forward bench-regimes bench-set-policy train train-quant schemas metrics-page lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -182,6 +182,9 @@ bench-stream: setup-dev .venv-quix/.done ## records per second beside stock Faus
 
 schemas: setup ## write the Avro schemas and the AsyncAPI document from the event types
 	@$(BIN)/python -m schemas.generate
+
+metrics-page: setup ## write the tables of docs/metrics.md from the table of metrics
+	@$(BIN)/python -m infra.metrics.document
 
 lock: $(BIN)/uv ## resolve the dependencies anew, with hashes and without addresses
 	@$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --universal --python-version 3.11 pyproject.toml --extra build -o requirements.lock
