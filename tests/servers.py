@@ -22,6 +22,7 @@ from infra.servers import (
     EmbeddedBroker,
     EmbeddedPostgres,
     KafkaMissing,
+    PrometheusMissing,
     RealKafka,
     RealRegistry,
     RegistryMissing,
@@ -32,6 +33,7 @@ from infra.servers import (
 )
 from infra.servers.apicurio import VERSION as REGISTRY_VERSION
 from infra.servers.kafka_real import VERSION
+from infra.servers.prometheus import amtool, prometheus_version, promtool
 
 _MET: dict[str, str] = {}
 _NOT_MET: dict[str, str] = {}
@@ -156,6 +158,17 @@ def real_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegi
     _MET["Apicurio Registry"] = REGISTRY_VERSION
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def prometheus_programs() -> None:
+    """Prometheus, Alertmanager and their tools, for ``start_prometheus`` and its like. Without: skipped, loudly."""
+    try:
+        promtool(), amtool()
+        _MET["Prometheus"] = prometheus_version()
+    except PrometheusMissing as error:
+        _NOT_MET["Prometheus"] = str(error)
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")
