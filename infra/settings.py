@@ -18,6 +18,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from infra.settings_audit import AuditSettings
+from infra.settings_backup import BackupSettings
 from infra.settings_costs import CostTables
 from infra.settings_limits import LimitSettings
 from infra.settings_models import ModelSettings
@@ -68,6 +69,7 @@ _NOT_HASHED: Final[frozenset[KeyPath]] = frozenset(
         ("postgres",),
         ("influx",),
         ("audit",),
+        ("backup",),
         ("people",),
         ("models", "directory"),
         ("models", "allowed_keys_file"),
@@ -93,6 +95,7 @@ class Settings(Section):
     postgres: PostgresSettings = PostgresSettings()
     influx: InfluxSettings = InfluxSettings()
     audit: AuditSettings = AuditSettings()
+    backup: BackupSettings = BackupSettings()
     people: PeopleSettings = PeopleSettings()
     models: ModelSettings = ModelSettings()
     trainer: TrainerSettings = TrainerSettings()

@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from infra.kafka import topic_partitions
+from infra.postgres.migrate import refuse_other_schema
 from infra.postgres.restores import why_no_worker_may_start
 from infra.settings import SettingsError, load_settings
 from streams import (
@@ -35,6 +36,7 @@ from streams import (
 from streams.cli_backtest import backtest
 from streams.cli_conformance import conformance
 from streams.cli_experts import experts
+from streams.cli_migrate import migrate_database
 from streams.cli_prune import prune_journal
 from streams.cli_reconcile import reconcile
 from streams.cli_replay import replay
@@ -132,6 +134,7 @@ def worker(
         process = build_worker(run, engine, stages)
         refuse_other_count(topic_partitions(engine.bootstrap, engine.security), engine.instrument_partitions)
         _await_database(engine.dsn)
+        refuse_other_schema(engine.dsn)
         if (why := why_no_worker_may_start(engine.dsn)) is not None:
             raise SettingsError(why)
         if "execution" in stages:
@@ -152,6 +155,7 @@ app.command()(backtest)
 app.command()(reconcile)
 app.command()(replay)
 app.command()(restore)
+app.command(name="migrate")(migrate_database)
 app.command(name="prune")(prune_journal)
 app.command()(conformance)
 app.command()(simulate)

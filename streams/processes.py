@@ -55,3 +55,13 @@ def settings_of_run(run_file: Path | None, settings_file: Path | None) -> Settin
     if settings_file is None and "settings" in described:
         settings_file = Path(described["settings"])
     return load_settings(settings_file, described["overrides"])
+
+
+def dsn_of(dsn: str | None, run_file: Path | None, settings_file: Path | None) -> str:
+    """Return the database that a command was told, else that of the run or of the settings. Raises SettingsError."""
+    if dsn is not None:
+        return dsn
+    configured = settings_of_run(run_file, settings_file).postgres.conninfo()
+    if configured is None:
+        raise SettingsError("postgres.dsn is not set, and no --dsn was given.")
+    return configured

@@ -3,6 +3,9 @@
 Alembic keeps the order and the version; the SQL is ours to read. The lock is taken inside Alembic's own
 transaction: taken on the connection before it, it would open a transaction that Alembic then leaves uncommitted.
 Importing Alembic costs more than migrating, so a database that is already there is recognised without it.
+
+Revisions are numbers, in one line. A database may be newer than the code that works on it: while a release replaces
+another, both do. ``refuse_other_schema`` says how far apart they may be.
 """
 
 import threading
@@ -12,20 +15,61 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
+from infra.settings_sources import SettingsError
+
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
-HEAD: Final = "0012"
+HEAD: Final = "0013"
 _ALEMBIC: Final = threading.Lock()
 """Alembic's context is a global of the process; between processes the database's own lock decides."""
+
+
+class SchemaRefused(SettingsError):
+    """A database whose schema this version cannot work on, and what to do, in one clear sentence."""
 
 
 def migrate(dsn: str, revision: str = HEAD) -> None:
     """Upgrade the database to ``revision``; nothing happens when it is there.
 
-    Several processes may call this at once: one migrates, the others wait for it. Raises psycopg.Error when the
-    server cannot be reached or refuses.
+    Several processes may call this at once: one migrates, the others wait for it. Raises SchemaRefused for a database
+    that is newer than this version, and psycopg.Error when the server cannot be reached or refuses.
     """
-    if current_revision(dsn) != revision:
-        _run(dsn, revision, upgrade=True)
+    found = current_revision(dsn)
+    if found == revision:
+        return
+    if found is not None and is_newer(found):
+        raise SchemaRefused(
+            f"The database is at revision {found}, newer than this version knows ({HEAD}): nothing to migrate."
+        )
+    _run(dsn, revision, upgrade=True)
+
+
+def is_newer(revision: str) -> bool:
+    """Return whether a revision is above the newest one of this version."""
+    return int(revision) > int(HEAD)
+
+
+def pending_revisions(dsn: str) -> list[str]:
+    """Return the revisions that ``migrate`` would run, in order; none for a database that is newer."""
+    at = current_revision(dsn)
+    return [f"{number:04d}" for number in range(int(at or 0) + 1, int(HEAD) + 1)]
+
+
+def refuse_other_schema(dsn: str) -> None:
+    """Raise SchemaRefused for a database that is behind this version, or so far ahead that it serves it no more."""
+    found = current_revision(dsn)
+    if found is None or int(found) < int(HEAD):
+        at = "has no schema of ours" if found is None else f"is at revision {found}"
+        raise SchemaRefused(f"The database {at}, and this version needs {HEAD}: run `tradermind migrate` first.")
+    if not is_newer(found):
+        return
+    with psycopg.connect(dsn, autocommit=True, connect_timeout=5) as connection:
+        row = connection.execute("SELECT oldest_release_served()").fetchone()
+    assert row is not None
+    if int(HEAD) < int(row[0]):
+        raise SchemaRefused(
+            f"The database is at revision {found} and serves releases from {row[0]} on; this one is {HEAD}: run a newer"
+            " release, or restore a backup from before the migration."
+        )
 
 
 def downgrade(dsn: str, revision: str) -> None:

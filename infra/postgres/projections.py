@@ -123,6 +123,13 @@ async def drop_market_days(connection: Connection, before_ns: int) -> list[str]:
     return names
 
 
+async def make_market_days(connection: Connection, *, days: int) -> None:
+    """Make the tables of market data of today (UTC) and the days after it, where they are not there."""
+    today = (datetime.now(UTC) - _EPOCH).days
+    for day in range(today, today + days):
+        await _make_day(connection, day)
+
+
 async def _make_day(connection: Connection, day: int) -> None:
     name = _day_table(day)
     async with connection.transaction():

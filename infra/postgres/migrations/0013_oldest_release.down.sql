@@ -1,0 +1,1 @@
+DROP FUNCTION oldest_release_served;
