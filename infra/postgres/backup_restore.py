@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import Connection, sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
 from infra.postgres.backups import Backup, BackupFailed
 from infra.postgres.migrate import HEAD, is_newer
@@ -80,7 +80,7 @@ def scratch_database(server: str) -> Iterator[str]:
     with psycopg.connect(server, autocommit=True, connect_timeout=5) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
     try:
-        yield make_conninfo(**{**conninfo_to_dict(server), "dbname": name})
+        yield make_conninfo(server, dbname=name)
     finally:
         with psycopg.connect(server, autocommit=True, connect_timeout=5) as connection:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

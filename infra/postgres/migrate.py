@@ -18,7 +18,7 @@ from psycopg import sql
 from infra.settings_sources import SettingsError
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
-HEAD: Final = "0013"
+HEAD: Final = "0014"
 _ALEMBIC: Final = threading.Lock()
 """Alembic's context is a global of the process; between processes the database's own lock decides."""
 
