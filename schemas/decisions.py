@@ -31,12 +31,20 @@ class NoTradeReason(enum.StrEnum):
     POLICY_INVALID = "POLICY_INVALID"
 
 
+class WithheldReason(enum.StrEnum):
+    """Why the model in force was not asked, and somebody else was. The list is closed."""
+
+    OUTSIDE_TRAINING = "OUTSIDE_TRAINING"
+
+
 class Decision(Event, frozen=True, kw_only=True, gc=False):
     """A target exposure in [-1, 1] of the instrument's risk budget for one (account, strategy, instrument).
 
     ``key`` is the account. ``decision_id`` names it everywhere. ``target`` is the exposure in force after it,
     ``previous_target`` before it. ``observation`` is what the policy saw, ``edge`` the expected move and ``cost``
     the round-trip cost, both as fractions of the mid. A decision older than ``expires_at_ns`` is denied.
+    ``withheld`` names the model that is in force in the strategy and was not asked, ``withheld_for`` says why; both are
+    null where ``policy`` is whoever is in force.
     """
 
     decision_id: str
@@ -58,6 +66,8 @@ class Decision(Event, frozen=True, kw_only=True, gc=False):
     observation: dict[str, float | None]
     expires_at_ns: int
     request_id: str | None = None
+    withheld: str | None = None
+    withheld_for: WithheldReason | None = None
 
 
 class DenyReason(enum.StrEnum):
