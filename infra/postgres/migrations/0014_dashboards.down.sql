@@ -1,4 +1,4 @@
--- Takes away what 0013_dashboards.sql made. The role stays: another database of the server may use it.
+-- Takes away what 0014_dashboards.sql made. The role stays: another database of the server may use it.
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'tradermind_grafana') THEN
