@@ -21,17 +21,21 @@ from infra.postgres.migrate import migrate
 from infra.servers import (
     EmbeddedBroker,
     EmbeddedPostgres,
+    InfluxMissing,
     KafkaMissing,
     PrometheusMissing,
+    RealInflux,
     RealKafka,
     RealRegistry,
     RegistryMissing,
     start_embedded_broker,
+    start_influx,
     start_kafka,
     start_postgres,
     start_registry,
 )
 from infra.servers.apicurio import VERSION as REGISTRY_VERSION
+from infra.servers.influx import VERSION as INFLUX_VERSION
 from infra.servers.kafka_real import VERSION
 from infra.servers.prometheus import amtool, prometheus_version, promtool
 
@@ -169,6 +173,31 @@ def prometheus_programs() -> None:
     except PrometheusMissing as error:
         _NOT_MET["Prometheus"] = str(error)
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def real_influx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealInflux]:
+    """One InfluxDB for the test process. Where it is not built and cannot be, the test is skipped, and loudly.
+
+    Tests write into buckets of their own: ``influx_bucket``.
+    """
+    try:
+        server = start_influx(tmp_path_factory.mktemp("influxdb"))
+    except InfluxMissing as error:
+        _NOT_MET["InfluxDB"] = str(error)
+        pytest.skip(str(error))
+    _MET["InfluxDB"] = INFLUX_VERSION
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def influx_bucket(real_influx: RealInflux, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of an empty bucket of the test's own in the session's InfluxDB."""
+    name = f"t{abs(hash(request.node.nodeid)) % 10**12}"
+    real_influx.make_bucket(name)
+    yield name
+    real_influx.drop_bucket(name)
 
 
 @pytest.fixture(scope="session")
