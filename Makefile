@@ -14,6 +14,7 @@ SEED ?= 7
 # How often each fault of the campaign happens.
 RUNS ?= 1
 DEMO_FLAGS ?=
+UP_FLAGS ?=
 # Processes of one part of the suite.
 JOBS ?= 2
 BENCH_FLAGS ?=
@@ -22,7 +23,7 @@ TRAIN_FLAGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo setup setup-dev setup-train setup-influx have-influx test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-gate bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes bench-ablation bench-policy bench-controls bench-environment bench-training bench-walk-forward bench-regimes bench-set-policy train train-quant schemas metrics-page lock clean
+.PHONY: help demo up setup setup-dev setup-train setup-influx have-influx test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-gate bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes bench-ablation bench-policy bench-controls bench-environment bench-training bench-walk-forward bench-regimes bench-set-policy train train-quant schemas metrics-page lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -61,6 +62,9 @@ have-influx: setup-dev
 
 demo: setup ## run the whole platform: DURATION= BROKER=kafka|host:port FEED=path SPEED=n|max POLICY=probe
 	@$(BIN)/tradermind demo $(if $(DURATION),--duration $(DURATION)) --broker $(BROKER) --feed $(FEED) --speed $(SPEED) $(if $(POLICY),--policy $(POLICY)) --seed $(SEED) $(DEMO_FLAGS)
+
+up: setup ## run the platform on real servers until Ctrl-C, and keep what it knows for the next time (java, mvn): UP_FLAGS=
+	@$(BIN)/tradermind up $(UP_FLAGS)
 
 train: setup-train ## make the champion that ships again, on simulated regimes only: the same sha256 on the same machine
 	@nice -n 10 .venv-train/bin/tradermind train --shipped $(TRAIN_FLAGS)

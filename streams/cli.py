@@ -45,6 +45,7 @@ from streams.cli_restore import restore
 from streams.cli_simulate import simulate
 from streams.cli_tca import tca
 from streams.cli_train import refuse_without_the_extra, train
+from streams.cli_up import down, up
 from streams.cli_why_not import explain_absence
 from streams.composition import compose
 from streams.processes import read_run_file, settings_of_run
@@ -151,6 +152,8 @@ def config(settings: SettingsOption = None, as_json: JsonOption = False) -> None
     _print_rows(loaded.describe(), as_json)
 
 
+app.command()(up)
+app.command()(down)
 app.command()(backtest)
 app.command()(reconcile)
 app.command()(replay)

@@ -16,9 +16,9 @@ def main() -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """Nothing was begun, so nothing is to be ended; a demo that is ended by its user has done what it was asked."""
+    """Nothing was begun, so nothing is to be ended; a run that is ended by its user has done what it was asked."""
     del number, frame
-    os._exit(0 if "demo" in sys.argv[1:2] else 130)
+    os._exit(0 if sys.argv[1:2] in (["demo"], ["up"]) else 130)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Apache Kafka 4.1 (KRaft), fetched by Maven and run with plain java on loopback ports: one node of it, or several."""
 
 import base64
+import re
 import shutil
 import signal
 import tempfile
@@ -47,6 +48,7 @@ auto.create.topics.enable=false
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 """
+_PORTS: Final = re.compile(r"^listeners=PLAINTEXT://[^:]*:(\d+),CONTROLLER://[^:]*:(\d+)$", re.MULTILINE)
 # The heap is small because a test machine is. This broker lives for minutes: only the first, quick compiler works,
 # since the second would take a core from the workers just while something is measured.
 _JAVA: Final = (
@@ -87,14 +89,22 @@ class RealKafka:
         self.process = _run(self.directory, self.port)
 
 
-def start_kafka(directory: Path, more_properties: str = "", format_arguments: Sequence[str] = ()) -> RealKafka:
+def start_kafka(
+    directory: Path, more_properties: str = "", format_arguments: Sequence[str] = (), *, keep: bool = False
+) -> RealKafka:
     """Start a broker, made afresh, below ``directory``. Raises KafkaMissing or ServerFailed.
 
     ``more_properties`` follow its own and win; ``{port}`` and ``{controller}`` in them are its plain-text ports.
-    ``format_arguments`` go to Kafka's storage tool, which makes the first users.
+    ``format_arguments`` go to Kafka's storage tool, which makes the first users. With ``keep`` a broker whose data is
+    there goes on with it, on the ports that it had unless somebody has taken them.
     """
-    node = KafkaNode(directory.resolve(), free_port(), free_port())
-    node.make(cluster_uuid(), more_properties, format_arguments)
+    directory = directory.resolve()
+    former = KafkaNode.found(directory) if keep else None
+    node = former or KafkaNode(directory, free_port(), free_port())
+    if former is None:
+        node.make(cluster_uuid(), more_properties, format_arguments)
+    else:
+        node.describe(more_properties)
     child = node.launch()
     wait_until_answers(child, node.port)
     return RealKafka(f"{LOOPBACK}:{node.port}", node.directory, child, node.port)
@@ -108,18 +118,33 @@ class KafkaNode:
     port: int
     controller: int
 
+    @classmethod
+    def found(cls, directory: Path) -> "KafkaNode | None":
+        """Return the node whose data lies below ``directory``, or None where none was ever made there to its end."""
+        properties = directory / "server.properties"
+        if not (directory / "data" / "meta.properties").exists() or not properties.exists():
+            return None
+        had = _PORTS.search(properties.read_text())
+        ports = (None, None) if had is None else (int(had[1]), int(had[2]))
+        return cls(directory, free_port(ports[0]), free_port(ports[1]))
+
     def make(self, cluster: str, more_properties: str, format_arguments: Sequence[str] = ()) -> None:
         """Make its files afresh, for the cluster of this id. Raises KafkaMissing or ServerFailed."""
-        data = self.directory / "data"
-        shutil.rmtree(data, ignore_errors=True)
+        shutil.rmtree(self.directory / "data", ignore_errors=True)
         self.directory.mkdir(parents=True, exist_ok=True)
-        properties = self.directory / "server.properties"
-        template = _PROPERTIES + more_properties
-        properties.write_text(template.format(port=self.port, controller=self.controller, data=data))
+        properties = self.describe(more_properties)
         tool = ("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties), *format_arguments)
         quick = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")
         command = ["java", *quick, "-cp", f"{kafka_libraries()}/*", *tool]
         _run_java(Launch("The formatting of Kafka's storage", command, self.directory / "kafka.log"))
+
+    def describe(self, more_properties: str) -> Path:
+        """Write its settings and return their file; its data is left as it is."""
+        properties = self.directory / "server.properties"
+        template = _PROPERTIES + more_properties
+        data = self.directory / "data"
+        properties.write_text(template.format(port=self.port, controller=self.controller, data=data))
+        return properties
 
     def launch(self) -> ChildProcess:
         """Start its process, which takes a while to answer."""

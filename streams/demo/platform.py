@@ -108,8 +108,12 @@ class Platform:
             described["settings"] = str(self._settings_file.resolve())
         self._run_file.write_text(json.dumps(described, indent=1))
         await self._before_workers(self._run_file)
-        _point_to(self._directory)
+        self._point_to()
         return self._run_file
+
+    def _point_to(self) -> None:
+        """Lead the commands that read to this run."""
+        lead(self._directory.parent / "latest", self._directory)
 
     async def _open_broker(self, stack: ExitStack, run: Run) -> bool:
         """Start or reach the broker; return whether it is the embedded one."""
@@ -190,8 +194,8 @@ class Platform:
         self._workers.clear()
 
 
-def _point_to(directory: Path) -> None:
-    """Make ``latest`` beside the run's directory lead to it, for the commands that read."""
-    link = directory.parent / "latest"
+def lead(link: Path, directory: Path) -> None:
+    """Make a link lead to a run's directory, beside it or elsewhere."""
+    link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
-    link.symlink_to(directory.name)
+    link.symlink_to(directory.name if link.parent.resolve() == directory.parent else directory)
