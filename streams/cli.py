@@ -22,6 +22,7 @@ from infra.postgres.restores import why_no_worker_may_start
 from infra.settings import SettingsError, load_settings
 from streams import (
     cli_audit,
+    cli_backup,
     cli_change,
     cli_commands,
     cli_dlq_changes,
@@ -172,6 +173,7 @@ app.add_typer(cli_reads.app)
 app.add_typer(cli_commands.app)
 app.command(name="why-not")(explain_absence)
 app.add_typer(cli_audit.app, name="audit")
+app.add_typer(cli_backup.app, name="backup")
 app.add_typer(cli_report.app, name="report")
 app.add_typer(cli_limits.app, name="limits")
 app.add_typer(cli_change.app, name="change")

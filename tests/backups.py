@@ -29,6 +29,14 @@ class Backup:
             connection.execute(sql.SQL(statement).format(**names))
 
 
+def drop_and_make_empty(server: str, dsn: str) -> None:
+    """Lose a database: drop it, whoever is connected, and make an empty one of its name."""
+    name = sql.Identifier(str(conninfo_to_dict(dsn)["dbname"]))
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
+
+
 def sibling(server: str, dsn: str, suffix: str) -> str:
     """Make an empty database beside another one, on the same server; return its DSN."""
     name = f"{conninfo_to_dict(dsn)['dbname']}_{suffix}"

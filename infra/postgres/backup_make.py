@@ -5,7 +5,6 @@ platform works is the sink that makes room for a new day of market data, so that
 """
 
 import asyncio
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +87,8 @@ def make_backup(order: BackupOrder) -> tuple[Backup, list[str]]:
             arguments = ("--format=custom", "-Z1", "--no-owner", f"--snapshot={snapshot}", f"--file={part / DUMP}")
             run_program("pg_dump", arguments, order.dsn, order.directory / "pg_dump.log")
         if order.anchors is not None and order.anchors.is_file():
-            shutil.copyfile(order.anchors, part / ANCHORS)
+            whole, end, _ = order.anchors.read_bytes().rpartition(b"\n")  # The sink may be writing a line just now.
+            (part / ANCHORS).write_bytes(whole + end)
         for file in part.iterdir():
             file.chmod(0o600)
         manifest = Manifest(
