@@ -121,7 +121,8 @@ _OF_MONEY: Final = (
         Decision,
         "decisions",
         "event_id cause_id available_at_ns decision_id account strategy instrument ballot_id tally_id outcome reason"
-        " target previous_target mid horizon_ns policy policy_stage edge cost observation expires_at_ns request_id",
+        " target previous_target mid horizon_ns policy policy_stage edge cost observation expires_at_ns request_id"
+        " withheld withheld_for",
     ),
     Projection(
         OrderApproved,

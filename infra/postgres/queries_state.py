@@ -54,7 +54,7 @@ _ORDERS: Final = """
 """
 _DECISIONS: Final = """
     SELECT event_id AS decision_id, time, account, strategy, instrument, outcome, reason, target, previous_target,
-        mid, edge, cost, policy, policy_stage
+        mid, edge, cost, policy, policy_stage, withheld, withheld_for
     FROM decisions WHERE (%(account)s::text IS NULL OR account = %(account)s)
         AND (%(strategy)s::text IS NULL OR strategy = %(strategy)s)
         AND (%(instrument)s::text IS NULL OR instrument = %(instrument)s)
