@@ -18,7 +18,8 @@ from psycopg import sql
 from infra.settings_sources import SettingsError
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
-HEAD: Final = "0014"
+HEAD: Final = max(file.name[:4] for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+"""The newest revision of this version, by the names of its files."""
 _ALEMBIC: Final = threading.Lock()
 """Alembic's context is a global of the process; between processes the database's own lock decides."""
 
