@@ -5,6 +5,7 @@ platform works is the sink that makes room for a new day of market data, so that
 """
 
 import asyncio
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,7 @@ def make_backup(order: BackupOrder) -> tuple[Backup, list[str]]:
         if folder.exists():
             raise BackupFailed(f"There is a backup of this second already: {folder}.")
         part = folder.with_name(folder.name + PART)
+        shutil.rmtree(part, ignore_errors=True)
         part.mkdir(mode=0o700)
         with psycopg.connect(order.dsn, connect_timeout=5, application_name="tradermind backup") as connection:
             connection.isolation_level = IsolationLevel.REPEATABLE_READ

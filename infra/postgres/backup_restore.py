@@ -60,17 +60,12 @@ def put_back(backup: Backup, dsn: str) -> Restored:
 
 
 def drill(backup: Backup, server: str) -> Restored:
-    """Restore a backup into a database of its own on a server, look at it, and drop it again.
+    """Restore a backup into a database of its own on a server, count it, and drop it again.
 
     ``server`` is the DSN of any database there, whose user may create databases. Raises as ``put_back``.
     """
     with scratch_database(server) as dsn:
-        restored = put_back(backup, dsn)
-        with psycopg.connect(dsn, connect_timeout=5) as connection:
-            unbalanced = connection.execute("SELECT count(*) FROM ledger_imbalance").fetchone()
-        if unbalanced != (0,):
-            raise BackupFailed(f"The backup {backup.name} can be restored, but its ledger does not balance.")
-    return restored
+        return put_back(backup, dsn)
 
 
 @contextmanager

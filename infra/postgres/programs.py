@@ -36,21 +36,21 @@ def program(name: str) -> Path:
 
 def run_program(name: str, arguments: Sequence[str], dsn: str, log_file: Path) -> None:
     """Run a program against a database to its end. Raises ServerFailed with its last words."""
-    with _without_password(dsn) as (conninfo, environment):
+    with _without_password(dsn) as conninfo:
         command = [str(program(name)), "--no-password", f"--dbname={conninfo}", *arguments]
-        run_to_end(Launch(name, command, log_file, environment), _LONGEST_S)
+        run_to_end(Launch(name, command, log_file), _LONGEST_S)
 
 
 @contextmanager
-def _without_password(dsn: str) -> Iterator[tuple[str, dict[str, str]]]:
+def _without_password(dsn: str) -> Iterator[str]:
     parts: dict[str, Any] = conninfo_to_dict(dsn)
     password = parts.pop("password", None)
     if password is None:
-        yield dsn, {}
+        yield dsn
         return
     escaped = str(password).replace("\\", "\\\\").replace(":", "\\:")
     with tempfile.NamedTemporaryFile("w", prefix="tradermind-", suffix=".pass") as file:
         assert os.fstat(file.fileno()).st_mode & 0o077 == 0, "a temporary file is its owner's alone"
         file.write(f"*:*:*:*:{escaped}\n")
         file.flush()
-        yield make_conninfo(**parts, passfile=file.name), {}
+        yield make_conninfo(**{**parts, "passfile": file.name})

@@ -2,13 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -19,10 +20,21 @@ from typer.testing import CliRunner
 
 from infra.postgres.backup_make import BackupOrder, make_backup
 from infra.postgres.backup_restore import drill, put_back, scratch_database
-from infra.postgres.backups import PART, Backup, BackupFailed, backups_in, newest_backup, now_utc, remove_older
+from infra.postgres.backups import (
+    MANIFEST,
+    PART,
+    Backup,
+    BackupFailed,
+    backups_in,
+    describe,
+    name_of,
+    newest_backup,
+    read_backup,
+    remove_older,
+)
 from infra.postgres.checkpoints import Commit, RunFacts, ShardName, ShardStore
 from infra.postgres.migrate import migrate
-from infra.servers import EmbeddedPostgres
+from infra.servers import EmbeddedPostgres, ServerFailed
 from streams.cli import app
 
 pytestmark = pytest.mark.embedded
@@ -179,8 +191,6 @@ def test_damage_of_any_kind_is_found_before_anything_is_restored(filled: str, ot
 
 
 def test_a_dump_that_is_whole_but_cannot_be_restored_fails_the_drill(filled: str, tmp_path: Path) -> None:
-    from infra.postgres.backups import MANIFEST, describe, read_backup
-
     backup, _ = make_backup(_order(filled, tmp_path))
     backup.dump.write_bytes(backup.dump.read_bytes()[:2000])
     manifest = json.loads((backup.folder / MANIFEST).read_text())
@@ -202,26 +212,37 @@ def test_too_old_and_none_at_all_fail_the_check(filled: str, tmp_path: Path) -> 
     code, told = _cli("check", "--directory", str(tmp_path / "nothing"))
     assert code == 1 and "backup create" in told
     backup, _ = make_backup(_order(filled, tmp_path))
-    assert backup.age(now_utc() + timedelta(hours=2)) >= timedelta(hours=2)
-    time.sleep(1.1)
-    code, told = _cli("check", "--directory", str(tmp_path), "--age-max-h", "0.0001")
-    assert code == 1 and "may be" in told
     code, told = _cli("check", "--directory", str(tmp_path), "--restore-drill", "--dsn", filled, "--json")
+    assert code == 0, told
     measured = json.loads(told)
-    assert code == 0 and 1 <= measured["rpo_s"] < 60 and 0 < measured["rto_s"] < 60
+    assert 0 <= measured["rpo_s"] < 60 and 0 < measured["rto_s"] < 60
+    assert backup.age(backup.manifest.started_at + timedelta(hours=2)) == timedelta(hours=2)
+    _dated(backup, backup.manifest.started_at - timedelta(hours=27))
+    code, told = _cli("check", "--directory", str(tmp_path))
+    assert code == 1 and "1 day, 3:00" in told and "may be 1 day, 2:00:00 old" in told, told
+    assert _cli("check", "--directory", str(tmp_path), "--age-max-h", "28")[0] == 0
+
+
+def _dated(backup: Backup, when: datetime) -> Backup:
+    """Make a backup look as if it were made at another time, by another name."""
+    folder = backup.folder.rename(backup.folder.with_name(name_of(when)))
+    manifest = json.loads((folder / MANIFEST).read_text()) | {"started_at": when.isoformat()}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    return read_backup(folder)
 
 
 def test_old_backups_go_only_when_a_new_one_is_whole(filled: str, tmp_path: Path) -> None:
-    names = []
-    for _ in range(3):
-        names.append(make_backup(_order(filled, tmp_path, keep=2))[0].name)
-        time.sleep(1.1)
-    assert [backup.name for backup in backups_in(tmp_path)] == names[1:]
-    with pytest.raises(psycopg.OperationalError):
-        make_backup(_order(f"{filled} port=1", tmp_path, keep=1))
-    assert [backup.name for backup in backups_in(tmp_path)] == names[1:]
+    made = make_backup(_order(filled, tmp_path))[0]
+    older = _dated(made, made.manifest.started_at - timedelta(days=2))
+    shutil.copytree(older.folder, tmp_path / "copy")
+    middle = _dated(Backup(tmp_path / "copy", older.manifest), made.manifest.started_at - timedelta(days=1))
+    with pytest.raises((ServerFailed, psycopg.Error)):
+        make_backup(_order(f"{filled} options='-c statement_timeout=1'", tmp_path, keep=1))
+    assert [backup.name for backup in backups_in(tmp_path)] == [older.name, middle.name]
+    newest, removed = make_backup(_order(filled, tmp_path, keep=2))
+    assert older.name in removed and [backup.name for backup in backups_in(tmp_path)] == [middle.name, newest.name]
     (tmp_path / f"20200101T000000Z{PART}").mkdir()
-    assert newest_backup(tmp_path).name == names[-1], "what is not finished is no backup"
+    assert newest_backup(tmp_path).name == newest.name, "what is not finished is no backup"
     assert remove_older(tmp_path, 2) == [f"20200101T000000Z{PART}"]
 
 
@@ -237,8 +258,8 @@ def test_a_backup_that_is_killed_leaves_none(filled: str, tmp_path: Path) -> Non
         killed.send_signal(signal.SIGKILL)
         killed.wait()
     assert backups_in(tmp_path) == []
-    backup, removed = make_backup(_order(filled, tmp_path))
-    assert removed and removed[0].endswith(PART)
+    backup, _ = make_backup(_order(filled, tmp_path))
+    assert not list(tmp_path.glob(f"*{PART}")), "what was begun is gone"
     assert drill(backup, filled).rows == backup.manifest.rows
 
 
