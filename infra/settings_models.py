@@ -19,7 +19,8 @@ class ModelSettings(Section):
 
     A model whose lines have lost more than the share ``loss_max`` of their budget, from the best they had under it, is
     retired; so is one whose inputs lie more than ``drift_tolerance`` standard deviations off those of its training,
-    unless ``watch_inputs`` is off.
+    unless ``watch_inputs`` is off. With ``act_outside_training`` a model also acts on instruments that its artefact was
+    not trained on; otherwise the strategy's fallback does.
 
     The gate to canary and to champion asks for ``gate_decisions_min`` pairs of decisions, a lower bound of their
     advantage at ``gate_level`` above 0, and another target on at most the share ``gate_differing_max`` of them.
@@ -31,6 +32,7 @@ class ModelSettings(Section):
     champion: Literal["shipped"] | ModelAddress = "shipped"
     loss_max: Annotated[Number, Field(gt=0)] = Decimal("0.05")
     watch_inputs: bool = True
+    act_outside_training: bool = False
     drift_tolerance: Annotated[Number, Field(ge=0, le=4)] = Decimal(2)
     gate_decisions_min: Annotated[Whole, Field(ge=50, le=10_000_000)] = 2_000
     gate_level: Annotated[Number, Field(ge=Decimal("0.5"), le=Decimal("0.9995"))] = Decimal("0.975")

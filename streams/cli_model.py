@@ -16,7 +16,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from infra.artefacts import ArtefactRefused, read_directory
+from infra.artefacts import Artefact, ArtefactRefused, read_directory
 from infra.models.store import ModelStore, store_of
 from infra.postgres.model_refusals import recent_refusals
 from infra.postgres.queries import NotInRecord, json_ready, open_record
@@ -86,7 +86,7 @@ def list_models(*, dsn: DsnOption = None, run: RunOption = None, as_json: JsonOp
         return
     for row in rows:
         row["sha256"] = row["sha256"][:_SHORT]
-    columns = "model sha256 stage in_force artefact signed_by reason author"
+    columns = "model sha256 stage in_force markets artefact signed_by reason author"
     print_rows(rows, columns.split(), "There is no model yet: `tradermind train` makes one.", Console())
 
 
@@ -106,6 +106,7 @@ def show(model: ModelArgument, *, dsn: DsnOption = None, run: RunOption = None, 
     typer.echo(str(found.refused) if found.refused is not None else f"good, signed by {content['signed_by']}")
     console = Console()
     if found.artefact is not None:
+        typer.echo(_reach(found.artefact, anywhere=settings.models.act_outside_training))
         metrics = [{"metric": key, "value": value} for key, value in found.artefact.spec.metrics.items()]
         print_rows(metrics, ("metric", "value"), "It has no metrics.", console)
     print_rows(history, ("time", "release_stage", "author", "reason"), "No release has named it.", console)
@@ -218,6 +219,13 @@ def refused(
         print_json(rows)
         return
     print_rows(rows, ("time", "author", "sha256", "reason", "sentence"), "No artefact was refused.", Console())
+
+
+def _reach(artefact: Artefact, *, anywhere: bool) -> str:
+    """Return where a model acts once it is in force."""
+    trained = ", ".join(artefact.spec.markets) or "no market that its spec names"
+    elsewhere = "it acts elsewhere, too (models.act_outside_training)" if anywhere else "elsewhere the fallback acts"
+    return f"trained on {trained}; {elsewhere}"
 
 
 def _judged(dsn: str, settings: Settings, release: Release) -> tuple[bool, str]:

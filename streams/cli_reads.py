@@ -154,6 +154,7 @@ def show_decisions(
     rows = answer(dsn, run, lambda record: decisions(record, asked))
     columns = (
         "time decision_id strategy instrument outcome reason target previous_target mid edge cost policy policy_stage"
+        " withheld_for"
     )
     _show(rows, columns, "There is no such decision.", as_json)
 

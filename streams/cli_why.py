@@ -107,6 +107,8 @@ def _decision(chain: Chain) -> Iterator[RenderableType]:
         f"{decision['account']}/{decision['strategy']} on {decision['instrument']}",
         f"policy {decision['policy']} ({decision['policy_stage']})",
     )
+    if decision["withheld"] is not None:
+        yield Text(withheld(decision))
     because = f" because of {decision['reason']}" if decision["reason"] else ""
     yield _said(
         f"{decision['outcome']}{because}: target {decision['target']:g} after {decision['previous_target']:g}",
@@ -114,6 +116,13 @@ def _decision(chain: Chain) -> Iterator[RenderableType]:
         f"cost {shown('', decision['cost'])}",
         f"mid {shown('', decision['mid'])}",
     )
+
+
+def withheld(decision: Mapping[str, Any]) -> str:
+    """Return which model in force was not asked, and why."""
+    why = {"OUTSIDE_TRAINING": f"it was not trained on {decision['instrument']}"}
+    reason = decision["withheld_for"]
+    return f"{decision['withheld']} is in force and was not asked: {reason}, {why.get(reason, 'see docs/decider.md')}"
 
 
 def _verdicts(chain: Chain) -> Iterator[RenderableType]:

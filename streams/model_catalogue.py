@@ -44,6 +44,7 @@ class Listed(NamedTuple):
             "author": None if standing is None else standing.author,
             "signed_by": None if artefact is None else artefact.key,
             "trials": None if artefact is None else artefact.spec.trials,
+            "markets": None if artefact is None else list(artefact.spec.markets),
             "artefact": "good" if self.refused is None else self.refused.reason.value,
         }
 

@@ -45,7 +45,8 @@ class StoredPolicies:
         if found is None:
             artefact = of_our_schema(self._store, sha256)
             policy = SetPolicy(artefact.name, artefact.weights)
-            found = self._loaded[sha256] = LoadedPolicy(policy, partial(_of_the_market, policy))
+            markets = frozenset(artefact.spec.markets)
+            found = self._loaded[sha256] = LoadedPolicy(policy, partial(_of_the_market, policy), markets)
         return found
 
 
@@ -83,4 +84,5 @@ def models_of(settings: Settings) -> tuple[PolicySource, ModelTerms]:
         except ArtefactRefused as refused:
             raise SettingsError(f"models.champion: {refused.sentence}") from refused
     drift = DriftTerms(tolerance=float(models.drift_tolerance)) if models.watch_inputs else None
-    return source, ModelTerms(champion=champion, loss_max=float(models.loss_max), drift=drift)
+    terms = ModelTerms(champion, float(models.loss_max), drift, act_outside_training=models.act_outside_training)
+    return source, terms

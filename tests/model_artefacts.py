@@ -17,6 +17,7 @@ from infra.people import PersonalKey
 Arrays = dict[str, NDArray[np.float32]]
 VOTES = ("p_down", "p_up", "weight")
 CONTEXT = ("volatility", "target")
+MARKETS = ("SIM:BTCUSD", "SIM:ETHUSD")
 KEY = development_key()
 KEYS = {KEY.name: KEY.public_key}
 
@@ -56,7 +57,7 @@ def small_spec(votes: tuple[str, ...] = VOTES, context: tuple[str, ...] = CONTEX
         targets=(-1.0, -0.5, 0.0, 0.5, 1.0),
         seed=7,
         trials=3,
-        data=(DataRange(source="SIM mixed", begin="seed 1", end="seed 9", steps=20_000),),
+        data=tuple(DataRange(source=f"{name}, mixed", begin="seed 1", end="seed 9", steps=20_000) for name in MARKETS),
         metrics={"net_sharpe": 0.25, "turnover": 3},
         libraries={"numpy": "2.0"},
         moments={name: FeatureMoments(mean=0.5, deviation=0.25, count=20_000) for name in context},

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-from money_events import INSTRUMENTS, PERP, SPOT, T0, mark, tally
+from money_events import INSTRUMENTS, PERP, SPOT, T0, account_mark, mark, tally
 
 from agents.decider.config import DeciderConfig, Follows, StrategyConfig
 from agents.decider.policy import Observation, PolicyAnswer, PolicyContext
@@ -17,6 +17,7 @@ from agents.stage import ShardState, run_step
 from schemas.decisions import Decision
 from schemas.event import Event
 from schemas.feedback import ModelRelease, ReleaseStage
+from schemas.orders import AccountMark
 from schemas.values import NS_PER_S
 
 BUDGET = Decimal(500)
@@ -42,15 +43,16 @@ class Wants:
 
 @dataclass
 class Store:
-    """Policies by digest; whatever else is asked for is refused."""
+    """Policies by digest; whatever else is asked for is refused. ``markets``: on what each was trained, if known."""
 
     policies: dict[str, Any] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
+    markets: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def policy(self, sha256: str) -> LoadedPolicy | PolicyRefused:
         if sha256 not in self.policies or sha256 in self.refused:
             return PolicyRefused(f"{sha256} is refused.")
-        return LoadedPolicy(self.policies[sha256], standardised)
+        return LoadedPolicy(self.policies[sha256], standardised, self.markets.get(sha256))
 
 
 def standardised(observation: Observation) -> tuple[float | None, ...]:
@@ -74,6 +76,13 @@ def released(model: str, stage: ReleaseStage, sha256: str | None = None, **chang
     return ModelRelease(**fields | changes)
 
 
+def gained(at: int, amount: float, strategy: str = "beta", **changes: Any) -> AccountMark:
+    """Return a valuation of a line that has gained this share of its budget so far."""
+    worth = Decimal(repr(amount)) * BUDGET
+    valuation: AccountMark = account_mark(T0 + at * NS_PER_S, strategy=strategy, unrealised_pnl=worth, **changes)
+    return valuation
+
+
 class Train:
     """One decider: ``main`` follows the champion and falls back on ``fallback``, ``trial`` follows the canary."""
 
@@ -85,8 +94,11 @@ class Train:
         fallback: Any = None,
         loss_max: float = 0.05,
         drift: DriftTerms | None = None,
+        markets: dict[str, set[str]] | None = None,
+        act_outside_training: bool = False,
     ) -> None:
         self.store = Store({f"sha-{name}": policy for name, policy in policies.items()})
+        self.store.markets = {f"sha-{name}": frozenset(found) for name, found in (markets or {}).items()}
         first = None if champion is None else ModelName(champion, f"sha-{champion}")
         traded = (PERP, SPOT)
         rule = Wants(0.5, "rule") if fallback is None else fallback
@@ -97,7 +109,7 @@ class Train:
                 StrategyConfig("beta", "main", (PERP,), NS_PER_S, rule, follows=Follows.CANARY, budget=BUDGET),
             ),
             source=self.store,
-            models=ModelTerms(champion=first, loss_max=loss_max, drift=drift),
+            models=ModelTerms(first, loss_max, drift, act_outside_training=act_outside_training),
         )
         self.stage = Decider(self.config)
         self.state = ShardState()

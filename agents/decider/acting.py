@@ -1,7 +1,8 @@
 """Who acts in a strategy at a tally, and what it answers: a released model as long as it is fit, else the way back.
 
 A model that is found unfit is out of force before its answer could become a decision, and whoever acts after it is
-asked about the same tally: no order is ever a bad model's.
+asked about the same tally: no order is ever a bad model's. A model in force is not asked at all about an instrument
+that it was not trained on: what it would do there is chance (``releases.is_withheld``).
 """
 
 from typing import Final, NamedTuple
@@ -11,7 +12,7 @@ from agents.decider.config import DeciderConfig, Follows, StrategyConfig
 from agents.decider.flat import FlatPolicy
 from agents.decider.policy import Policy
 from agents.decider.policy_source import LoadedPolicy, ModelName
-from agents.decider.releases import model_in, retire
+from agents.decider.releases import is_withheld, model_in, retire
 from agents.decider.state import LineState
 from agents.decider.watch import drifted
 from agents.stage import ShardState
@@ -30,11 +31,15 @@ class Actor(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """A tally's answer for one line, whose it is, and the models that were found unfit on the way to it."""
+    """A tally's answer for one line, whose it is, and the models that were found unfit on the way to it.
+
+    ``withheld`` is the model in force where it is not asked about this instrument.
+    """
 
     asked: Asked
     actor: Actor
     retired: list[ModelRelease]
+    withheld: ModelName | None = None
 
 
 def answer(
@@ -43,6 +48,8 @@ def answer(
     """Ask whoever acts in the strategy. Each model that is unfit is retired, so that this comes to an end."""
     retired: list[ModelRelease] = []
     while (model := model_in(state, config, strategy)) is not None:
+        if is_withheld(config, model, tally.key):
+            break
         found = ask_model(state, config, tally, (strategy, line), model)
         if isinstance(found, Asked):
             return Answered(found, Actor(model.model, _stage_of(strategy)), retired)
@@ -50,7 +57,7 @@ def answer(
     policy, stage = _without_model(strategy)
     asked = ask(state, config, tally, (strategy, line), policy)
     assert asked.said is None or is_valid(asked.said), f"{policy.name} wants {asked.said}"
-    return Answered(asked, Actor(policy.name, stage), retired)
+    return Answered(asked, Actor(policy.name, stage), retired, model)
 
 
 def ask_model(

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 from agents.decider.asking import Asked
 from agents.decider.config import DeciderConfig, StrategyConfig
-from schemas.decisions import Decision, DecisionOutcome, NoTradeReason
+from agents.decider.policy_source import ModelName
+from schemas.decisions import Decision, DecisionOutcome, NoTradeReason, WithheldReason
 from schemas.event import derive_id
 from schemas.opinions import VoteTally
 
@@ -12,12 +13,16 @@ STAGE = "decider"
 
 
 class Told(NamedTuple):
-    """What a decision tells: what came of asking, the target before it, and whether another is wanted."""
+    """What a decision tells: what came of asking, the target before it, and whether another is wanted.
+
+    ``withheld`` is the model in force that was not asked.
+    """
 
     asked: Asked
     previous: float
     outcome: DecisionOutcome
     reason: NoTradeReason | None
+    withheld: ModelName | None = None
 
 
 def decision_id_of(tally: VoteTally, ordinal: int) -> str:
@@ -58,4 +63,6 @@ def decision_of(
         observation=told.asked.seen,
         expires_at_ns=tally.available_at_ns + config.decision_life_ns,
         request_id=tally.request_id,
+        withheld=None if told.withheld is None else told.withheld.model,
+        withheld_for=None if told.withheld is None else WithheldReason.OUTSIDE_TRAINING,
     )

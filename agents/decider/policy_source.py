@@ -17,11 +17,13 @@ class LoadedPolicy:
 
     ``standardised`` gives an observation's features as deviations from their mean in training, in units of their
     standard deviation there, always as many and in one order; None where the observation has none. Without it the
-    policy's inputs are not watched.
+    policy's inputs are not watched. ``markets`` are the instruments that it was trained on; None: nobody has said, and
+    it may act on all.
     """
 
     policy: Policy
     standardised: Callable[[Observation], tuple[float | None, ...]] | None = None
+    markets: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,11 @@ class ModelTerms:
 
     ``champion`` is the one in force until a release names another. ``loss_max``: a model whose lines have lost more
     than this share of their budget, from the best they had since it came into force, is retired. ``drift``: when its
-    inputs count as other than those of its training; None: they are not watched.
+    inputs count as other than those of its training; None: they are not watched. ``act_outside_training``: whether a
+    model acts on instruments, too, that it was not trained on.
     """
 
     champion: ModelName | None = None
     loss_max: float = 0.05
     drift: DriftTerms | None = field(default_factory=DriftTerms)
+    act_outside_training: bool = False

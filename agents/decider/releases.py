@@ -66,6 +66,17 @@ def model_in(state: ShardState, config: DeciderConfig, strategy: StrategyConfig)
     return canary_of(state) if strategy.follows is Follows.CANARY else None
 
 
+def is_withheld(config: DeciderConfig, model: ModelName, instrument: str) -> bool:
+    """Return whether a model in force does not act on an instrument, since it was not trained on it.
+
+    A function of the artefact, the instrument and the settings. One that is refused is not withheld but retired.
+    """
+    if config.models.act_outside_training:
+        return False
+    loaded = config.source.policy(model.sha256)
+    return isinstance(loaded, LoadedPolicy) and loaded.markets is not None and instrument not in loaded.markets
+
+
 def take_release(state: ShardState, config: DeciderConfig, release: ModelRelease) -> list[ModelRelease]:
     """Put a model where a release says, and return what that retires.
 

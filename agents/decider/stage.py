@@ -148,12 +148,12 @@ class Decider:
         elif reason is None:
             reason = NoTradeReason.TARGET_UNCHANGED
         state[line_key(strategy.name, tally.key)] = line
-        return self._told(tally, strategy, found, ordinal, Told(found.asked, previous, outcome, reason))
+        return self._told(tally, strategy, found, ordinal, Told(found.asked, previous, outcome, reason, found.withheld))
 
     def _advise(self, state: ShardState, tally: VoteTally, strategy: StrategyConfig, ordinal: int) -> list[Event]:
         line = line_of(state, strategy.name, tally.key)
         found = answer(state, self._config, tally, strategy, line)
-        told = Told(found.asked, line.target, DecisionOutcome.ADVICE, found.asked.answer.reason)
+        told = Told(found.asked, line.target, DecisionOutcome.ADVICE, found.asked.answer.reason, found.withheld)
         return self._told(tally, strategy, found, ordinal, told)
 
     def _told(

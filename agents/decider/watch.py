@@ -7,7 +7,7 @@ import msgspec
 
 from agents.decider.config import DeciderConfig
 from agents.decider.policy_source import LoadedPolicy, ModelName
-from agents.decider.releases import model_in
+from agents.decider.releases import is_withheld, model_in
 from agents.decider.state import LineState, line_key, watch_key
 from agents.release.drift import Drift, DriftState, observe
 from agents.stage import ShardState
@@ -45,6 +45,8 @@ def losing(state: ShardState, config: DeciderConfig, mark: AccountMark) -> Model
     model = None if strategy is None else model_in(state, config, strategy)
     if strategy is None or model is None or not strategy.budget or mark.mid is None:
         return None
+    if is_withheld(config, model, mark.instrument):
+        return None  # Whoever acts there, it is not the model.
     watch = _watch(state, model)
     line = line_key(mark.strategy, mark.instrument)
     kept: LineState = state[line]

@@ -3,6 +3,8 @@
 It holds no time and no host, so that training once more gives the same bytes.
 """
 
+import re
+from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Final
 
@@ -13,6 +15,9 @@ from infra.models.refusals import ArtefactRefused, Refusal
 SPEC_BYTES_MAX: Final = 256 * 1024
 NETWORK: Final = "set-1"
 """The one shape of network that there is: votes encoded one by one, pooled, joined with the context, read by a head."""
+MARKET_STEPS_MIN: Final = 256
+"""With fewer steps of an instrument among what it has learnt from, a model was not trained on it: it has met it."""
+_INSTRUMENT: Final = re.compile(r"([A-Z0-9_]{1,32}:[A-Za-z0-9_./-]{1,64})(?:,|\Z)")
 
 Text = Annotated[str, msgspec.Meta(pattern=r"^[\x20-\x7e]{1,200}\Z")]
 ModelName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}\Z")]
@@ -25,12 +30,22 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class DataRange(_Part, frozen=True, kw_only=True):
-    """Data that a model has seen in training: a feed or a regime, from where to where, and in how many steps."""
+    """Data that a model has seen in training: whose, from where to where, and in how many steps.
+
+    ``source`` begins with the instrument, ``VENUE:SYMBOL``, and goes on after a comma. One that begins otherwise is of
+    no market in particular, and lets a model act on none.
+    """
 
     source: Text
     begin: Text
     end: Text
     steps: Count
+
+    @property
+    def instrument(self) -> str | None:
+        """The instrument that the source begins with."""
+        found = _INSTRUMENT.match(self.source)
+        return None if found is None else found[1]
 
 
 class FeatureMoments(_Part, frozen=True, kw_only=True):
@@ -67,6 +82,15 @@ class ArtefactSpec(_Part, frozen=True, kw_only=True):
     parent: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
     network: str = NETWORK
     tensors: dict[Text, tuple[int, ...]] = {}
+
+    @property
+    def markets(self) -> tuple[str, ...]:
+        """The instruments that the model was trained on, by name: of each at least ``MARKET_STEPS_MIN`` steps."""
+        steps: Counter[str] = Counter()
+        for part in self.data:
+            if part.instrument is not None:
+                steps[part.instrument] += part.steps
+        return tuple(sorted(name for name, count in steps.items() if count >= MARKET_STEPS_MIN))
 
 
 def spec_bytes(spec: ArtefactSpec) -> bytes:

@@ -7,13 +7,14 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from model_artefacts import KEY, KEYS, small_spec
+from model_artefacts import KEY, KEYS, MARKETS, small_spec
 from money_events import INSTRUMENTS, PERP, mark, tally
 
 from agents.decider.config import Follows
 from agents.decider.encoding import CONTEXT_FEATURES, SCHEMA, VOTE_FEATURES
 from agents.decider.policy import TARGETS, PolicyContext
 from agents.decider.policy_source import LoadedPolicy, NoModels, PolicyRefused
+from agents.decider.releases import is_withheld
 from agents.decider.set_policy import tensor_shapes
 from infra.artefacts import ArtefactRefused, write_artefact
 from infra.models.store import ModelStore
@@ -149,6 +150,18 @@ def test_where_nobody_follows_models_there_is_no_store(tmp_path: Path) -> None:
     config = decider_config(compose(settings(tmp_path, **changes)))
     assert isinstance(config.source, NoModels)
     assert isinstance(config.source.policy("0" * 64), PolicyRefused)
+
+
+def test_a_model_acts_where_its_spec_says_that_it_was_trained_and_a_setting_changes_that(tmp_path: Path) -> None:
+    sha256 = model(tmp_path)
+    following = {"strategies__committee__policy": "champion", "models__champion": sha256}
+    config = decider_config(compose(settings(tmp_path, **following)))
+    (champion,) = [config.models.champion]
+    assert champion is not None
+    assert not is_withheld(config, champion, MARKETS[0])
+    assert is_withheld(config, champion, "DERIV:EURUSD")
+    everywhere = decider_config(compose(settings(tmp_path, **following, models__act_outside_training=True)))
+    assert not is_withheld(everywhere, champion, "DERIV:EURUSD")
 
 
 def test_watching_inputs_can_be_turned_off(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 import pytest
-from money_events import PERP, T0, account_mark, mark, tally
-from release_train import BUDGET, Train, Wants, released
+from money_events import PERP, mark, tally
+from release_train import Train, Wants, gained, released
 
 from agents.decider.policy import Observation, PolicyAnswer, PolicyContext
 from agents.decider.releases import SHADOWS_MAX
@@ -15,7 +15,6 @@ from schemas.event import derive_id
 from schemas.feedback import ModelRelease, ReleaseStage, RetirementReason
 from schemas.routing import targets
 from schemas.topics import DECISION, DECISION_SHADOW, MODEL_RELEASE
-from schemas.values import NS_PER_S
 
 SHADOW, CANARY, CHAMPION = ReleaseStage.SHADOW, ReleaseStage.CANARY, ReleaseStage.CHAMPION
 RETIRED, CANDIDATE = ReleaseStage.RETIRED, ReleaseStage.CANDIDATE
@@ -238,12 +237,6 @@ def test_an_artefact_that_is_refused_after_a_restart_is_out_at_its_first_decisio
     found = train.tick()
     assert retirements(found) == [("new", "ARTEFACT_REFUSED")]
     assert decisions(found)[0].policy == "old"
-
-
-def gained(at: int, amount: float, strategy: str = "beta", **changes: Any) -> Any:
-    """Return a valuation of a line that has gained this share of its budget so far."""
-    worth = type(BUDGET)(repr(amount)) * BUDGET
-    return account_mark(T0 + at * NS_PER_S, strategy=strategy, unrealised_pnl=worth, **changes)
 
 
 def test_a_canary_that_loses_is_out_at_the_valuation_that_shows_it() -> None:
