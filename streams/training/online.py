@@ -189,8 +189,15 @@ def _spec(
     metrics, inputs = measured
     steps = frozen.count
     begin, end = frozen.position - steps - frozen.skipped + 1, frozen.position
-    source = f"rl.experience since {frozen.lineage}"
-    own = DataRange(source=source, begin=f"experience {max(1, begin)}", end=f"experience {end}", steps=steps)
+    own = tuple(
+        DataRange(
+            source=f"{instrument}, rl.experience since {frozen.lineage}",
+            begin=f"experience {max(1, begin)}",
+            end=f"experience {end}",
+            steps=count,
+        )
+        for instrument, count in frozen.by_instrument().items()
+    )
     learning: dict[str, str | int | float | bool] = {
         "kind": "online",
         "gamma": config.gamma,
@@ -206,7 +213,7 @@ def _spec(
         targets=TARGETS,
         seed=config.seed,
         trials=champion.spec.trials + job.ordinal,
-        data=(*champion.spec.data, own),
+        data=(*champion.spec.data, *own),
         metrics=metrics,
         libraries=installed_versions(*_LIBRARIES),
         moments=_moments(inputs),

@@ -24,6 +24,7 @@ class Frozen:
 
     ``lineage`` and ``position``: whose experiences, and the number of the newest that was taken. ``standings`` is
     line -> what its next reward depends on. ``skipped`` experiences were of no use. ``identity`` as in TransitionTerms.
+    ``instruments`` are the names to which the array ``instrument`` has the places.
     """
 
     identity: str
@@ -32,11 +33,17 @@ class Frozen:
     skipped: int
     standings: dict[str, Standing]
     arrays: Arrays
+    instruments: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
         """How many transitions there are."""
         return len(self.arrays["action"])
+
+    def by_instrument(self) -> dict[str, int]:
+        """Return how many of the transitions are of each instrument, by name, none without any."""
+        counts = np.bincount(self.arrays["instrument"], minlength=len(self.instruments)).tolist()
+        return {name: count for name, count in sorted(zip(self.instruments, counts, strict=True)) if count}
 
 
 def empty_arrays(rows: int) -> Arrays:
@@ -51,6 +58,7 @@ def empty_arrays(rows: int) -> Arrays:
         "next_context": np.zeros((rows, context), np.float32),
         "action": np.zeros(rows, np.int64),
         "reward": np.zeros(rows, np.float32),
+        "instrument": np.zeros(rows, np.int64),
     }
 
 
@@ -64,6 +72,7 @@ class Replay:
     position: int = 0
     skipped: int = 0
     _standings: dict[str, Standing] = field(default_factory=dict)
+    _instruments: list[str] = field(default_factory=list)
     _written: int = 0
     _arrays: Arrays = field(init=False)
 
@@ -93,15 +102,18 @@ class Replay:
             self.skipped += 1
             return True
         step, self._standings[line] = made
-        self._put(step)
+        self._put(step, experience.instrument)
         return True
 
-    def _put(self, step: Transition) -> None:
+    def _put(self, step: Transition, instrument: str) -> None:
+        if instrument not in self._instruments:
+            self._instruments.append(instrument)
         row, arrays = self._written % self.capacity, self._arrays
         arrays["votes"][row], arrays["present"][row] = padded(step.seen.votes)
         arrays["next_votes"][row], arrays["next_present"][row] = padded(step.following.votes)
         arrays["context"][row], arrays["next_context"][row] = step.seen.context, step.following.context
         arrays["action"][row], arrays["reward"][row] = step.action, step.reward
+        arrays["instrument"][row] = self._instruments.index(instrument)
         self._written += 1
 
     def frozen(self) -> Frozen:
@@ -110,7 +122,15 @@ class Replay:
         begin = self._written % self.capacity if count == self.capacity else 0
         order = (np.arange(count) + begin) % self.capacity
         arrays = {name: array[order] for name, array in self._arrays.items()}
-        return Frozen(self.terms.identity, self.lineage, self.position, self.skipped, dict(self._standings), arrays)
+        return Frozen(
+            self.terms.identity,
+            self.lineage,
+            self.position,
+            self.skipped,
+            dict(self._standings),
+            arrays,
+            tuple(self._instruments),
+        )
 
     def thaw(self, frozen: Frozen) -> None:
         """Become what was frozen; of more than fit, the newest."""
@@ -120,4 +140,4 @@ class Replay:
             self._arrays[name][:kept] = array[frozen.count - kept :]
         self._written = kept
         self.lineage, self.position, self.skipped = frozen.lineage, frozen.position, frozen.skipped
-        self._standings = dict(frozen.standings)
+        self._standings, self._instruments = dict(frozen.standings), list(frozen.instruments)

@@ -19,7 +19,7 @@ from agents.reward.experience import Standing
 from agents.reward.shaping import Fall, Moments
 from streams.training.replay import Arrays, Frozen, empty_arrays
 
-FORMAT: Final = "tradermind.replay.1"
+FORMAT: Final = "tradermind.replay.2"
 _PREFIX: Final = "replay-"
 _SUFFIX: Final = ".safetensors"
 
@@ -63,6 +63,7 @@ def write_snapshot(place: Path, frozen: Frozen) -> None:
         "position": str(frozen.position),
         "skipped": str(frozen.skipped),
         "standings": json.dumps(dict(sorted(frozen.standings.items()))),
+        "instruments": json.dumps(frozen.instruments),
     }
     content = save(dict(frozen.arrays), metadata={**told, "sha256": _digest(told, frozen.arrays)})
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -118,6 +119,7 @@ def read_snapshot(file: Path, identity: str) -> Frozen:
             for line, (moments, fall, effective) in standings.items()
         },
         arrays,
+        tuple(json.loads(told["instruments"])),
     )
 
 

@@ -35,7 +35,7 @@ def lessons(rows: int, seed: int = 1) -> Frozen:
         arrays[f"{prefix}votes"][:, 0, DIRECTION] = directions if not prefix else draws.choice([-1.0, 1.0], rows)
     arrays["action"][:] = draws.integers(len(TARGETS), size=rows)
     arrays["reward"][:] = directions * np.array(TARGETS)[arrays["action"].astype(int)]
-    return Frozen(TRANSITIONS.identity, "lineage", rows, 0, {}, arrays)
+    return Frozen(TRANSITIONS.identity, "lineage", rows, 0, {}, arrays, ("SIM:BTCUSD",))
 
 
 def champion_weights(seed: int = 3) -> dict[str, np.ndarray]:
@@ -118,7 +118,8 @@ def test_a_candidate_is_an_artefact_that_proves_itself_and_names_its_parent(tmp_
     assert artefact.spec.parent == parent
     assert artefact.name == outcome.model
     assert (artefact.spec.trials, artefact.spec.seed) == (small_spec().trials + 2, 3)
-    assert artefact.spec.data[-1].steps == 80
+    own = {part.instrument: part.steps for part in artefact.spec.data[len(small_spec().data) :]}
+    assert own == {"SIM:BTCUSD": 40, "SIM:ETHUSD": 40}
     assert artefact.spec.learning["gamma"] == 0.5, "the discount is the champion's"
     assert set(artefact.spec.moments) == {*VOTE_FEATURES, *CONTEXT_FEATURES}
     assert outcome.metrics == artefact.spec.metrics

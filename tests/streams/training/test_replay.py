@@ -37,7 +37,7 @@ def filled(numbers: Iterable[int], capacity: int = 16) -> Replay:
 
 
 def same(one: Frozen, other: Frozen) -> bool:
-    told = ("identity", "lineage", "position", "skipped", "standings")
+    told = ("identity", "lineage", "position", "skipped", "standings", "instruments")
     return all(getattr(one, name) == getattr(other, name) for name in told) and all(
         np.array_equal(array, other.arrays[name]) and array.dtype == other.arrays[name].dtype
         for name, array in one.arrays.items()
@@ -73,6 +73,19 @@ def test_what_comes_twice_goes_in_once_and_what_was_left_out_is_noticed() -> Non
         replay.take(LINEAGE, 5, experience(5))
     with pytest.raises(AssertionError, match="buffer of"):
         replay.take("other", 4, experience(4))
+
+
+def test_it_knows_of_which_instruments_its_transitions_are(tmp_path: Path) -> None:
+    """Those that the ring has forgotten count no more; a snapshot says the same."""
+    replay = Replay(4, TERMS)
+    for number, instrument in enumerate(("B:B", "A:A", "C:C", "A:A", "C:C"), start=1):
+        replay.take(LINEAGE, number, msgspec.structs.replace(experience(number), instrument=instrument))
+    assert replay.frozen().by_instrument() == {"A:A": 2, "C:C": 2}
+    file = save_snapshot(tmp_path, 1, replay.frozen())
+    again = Replay(3, TERMS)
+    again.thaw(read_snapshot(file, TERMS.identity))
+    assert again.frozen().by_instrument() == {"A:A": 1, "C:C": 2}
+    assert Replay(3, TERMS).frozen().by_instrument() == {}
 
 
 def test_an_experience_of_a_strategy_without_budget_is_counted_and_left_out() -> None:
