@@ -24,6 +24,7 @@ from infra.kafka_topics import mend_topics
 from infra.postgres.migrate import migrate
 from infra.servers.process import ChildProcess
 from infra.settings import load_settings
+from infra.topic_specs import topic_specs
 from schemas.codec import Codec
 from schemas.decisions import OrderApproved
 from schemas.event import Event, derive_id
@@ -36,7 +37,6 @@ from streams.composition import compose
 from streams.demo.servers import exchange_config, launch_exchange, write_overrides
 from streams.launch import WORKERS
 from streams.processes import start_worker
-from streams.topic_specs import topic_specs
 
 SETTINGS: Final = Path(__file__).resolve().parents[1] / "tradermind.toml"
 INSTRUMENT: Final = "SIM:BTCUSD"

@@ -20,6 +20,7 @@ from infra.kafka import topic_partitions
 from infra.postgres.migrate import refuse_other_schema
 from infra.postgres.restores import why_no_worker_may_start
 from infra.settings import SettingsError, load_settings
+from infra.topic_specs import refuse_other_count
 from streams import (
     cli_audit,
     cli_backup,
@@ -52,7 +53,6 @@ from streams.composition import compose
 from streams.processes import read_run_file, settings_of_run
 from streams.sentences import one_sentence
 from streams.standing import tell_of_other_limits
-from streams.topic_specs import refuse_other_count
 
 app = typer.Typer(
     help="TraderMind: an event-driven trading platform on Kafka.",

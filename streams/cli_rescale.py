@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from infra.settings import Settings
+from infra.topic_specs import topic_specs
 from streams.cli_dlq_options import AuthorOption, WhyOption
 from streams.cli_record import author_of, print_json
 from streams.cli_restore import told
@@ -14,7 +15,6 @@ from streams.rescale import RescaleOrder, Rescaling
 from streams.rescale_state import RescaleRefused
 from streams.sentences import one_sentence
 from streams.standstill import QUIET_S
-from streams.topic_specs import topic_specs
 
 
 def rescale(

@@ -13,12 +13,12 @@ from infra.kafka import Security, TopicsDiffer
 from infra.kafka_security import security_of
 from infra.kafka_topics import Difference, differences, find_topics, mend_topics, refusals
 from infra.settings import Settings, SettingsError
+from infra.topic_specs import topic_specs
 from schemas.topics import TOPICS
 from streams.cli_record import print_json
 from streams.cli_tables import print_rows
 from streams.processes import settings_of_run
 from streams.sentences import one_sentence
-from streams.topic_specs import topic_specs
 
 app = typer.Typer(help="The topics: ls (the default), diff, apply and rescale.", invoke_without_command=True)
 BrokerOption = Annotated[str | None, typer.Option("--broker", help="host:port (default kafka.bootstrap).")]

@@ -28,6 +28,7 @@ from infra.postgres.rescales import (
     unsent_shards,
     write_move,
 )
+from infra.topic_specs import keyed_topics
 from schemas.topics import PREFIX, TOPICS
 from streams.engine.lane import lane_of
 from streams.engine.ports import EngineSettings
@@ -47,7 +48,6 @@ from streams.rescale_state import (
     without_lanes,
 )
 from streams.standstill import DEPARTURE_S, QUIET_S, refuse_life
-from streams.topic_specs import keyed_topics
 
 KEYED: Final = frozenset(topic.name for topic in keyed_topics())
 

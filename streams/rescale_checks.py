@@ -6,6 +6,7 @@ from typing import Final
 from infra.kafka import log_ranges
 from infra.kafka_remake import committed_offsets
 from infra.postgres.rescales import ShardRow
+from infra.topic_specs import keyed_topics
 from schemas.dead_letters import BadRecord, UnknownRecordType
 from schemas.event import ORDINALS_PER_OFFSET, Event
 from schemas.topics import PREFIX
@@ -14,7 +15,6 @@ from streams.engine.log_reader import LogReader
 from streams.engine.ports import EngineSettings
 from streams.engine.shard import Progress
 from streams.rescale_state import RescaleRefused, partition_number, progress_of
-from streams.topic_specs import keyed_topics
 
 _SINKS: Final = "sinks"
 _LIVE: Final = "feed-"

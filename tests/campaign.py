@@ -27,13 +27,13 @@ from infra.postgres.commands import Command, insert_command
 from infra.postgres.migrate import migrate
 from infra.servers.process import ChildProcess
 from infra.settings import load_settings
+from infra.topic_specs import topic_specs
 from schemas.control import ControlAction
 from schemas.topics import TOPICS
 from streams.composition import Run, compose
 from streams.demo.servers import start_exchange, write_overrides
 from streams.launch import WORKERS
 from streams.processes import start_worker
-from streams.topic_specs import topic_specs
 
 SETTINGS = Path(__file__).resolve().parents[1] / "tradermind.toml"
 LOG = logging.getLogger("campaign")

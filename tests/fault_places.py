@@ -20,7 +20,7 @@ from infra.servers import EmbeddedPostgres, RealKafka, free_port, start_kafka, s
 from infra.servers.kafka_cluster import KafkaCluster, start_kafka_cluster
 from infra.servers.ports import LOOPBACK
 from infra.settings import load_settings
-from streams.topic_specs import topic_specs
+from infra.topic_specs import topic_specs
 
 COPIES = 3
 """How many brokers a cluster has, and how many copies each topic."""

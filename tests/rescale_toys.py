@@ -16,6 +16,7 @@ from engine_toys import HOSTINGS, Tally
 
 from agents.stage import NO_EVENTS, ShardState
 from infra.settings import load_settings
+from infra.topic_specs import topic_specs
 from schemas.event import Event, Heartbeat
 from schemas.feedback import ExpertScore
 from schemas.opinions import Bar
@@ -24,7 +25,6 @@ from streams.engine.ports import EngineSettings, StageHosting, StageKind
 from streams.rescale import RescaleOrder, Rescaling
 from streams.rescale_state import KeyRule
 from streams.standstill import DEPARTURE_S
-from streams.topic_specs import topic_specs
 
 
 class ToyVoting:

@@ -29,13 +29,13 @@ from infra.kafka_remake import delete_topics
 from infra.servers import start_kafka, start_postgres
 from infra.servers.process import ChildProcess
 from infra.settings import load_settings
+from infra.topic_specs import topic_specs
 from schemas.codec import Codec
 from schemas.orders import Fill, OrderEvent, OrderStatus
 from schemas.schema_table import SchemaTable
 from schemas.topics import ACCOUNT_EVENT
 from schemas.values import NS_PER_S
 from streams.engine.log_reader import LogReader
-from streams.topic_specs import topic_specs
 
 LOG = logging.getLogger("split brain")
 STRATEGY = "flow"

@@ -19,13 +19,13 @@ from infra.registry import EmbeddedRegistry
 from infra.servers import start_embedded_broker, start_kafka, start_postgres
 from infra.servers.process import ChildProcess, Launch, start_process, wait_until_ready
 from infra.settings import Settings
+from infra.topic_specs import topic_specs
 from schemas.schema_table import SchemaTable
 from schemas.values import NS_PER_MS, units
 from streams.composition import Run
 from streams.demo.plan import EMBEDDED, REAL
 from streams.exchange_core import ExchangeConfig
 from streams.processes import python_module
-from streams.topic_specs import topic_specs
 
 _EXCHANGE_READY_S: Final = 30.0
 

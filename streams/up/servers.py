@@ -17,10 +17,10 @@ from infra.servers.influx import RealInflux, start_influx
 from infra.servers.process import ChildProcess
 from infra.servers.prometheus import start_alertmanager, start_prometheus
 from infra.settings import Settings
+from infra.topic_specs import topic_specs
 from streams.composition import Run
 from streams.demo.plan import REAL
 from streams.demo.servers import exchange_config, launch_exchange
-from streams.topic_specs import topic_specs
 from streams.up.parts import Part
 
 DEPLOY: Final = Path(__file__).resolve().parents[2] / "deploy"

@@ -23,12 +23,12 @@ from infra.postgres.migrate import migrate
 from infra.postgres.rescales import Rescale, why_no_worker_may_start
 from infra.servers import ChildProcess, Launch, RealKafka, start_process
 from infra.settings import load_settings
+from infra.topic_specs import keyed_topics, topic_specs
 from schemas.event import ORDINALS_PER_OFFSET, Heartbeat, stamp_identity, stamp_position
 from schemas.partition import partition_of
 from schemas.topics import EXPERT_VOTE, FEATURE_SNAPSHOT, MARKET_EVENT, MARKET_MARK, TOPICS
 from streams.engine.shard import Progress
 from streams.rescale_state import RescaleRefused
-from streams.topic_specs import keyed_topics, topic_specs
 
 STAGES = ["experts", "voting", "decider", "feedback"]
 HALF = 350

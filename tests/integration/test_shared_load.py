@@ -17,11 +17,11 @@ from infra.kafka_topics import mend_topics
 from infra.postgres.migrate import migrate
 from infra.servers import RealKafka
 from infra.settings import load_settings
+from infra.topic_specs import topic_specs
 from schemas.market import Trade
 from schemas.partition import partition_of
 from schemas.topics import MARKET_EVENT, MARKET_MARK
 from streams.offline.log_reader import LogReader
-from streams.topic_specs import topic_specs
 
 PARTITIONS = 4
 PORTION = 400

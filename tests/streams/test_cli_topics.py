@@ -11,9 +11,9 @@ from infra.kafka_remake import delete_topics
 from infra.kafka_topics import find_topics, mend_topics
 from infra.servers import RealKafka, free_port
 from infra.settings import load_settings
+from infra.topic_specs import keyed_topics, topic_specs
 from schemas.topics import MARKET_EVENT, TOPICS
 from streams.cli import app
-from streams.topic_specs import keyed_topics, topic_specs
 
 RUNNER = CliRunner()
 SETTINGS = Path(__file__).parents[2] / "tradermind.toml"

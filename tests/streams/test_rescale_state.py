@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from agents.voting.stage import Clock, Strays
 from infra.postgres.rescales import ShardRow
 from infra.settings import SettingsError, load_settings
+from infra.topic_specs import keyed_topics, refuse_other_count
 from schemas.partition import partition_of
 from schemas.topics import MARKET_EVENT, TOPICS
 from streams.composition import compose
@@ -29,7 +30,6 @@ from streams.rescale_state import (
     progress_of,
     without_lanes,
 )
-from streams.topic_specs import keyed_topics, refuse_other_count
 
 ROOT = Path(__file__).resolve().parents[2]
 

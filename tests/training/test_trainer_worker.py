@@ -29,6 +29,7 @@ from infra.artefacts import read_artefact, write_artefact
 from infra.kafka import client_settings
 from infra.servers import ChildProcess, EmbeddedBroker
 from infra.settings import load_settings
+from infra.topic_specs import topic_specs
 from schemas.codec import Codec
 from schemas.feedback import ModelRelease, ReleaseStage
 from schemas.schema_table import SchemaTable
@@ -39,7 +40,6 @@ from streams.offline.log_reader import LogReader
 from streams.offline.question import Question
 from streams.offline.verify import verify_run
 from streams.processes import start_worker
-from streams.topic_specs import topic_specs
 from streams.trainer import online_terms
 from streams.training.replay import Frozen, Replay
 from streams.training.replay_file import find_snapshot
