@@ -37,6 +37,7 @@ from streams import (
 )
 from streams.cli_backtest import backtest
 from streams.cli_conformance import conformance
+from streams.cli_doctor import doctor
 from streams.cli_experts import experts
 from streams.cli_migrate import migrate_database
 from streams.cli_prune import prune_journal
@@ -153,6 +154,7 @@ def config(settings: SettingsOption = None, as_json: JsonOption = False) -> None
     _print_rows(loaded.describe(), as_json)
 
 
+app.command()(doctor)
 app.command()(up)
 app.command()(down)
 app.command()(backtest)

@@ -76,14 +76,17 @@ class EmbeddedPostgres:
         self.process = _run(self.directory, self.port, self.dsn)
 
 
-def start_postgres(directory: Path) -> EmbeddedPostgres:
-    """Start a server with its data below ``directory``, made when it is not there. Raises ServerFailed."""
+def start_postgres(directory: Path, former_port: int | None = None) -> EmbeddedPostgres:
+    """Start a server with its data below ``directory``, made when it is not there. Raises ServerFailed.
+
+    It listens on ``former_port`` if that can be had, else on any free one.
+    """
     directory = directory.resolve()
     data = directory / "postgres"
     password_file = directory / "postgres.pass"
     if not (data / "PG_VERSION").exists():
         _initialise(data, password_file)
-    port = free_port()
+    port = free_port(former_port)
     dsn = make_conninfo(host=LOOPBACK, port=port, user=_OWNER, dbname="postgres", passfile=str(password_file))
     return EmbeddedPostgres(dsn, data, port, _run(data, port, dsn))
 

@@ -40,6 +40,8 @@ def held(directory: Path) -> Iterator[None]:
             raise ServerFailed(
                 f"A platform runs in {directory} already (process {whose}): `tradermind down` ends it."
             ) from None
+        # Who was killed has left his behind.
+        (directory / _NOTE).unlink(missing_ok=True)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()

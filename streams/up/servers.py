@@ -52,8 +52,10 @@ def open_database(stack: ExitStack, settings: Settings, directory: Path, say: Sa
     """
     given = settings.postgres.conninfo()
     if given is None:
-        postgres = start_postgres(directory)
+        note = directory / "postgres.port"
+        postgres = start_postgres(directory, _former_port(note))
         stack.callback(postgres.stop)
+        note.write_text(f"{postgres.port}\n")
         migrate(postgres.dsn)
         return postgres.dsn, [Part("Postgres", lambda: postgres.process, postgres.restart, say)]
     found = current_revision(given)
