@@ -1,0 +1,1 @@
+"""The twelve boards, one module each."""
