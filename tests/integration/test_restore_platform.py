@@ -5,8 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -14,12 +13,17 @@ import pytest
 from backups import drop_and_make_empty
 from campaign import SETTINGS, SIMULATED, Platform, platform_on_fresh_topics
 from engine_runs import ROOT
+from platform_books import (
+    assert_a_reader_takes_each_event_once,
+    assert_books_equal_the_exchange,
+    assert_one_order_per_intent,
+    more_orders,
+    positions,
+    positions_there,
+)
 
 from infra.servers import EmbeddedPostgres, RealKafka
-from schemas.codec import Codec
-from schemas.schema_table import SchemaTable
-from schemas.topics import ACCOUNT_EVENT, DECISION, ORDER_APPROVED, Topic
-from streams.offline.log_reader import LogReader
+from schemas.topics import ACCOUNT_EVENT, DECISION, ORDER_APPROVED
 
 
 @pytest.fixture
@@ -37,11 +41,11 @@ def test_the_platform_goes_on_from_a_backup_that_was_made_while_it_traded(
 ) -> None:
     run, kept = platform, platform.directory / "backups"
     run.start_all()
-    run.until("the first orders", _more_orders(run, 8))
+    run.until("the first orders", more_orders(run, 8))
     made = _cli(run, "backup", "create", "--directory", str(kept), "--json")
     assert made.returncode == 0, made.stderr
     at_backup = len(run.venue_orders())
-    run.until("orders after the backup", _more_orders(run, 8))
+    run.until("orders after the backup", more_orders(run, 8))
     checked = _cli(run, "backup", "check", "--directory", str(kept), "--restore-drill", "--json")
     assert checked.returncode == 0, checked.stderr
     # Killed, so that some are under way: sent and not heard of, approved and not sent.
@@ -62,12 +66,12 @@ def test_the_platform_goes_on_from_a_backup_that_was_made_while_it_traded(
     assert "REDUCING: main" in mended.stdout, mended.stdout
 
     run.start_all()
-    run.until("our books to be the exchange's", lambda: _positions(run) == _positions_there(run), 60)
+    run.until("our books to be the exchange's", lambda: positions(run) == positions_there(run), 60)
     back_s = time.monotonic() - lost
     denied = "order_verdicts WHERE 'REDUCE_ONLY' = ANY(reasons)"
     run.until("a denial of what would not reduce", lambda: run.count(denied) > 0, 60)
     _lift(run)
-    run.until("orders after the person lifted it", _more_orders(run, 4))
+    run.until("orders after the person lifted it", more_orders(run, 4))
 
     run.stop("ingestion")
     run.come_to_rest()
@@ -75,40 +79,16 @@ def test_the_platform_goes_on_from_a_backup_that_was_made_while_it_traded(
     run.until("an outcome of every order", lambda: run.count("orders WHERE NOT final") == 0)
     run.come_to_rest()
     run.stop(*run.workers)
-    _assert_one_order_per_intent(run)
-    _assert_books_equal_the_exchange(run)
+    assert_one_order_per_intent(run)
+    assert_books_equal_the_exchange(run)
     for topic in (DECISION, ORDER_APPROVED, ACCOUNT_EVENT):
-        _assert_a_reader_takes_each_event_once(run, topic)
+        assert_a_reader_takes_each_event_once(run, topic)
     point = json.loads(restored.stdout)
     with capsys.disabled():
         sys.stdout.write(
             f"\ndrill: RPO {point['rpo_s']:.0f} s of the database, none of orders; RTO {back_s:.0f} s from the kill to"
             f" books equal to the exchange's, {point['rto_s']:.1f} s of it for pg_restore\n"
         )
-
-
-def _assert_a_reader_takes_each_event_once(run: Platform, topic: Topic) -> None:
-    """Whoever drops by (source, generation, seq), before, in and after the restore, loses no event and doubles none."""
-    codec = Codec(SchemaTable.committed())
-    reader = LogReader(run.bootstrap, (topic.name, 0))
-    newest: dict[str, tuple[int, int]] = {}
-    taken: Counter[str] = Counter()
-    written: set[str] = set()
-    while (record := reader.next()) is not None:
-        event = codec.decode(record.topic, record.value, record.headers)
-        written.add(event.event_id)
-        if (event.generation, event.seq) > newest.get(event.source, (0, 0)):
-            newest[event.source] = (event.generation, event.seq)
-            taken[event.event_id] += 1
-    reader.close()
-    assert taken.keys() == written, f"{topic.name}: lost to a reader"
-    assert set(taken.values()) == {1}, f"{topic.name}: doubled"
-    assert len({generation for generation, _ in newest.values()}) == 1 and len(taken) > 8
-
-
-def _more_orders(run: Platform, count: int) -> Callable[[], bool]:
-    at_venue, recorded = len(run.venue_orders()) + count, run.count("orders") + count
-    return lambda: len(run.venue_orders()) >= at_venue and run.count("orders") >= recorded
 
 
 class _nobody_connected:  # noqa: N801 - used as a statement
@@ -150,39 +130,3 @@ def _lift(run: Platform) -> None:
         assert signed.returncode == 0, signed.stderr
     applied = _cli(run, "change", "apply", change, "--wait", "30", *where)
     assert applied.returncode == 0, applied.stderr
-
-
-def _positions(run: Platform) -> Mapping[str, int]:
-    rows = run.rows("SELECT instrument, sum(quantity) FROM positions GROUP BY instrument")
-    return {str(name): int(quantity * 10**8) for name, quantity in rows}
-
-
-def _positions_there(run: Platform) -> Mapping[str, int]:
-    return run.venue_accounts()["main"].positions
-
-
-def _assert_one_order_per_intent(run: Platform) -> None:
-    """Whatever is at the exchange is an intent of ours with one outcome, and none is there twice."""
-    at_venue = run.venue_orders()
-    sent = Counter(order.order_id for order in at_venue)
-    status = dict(run.rows("SELECT order_id, status FROM orders"))
-    assert sent.keys() <= status.keys(), "the exchange has an order that is no intent of ours"
-    assert set(sent.values()) == {1}
-    assert {order.order_id: order.status.value for order in at_venue} == {name: status[name] for name in sent}
-    final = Counter(str(row[0]) for row in run.rows("SELECT order_id FROM order_events WHERE final"))
-    assert set(final.values()) == {1}, "more than one final outcome"
-
-
-def _assert_books_equal_the_exchange(run: Platform) -> None:
-    theirs = {
-        fill.fill_id: (order.order_id, fill.price, fill.quantity, fill.fee)
-        for order in run.venue_orders()
-        for fill in order.fills
-    }
-    ours = run.rows("SELECT fill_id, order_id, price, quantity, fee FROM fills")
-    assert len(ours) == len(theirs) > 0, "a fill was booked twice, or never"
-    assert {str(name): (str(order), int(p * 10**8), int(q * 10**8), fee) for name, order, p, q, fee in ours} == theirs
-    assert _positions(run) == _positions_there(run)
-    assert run.rows("SELECT * FROM ledger_imbalance") == []
-    (fees,) = run.rows("SELECT sum(amount) FROM ledger WHERE ledger_account LIKE 'expense/fees/%'")[0]
-    assert fees == sum(run.venue_accounts()["main"].fees.values())
