@@ -1,11 +1,13 @@
 """The whole platform in one process with models of a store: shadow beside champion, promotion, and the way back."""
 
+import gzip
 import itertools
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from captures import USDM_20240808
 from model_artefacts import KEY, small_spec
 from release_train import released
 from set_policies import weights
@@ -99,3 +101,26 @@ def test_an_evil_artefact_is_answered_and_never_asked(tmp_path: Path) -> None:
     ]
     assert answers == [("second", ReleaseStage.RETIRED, "ARTEFACT_REFUSED")] * 2
     assert {item.policy for item in _of(seen, Decision)} == {"first"}
+
+
+def _decided(feed: dict[str, Any], seconds: float) -> set[tuple[str, str | None, str | None]]:
+    """Return by whom the shipped settings' committee was decided, and whom it withheld for what."""
+    seen: list[Event] = []
+    test = Backtest(compose(load_settings(SETTINGS, feed, environment={})), seen.append)
+    for record in test.records(seconds):
+        test.take(record)
+    test.close()
+    own = [item for item in _of(seen, Decision) if item.strategy == "committee"]
+    assert len(own) > 5
+    return {(item.policy, item.withheld, item.withheld_for) for item in own}
+
+
+def test_the_shipped_champion_decides_on_the_simulated_market_and_the_fallback_on_a_capture(tmp_path: Path) -> None:
+    path = tmp_path / USDM_20240808.name
+    with gzip.open(USDM_20240808, "rb") as whole, gzip.open(path, "wb", compresslevel=1) as part:
+        part.writelines(itertools.islice(whole, 1_500))
+    capture = {"run.clock": "capture", "feed.kind": "capture", "feed.paths": [str(path)]}
+    assert _decided({}, 20.0) == {("champion", None, None)}
+    assert _decided(capture, 0.0) == {("baseline", "champion", "OUTSIDE_TRAINING")}
+    everywhere = capture | {"models.act_outside_training": True}
+    assert _decided(everywhere, 0.0) == {("champion", None, None)}
