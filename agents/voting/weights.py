@@ -7,6 +7,12 @@ charged the weighted mean, the regret after T ballots against any of N experts, 
 ``ln(N) / eta + eta T / 8`` for ``share`` 0 (Freund et al. 1997), and against a sequence of experts with k changes
 ``(ln N + k ln(N / share) + (T - k) ln(1 / (1 - share))) / eta + eta T / 8`` (Herbster and Warmuth 1998).
 
+Who comes later is given a part ``a`` of the whole, and all others keep ``1 - a`` of theirs. Nothing else changes, so
+that the bounds stay: against the one who came it is ``ln(1 / a) / eta + eta T / 8`` over the ballots since, and against
+anybody who was there it grows by ``ln(1 / (1 - a)) / eta``. Before anything has been learned, when all but begin
+together, ``a`` is the equal part 1/N of the N there are then. After that it is ``entry`` of it: what has been learned
+is worth more than an unknown voice, and who is good pays ``ln(1 / entry) / eta`` once to be heard a little later.
+
 Losses come late: when a ballot is tallied, those of the last D ballots, whose horizon is not over, are unknown. The
 step is therefore ``eta / sqrt(D + 1)``: D + 1 overlapping ballots mostly tell the same thing, and a full step for each
 would count it D + 1 times. Each loss is keyed by its vote (ballot and expert) and charged when it comes, in whatever
@@ -32,6 +38,7 @@ class WeightsConfig:
 
     ``experts_max`` bounds how many are remembered, ``ballots_max`` of how many ballots it is known whom they have
     charged; ``skill_memory`` is the number of ballots that skill looks back on, ``skill_min`` from how many it is told.
+    ``entry``: who comes to a pool that knows anybody's skill gets this share of the equal part 1/N.
     """
 
     eta: float = 0.5
@@ -40,11 +47,13 @@ class WeightsConfig:
     ballots_max: int = 4
     skill_memory: int = 500
     skill_min: int = 20
+    entry: float = 0.5
 
     def __post_init__(self) -> None:
         """Refuse rates under which weights would not be weights."""
         assert self.eta > 0
         assert 0 <= self.share < 1
+        assert 0 < self.entry <= 1
         assert min(self.experts_max, self.ballots_max) >= 1
 
 
@@ -66,15 +75,17 @@ class Weights(msgspec.Struct):
 
 
 def join(config: WeightsConfig, weights: Weights, expert: str) -> None:
-    """Let an expert in at the prior weight 1/N of the N there are with it; at the bound the lightest one leaves."""
+    """Let an expert in: at 1/N of the N there are with it, or, where somebody's skill is known, at ``entry`` of that.
+
+    At the bound the lightest one leaves.
+    """
     standings = weights.standings
     if expert in standings:
         return
     if len(standings) >= config.experts_max:
         lightest = min(standings, key=lambda name: (standings[name].log_weight, name))
         del standings[lightest]
-    prior = _log_sum(weights) - math.log(len(standings)) if standings else 0.0
-    standings[expert] = Standing(log_weight=prior)
+    standings[expert] = Standing(log_weight=_log_sum(weights) + _log_entry(config, weights) if standings else 0.0)
 
 
 def learn(config: WeightsConfig, weights: Weights, score: ExpertScore, delay: int = 0) -> bool:
@@ -117,6 +128,15 @@ def skill(config: WeightsConfig, standing: Standing | None) -> float | None:
     if standing is None or standing.scored < config.skill_min or standing.base_loss <= 0:
         return None
     return 1 - standing.loss / standing.base_loss
+
+
+def _log_entry(config: WeightsConfig, weights: Weights) -> float:
+    """Return the logarithm of what one more begins with, as a multiple of what all the others have together."""
+    known = len(weights.standings)
+    if all(standing.scored < config.skill_min for standing in weights.standings.values()):
+        return -math.log(known)
+    part = config.entry / (known + 1)
+    return math.log(part / (1 - part))
 
 
 def _share_out(config: WeightsConfig, weights: Weights) -> None:

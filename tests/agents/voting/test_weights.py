@@ -179,16 +179,55 @@ def test_one_that_always_abstains_keeps_its_share() -> None:
     assert weight(config, weights, 1) == pytest.approx(1 / 3)
 
 
-def test_a_newcomer_gets_the_prior_and_an_unknown_score_changes_nothing() -> None:
-    config = WeightsConfig()
+def test_a_newcomer_gets_a_share_of_the_equal_part_and_an_unknown_score_changes_nothing() -> None:
+    config = WeightsConfig(share=0.0)
     weights, _ = play(config, [[0.1, 0.4]] * 50)
     old = weight(config, weights, 0) / weight(config, weights, 1)
     join(config, weights, "new")
-    assert weight(config, weights, "new") == pytest.approx(1 / 3)
-    assert weight(config, weights, 0) / weight(config, weights, 1) == pytest.approx(old, rel=0.01)
+    assert weight(config, weights, "new") == pytest.approx(config.entry / 3)
+    assert weight(config, weights, 0) / weight(config, weights, 1) == pytest.approx(old)
     before = msgspec.msgpack.encode(weights.standings)
     assert not learn(config, weights, score(49, "nobody", 0.5, 0.2))
     assert msgspec.msgpack.encode(weights.standings) == before
+
+
+@pytest.mark.parametrize("known", range(1, 25))
+def test_whoever_comes_before_anybody_is_known_gets_the_equal_part(known: int) -> None:
+    """Warming up takes each expert its own time, and none shall weigh less for it."""
+    config = WeightsConfig(share=0.0)
+    weights, _ = play(config, [[0.1, 0.4]] * known)
+    join(config, weights, "new")
+    part = 1.0 if known < config.skill_min else config.entry
+    assert weight(config, weights, "new") == pytest.approx(part / 3)
+
+
+@settings(max_examples=150, deadline=None)
+@given(games(abstain=True), st.floats(0.05, 2.0), st.floats(0.05, 1.0), st.data())
+def test_regret_holds_with_newcomers(rounds: list[Round], eta: float, entry: float, data: st.DataObject) -> None:
+    """Who joins with the part a pays ln(1 / a), over the ballots since; the others pay ln(1 / (1 - a)) each time."""
+    count = len(rounds[0])
+    late = data.draw(st.lists(st.integers(0, len(rounds)), min_size=count - 1, max_size=count - 1))
+    joins = dict(enumerate([0, *late]))
+    config = WeightsConfig(eta=eta, share=0.0, entry=entry, skill_min=1)
+    weights, paid, owed = Weights(), [], dict.fromkeys(range(count), 0.0)
+    for ballot, losses in enumerate(rounds):
+        for expert in [name for name, at in joins.items() if at == ballot]:
+            join(config, weights, str(expert))
+            part = weight(config, weights, expert)
+            for name in weights.standings:
+                owed[int(name)] += math.log(1 / part) if int(name) == expert else math.log(1 / max(1 - part, 1e-300))
+        awake = {name: losses[int(name)] for name in weights.standings if losses[int(name)] is not None}
+        shares = weights_of(config, weights, list(awake)) if awake else []
+        paid.append(sum(share * (loss or 0.0) for share, loss in zip(shares, awake.values(), strict=True)))
+        for name in weights.standings:
+            learn(config, weights, score(ballot, name, losses[int(name)], paid[ballot]))
+    for expert, since in joins.items():
+        regret = sum(
+            pool - own
+            for pool, losses in zip(paid[since:], rounds[since:], strict=True)
+            if (own := losses[expert]) is not None
+        )
+        assert regret <= owed[expert] / eta + eta * len(rounds) / 8 + 1e-9
 
 
 def test_a_score_counts_once() -> None:
@@ -229,7 +268,7 @@ def test_skill_is_the_share_of_the_base_rates_loss_that_is_saved() -> None:
     assert skill(config, None) is None
 
 
-@pytest.mark.parametrize("wrong", [{"eta": 0.0}, {"share": 1.0}, {"experts_max": 0}])
+@pytest.mark.parametrize("wrong", [{"eta": 0.0}, {"share": 1.0}, {"experts_max": 0}, {"entry": 0.0}])
 def test_impossible_rates_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(AssertionError):
         WeightsConfig(**wrong)  # type: ignore[arg-type]
