@@ -21,6 +21,7 @@ from infra.settings_audit import AuditSettings
 from infra.settings_backup import BackupSettings
 from infra.settings_costs import CostTables
 from infra.settings_limits import LimitSettings
+from infra.settings_metrics import MetricsSettings
 from infra.settings_models import ModelSettings
 from infra.settings_people import PeopleSettings
 from infra.settings_registry import RegistrySettings
@@ -68,6 +69,7 @@ _NOT_HASHED: Final[frozenset[KeyPath]] = frozenset(
         ("registry",),
         ("postgres",),
         ("influx",),
+        ("metrics",),
         ("audit",),
         ("backup",),
         ("people",),
@@ -94,6 +96,7 @@ class Settings(Section):
     registry: RegistrySettings = RegistrySettings()
     postgres: PostgresSettings = PostgresSettings()
     influx: InfluxSettings = InfluxSettings()
+    metrics: MetricsSettings = MetricsSettings()
     audit: AuditSettings = AuditSettings()
     backup: BackupSettings = BackupSettings()
     people: PeopleSettings = PeopleSettings()

@@ -124,17 +124,23 @@ def worker(
     ],
     run_file: Annotated[Path | None, typer.Option(help="What a run says of itself (run.json).")] = None,
     instance: Annotated[str | None, typer.Option(help="A stable name for static membership.")] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Where /metrics and the probes are; 0: nowhere.")
+    ] = None,
     settings: SettingsOption = None,
 ) -> None:
     """Run one worker process that hosts these stages."""
     from streams.launch import build_worker, engine_settings
+    from streams.metrics_port import open_port, port_of, teller_of
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     with one_sentence():
         described = read_run_file(run_file) if run_file is not None else {}
         run = compose(settings_of_run(run_file, settings))
         engine = engine_settings(run.settings, embedded=bool(described.get("embedded")), instance_id=instance)
-        process = build_worker(run, engine, stages)
+        port = port_of(run.settings.metrics, described, stages, metrics_port)
+        teller = teller_of(run, engine, stages, port)
+        process = build_worker(run, engine, stages, teller)
         refuse_other_count(topic_partitions(engine.bootstrap, engine.security), engine.instrument_partitions)
         _await_database(engine.dsn)
         refuse_other_schema(engine.dsn)
@@ -142,6 +148,7 @@ def worker(
             raise SettingsError(why)
         if "execution" in stages:
             tell_of_other_limits(run, engine.dsn)
+        open_port(teller, run.settings.metrics.host, port)
     raise typer.Exit(asyncio.run(process.run()))
 
 

@@ -136,9 +136,14 @@ def _experts(run: Run) -> Stage:
     return Experts(ExpertsConfig(features=features))
 
 
-def _voting(run: Run) -> Stage:
+def voting_config(run: Run) -> VotingConfig:
+    """Return what the run's committee is told, for whoever reads its state."""
     ballots = BallotConfig(early_keep_ns=run.settings.grid.ballot_deadline_ms * NS_PER_MS)
-    return Voting(VotingConfig(instruments=run.instruments, ballots=ballots))
+    return VotingConfig(instruments=run.instruments, ballots=ballots)
+
+
+def _voting(run: Run) -> Stage:
+    return Voting(voting_config(run))
 
 
 def decider_config(run: Run) -> DeciderConfig:
@@ -199,24 +204,26 @@ def limit_sets(run: Run) -> dict[str, LimitSet]:
     return seed_limits(run.settings, limit_book(run))
 
 
-def _risk(run: Run) -> Stage:
+def risk_config(run: Run) -> RiskConfig:
+    """Return what the run's risk is told, for whoever reads its state."""
     strategies = {
         name: strategy_risk(name, strategy, budget(run, strategy)) for name, strategy in run.settings.strategies.items()
     }
-    return Risk(
-        RiskConfig(
-            instruments=run.instruments,
-            limits=limit_sets(run),
-            book=limit_book(run),
-            strategies=strategies,
-            amends=amend_powers(
-                run.instruments, on_binance=run.settings.venues.binance is not None and not run.on_capture
-            ),
-        )
+    return RiskConfig(
+        instruments=run.instruments,
+        limits=limit_sets(run),
+        book=limit_book(run),
+        strategies=strategies,
+        amends=amend_powers(run.instruments, on_binance=run.settings.venues.binance is not None and not run.on_capture),
     )
 
 
-def _execution(run: Run) -> Stage:
+def _risk(run: Run) -> Stage:
+    return Risk(risk_config(run))
+
+
+def execution_config(run: Run) -> ExecutionConfig:
+    """Return what the run's execution is told, for whoever reads its state."""
     settings = run.settings
     accounts = {
         name: AccountTerms(
@@ -228,17 +235,19 @@ def _execution(run: Run) -> Stage:
         name: StrategyTerms(account=strategy.account, instruments=traded(run, strategy))
         for name, strategy in settings.strategies.items()
     }
-    return Execution(
-        ExecutionConfig(
-            instruments=run.instruments,
-            accounts=accounts,
-            strategies=strategies,
-            limits=limit_sets(run),
-            book=limit_book(run),
-            orphan_orders=OrphanPolicy(settings.venue.orphan_orders),
-            takeover_wait_ns=settings.venue.takeover_wait_ms * NS_PER_MS,
-        )
+    return ExecutionConfig(
+        instruments=run.instruments,
+        accounts=accounts,
+        strategies=strategies,
+        limits=limit_sets(run),
+        book=limit_book(run),
+        orphan_orders=OrphanPolicy(settings.venue.orphan_orders),
+        takeover_wait_ns=settings.venue.takeover_wait_ms * NS_PER_MS,
     )
+
+
+def _execution(run: Run) -> Stage:
+    return Execution(execution_config(run))
 
 
 def _feedback(run: Run) -> Stage:

@@ -33,10 +33,11 @@ from schemas.orders import (
 )
 from schemas.reconciliation import BooksRequested, VenueBooks
 from schemas.topics import MARKET_MARK, ORDER_APPROVED
-from schemas.values import NS_PER_MS
+from schemas.values import NS_PER_MS, NS_PER_S
 from streams.commands import PostgresCommands, follow_commands
 from streams.composition import Run, build_stage
 from streams.engine.ports import Inlet, StageHosting, StageKind
+from streams.observers.execution import VenueTimes
 from streams.sending_right import PostgresClaims, Refusal, SendingRight
 from streams.venue_requests import Lanes, WaitingRequests
 
@@ -101,6 +102,7 @@ class VenueCompanion:
         self._right = right
         self._on_capture = on_capture
         self._people = people
+        self.times = VenueTimes()
         self._now_ns = now_ns
         self._venue: VenuePort
         self._epoch = 0
@@ -204,7 +206,10 @@ class VenueCompanion:
             await self._venue.amend(request, epoch=self._epoch, now_ns=now_ns)
             return
         if origin:
-            self._latencies.append((request.order_id, self._now_ns() - origin))
+            took_ns = self._now_ns() - origin
+            self._latencies.append((request.order_id, took_ns))
+            self.times.tick_to_order_s.append(took_ns / NS_PER_S)
+        self.times.sent(request.order_id, request.instrument)
         await self._venue.submit(request, epoch=self._epoch, now_ns=now_ns)
 
     def _time_of(self, request: Event) -> int:
@@ -218,6 +223,7 @@ class VenueCompanion:
 
     async def _receive(self, inlet: Inlet) -> None:
         async for report in self._venue.reports():
+            self.times.heard(report.order_id)
             await inlet.inject(report)
 
     async def _write_latencies(self) -> None:
@@ -250,8 +256,20 @@ def _not_sent(request: SubmitRequested | AmendRequested, now_ns: int, refusal: R
     )
 
 
-def hosting(run: Run, open_venue: OpenVenue, dsn: str) -> StageHosting:
-    """Return how a worker hosts the execution stage."""
+def hosting(run: Run, open_venue: OpenVenue, dsn: str, times: VenueTimes | None = None) -> StageHosting:
+    """Return how a worker hosts the execution stage; ``times`` is where its companion writes how long orders take."""
+
+    def companion() -> VenueCompanion:
+        made = VenueCompanion(
+            open_venue,
+            PostgresLatencies(dsn),
+            SendingRight(PostgresCommands(dsn), PostgresClaims(dsn, "execution", "0")),
+            on_capture=run.on_capture,
+            people=reader_of(run.settings.people.allow_list_file),
+        )
+        made.times = made.times if times is None else times
+        return made
+
     return StageHosting(
         make_stage=lambda: build_stage(run, "execution"),
         name="execution",
@@ -259,11 +277,5 @@ def hosting(run: Run, open_venue: OpenVenue, dsn: str) -> StageHosting:
         kind=StageKind.OUTBOX,
         wall_clock=not run.on_capture,
         event_types=INJECTED,
-        companion=lambda: VenueCompanion(
-            open_venue,
-            PostgresLatencies(dsn),
-            SendingRight(PostgresCommands(dsn), PostgresClaims(dsn, "execution", "0")),
-            on_capture=run.on_capture,
-            people=reader_of(run.settings.people.allow_list_file),
-        ),
+        companion=companion,
     )

@@ -22,6 +22,7 @@ from schemas.market import Quality, QualityKind
 from schemas.topics import TOPICS
 from schemas.values import NS_PER_MS, NS_PER_S
 from streams.composition import Run, build_stage
+from streams.engine.observing import Observer
 from streams.engine.one_topic import OneTopicShard
 from streams.engine.ports import RawRecord, ShardOpener, StageHosting, StageKind, WorkerFailed
 from streams.engine.shard import ShardCore
@@ -47,7 +48,7 @@ class LiveFeed(Protocol):
         """End."""
 
 
-def ingress_hostings(run: Run) -> list[StageHosting]:
+def ingress_hostings(run: Run, observer: Observer | None = None) -> list[StageHosting]:
     """Return one hosting per public topic: each is a one-topic stage of its own."""
     return [
         StageHosting(
@@ -56,6 +57,7 @@ def ingress_hostings(run: Run) -> list[StageHosting]:
             topics=(topic,),
             kind=StageKind.ONE_TOPIC,
             wrap=_envelope,
+            observer=observer,
         )
         for topic in TOPICS.values()
         if topic.public
@@ -131,18 +133,23 @@ class FeedSteps:
         )
 
 
-def feed_hosting(run: Run) -> StageHosting:
+def feed_hosting(run: Run, observer: Observer | None = None) -> StageHosting:
     """Return how the shard of a feed is hosted: its input is no topic."""
     return StageHosting(
-        make_stage=lambda: build_stage(run, "ingestion"), name="ingestion", topics=(), kind=StageKind.ONE_TOPIC
+        make_stage=lambda: build_stage(run, "ingestion"),
+        name="ingestion",
+        topics=(),
+        kind=StageKind.ONE_TOPIC,
+        observer=observer,
     )
 
 
 class FeedResident:
     """Lives in the ingestion worker: reads the feed, steps the stage, sends in batches, keeps the place."""
 
-    def __init__(self, run: Run, feed: "PacedCapture | LiveFeed", name: str) -> None:
+    def __init__(self, run: Run, feed: "PacedCapture | LiveFeed", name: str, observer: Observer | None = None) -> None:
         self._run = run
+        self._observer = observer
         self._feed = feed
         self._name = name
         self._live = not isinstance(feed, PacedCapture)
@@ -154,7 +161,7 @@ class FeedResident:
 
     async def run(self, worker: ShardOpener) -> None:
         """Feed until the capture ends, or for ever."""
-        shard = await worker.open_shard(feed_hosting(self._run), self._name, None)
+        shard = await worker.open_shard(feed_hosting(self._run, self._observer), self._name, None)
         assert isinstance(shard, OneTopicShard)
         self._shard = shard
         self._steps = FeedSteps(shard.core, next(iter(self._run.instruments)), live=self._live)

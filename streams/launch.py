@@ -12,6 +12,7 @@ from typing import Final
 from infra.feeds.pacing import PacedCapture
 from infra.feeds.simulated import SimulatedFeed
 from infra.kafka_security import security_of
+from infra.metrics.registry import Metrics
 from infra.postgres.audit_chain import audit_chain
 from infra.settings import Settings, SettingsError
 from infra.settings_sections import read_secret
@@ -21,14 +22,23 @@ from schemas.topics import TOPICS
 from streams import control, decider, execution, experts, feedback, risk, voting
 from streams.composition import Run
 from streams.contracts import learns, schema_table
-from streams.engine.ports import EngineSettings, RawRecord, StageHosting, StageKind
+from streams.engine.ports import EngineSettings, RawRecord, StageHosting, StageKind, WorkerFailed
+from streams.engine.telling import Teller
 from streams.engine.worker import Resident, Worker
 from streams.ingestion import FeedResident, LiveFeed, hold_for, ingress_hostings
+from streams.observers.attach import observed
+from streams.observers.execution import VenueTimes
+from streams.observers.ingestion import IngestionObserver
 from streams.venues import check_venue, open_venue
 
 WORKERS: Final = ("ingestion", "experts", "voting", "decider", "risk", "execution", "feedback", "control", "sinks")
 """Every worker that a run needs, in the order of the flow."""
+FEED: Final = "feed"
+INGRESS: Final = "ingress"
+HALVES: Final = (FEED, INGRESS)
+"""``ingestion`` in two processes: a feed is one connection; what others write is shared among all who host it."""
 TRAINER: Final = "trainer"
+_BROKEN_SEEN_S: Final = 20.0
 """The worker that a run may have beside them; without it nothing is missing but candidates."""
 
 
@@ -71,22 +81,31 @@ def engine_settings(
     )
 
 
-def build_worker(run: Run, engine: EngineSettings, stages: Sequence[str]) -> Worker:
-    """Return a worker that hosts these stages. Raises SettingsError for a name that is not one."""
+def build_worker(run: Run, engine: EngineSettings, stages: Sequence[str], teller: Teller | None = None) -> Worker:
+    """Return a worker that hosts these stages, told of by ``teller``. Raises SettingsError for a name that is none."""
+    metrics = None if teller is None else teller.metrics
     hostings: list[StageHosting] = []
     residents: list[Resident] = []
     for name in stages:
-        if name == "ingestion":
-            hostings += ingress_hostings(run)
-            residents.append(FeedResident(run, *_feed(run, engine)))
+        if name in ("ingestion", *HALVES):
+            observer = None if metrics is None else IngestionObserver(metrics)
+            hostings += ingress_hostings(run, observer) if name != FEED else ()
+            residents += [FeedResident(run, *_feed(run, engine), observer)] if name != INGRESS else ()
         elif name == "sinks":
-            hostings.append(_sinks(run.settings, engine))
+            hostings.append(_sinks(run.settings, engine, metrics))
         elif name in (*WORKERS, TRAINER):
             _check(run, name)
-            hostings.append(stage_hosting(run, engine.dsn, name))
+            hostings.append(_watched(run, engine, name, metrics))
         else:
-            raise SettingsError(f"{name!r} is not a worker; the workers are {', '.join((*WORKERS, TRAINER))}.")
-    return Worker(engine, hostings, residents)
+            raise SettingsError(f"{name!r} is not a worker; the workers are {', '.join((*WORKERS, *HALVES, TRAINER))}.")
+    return Worker(engine, hostings, residents, teller)
+
+
+def _watched(run: Run, engine: EngineSettings, name: str, metrics: Metrics | None) -> StageHosting:
+    if metrics is None:
+        return stage_hosting(run, engine.dsn, name)
+    times = VenueTimes()
+    return observed(run, stage_hosting(run, engine.dsn, name, times), metrics, times)
 
 
 def _check(run: Run, name: str) -> None:
@@ -101,10 +120,10 @@ def _check(run: Run, name: str) -> None:
         check_trainer(run)
 
 
-def stage_hosting(run: Run, dsn: str, name: str) -> StageHosting:
+def stage_hosting(run: Run, dsn: str, name: str, times: VenueTimes | None = None) -> StageHosting:
     """Return how a stage that decides is hosted, in a worker or in a recomputation. Raises KeyError."""
     if name == "execution":
-        return execution.hosting(run, partial(open_venue, run), dsn)
+        return execution.hosting(run, partial(open_venue, run), dsn, times)
     if name == "control":
         return control.hosting(run, dsn)
     if name == TRAINER:
@@ -157,9 +176,10 @@ def _feed(run: Run, engine: EngineSettings) -> tuple[PacedCapture | LiveFeed, st
     return BinanceFeed.from_settings(feed.websocket_url, feed.rest_url, instruments), feed_shard(run)
 
 
-def _sinks(settings: Settings, engine: EngineSettings) -> StageHosting:
+def _sinks(settings: Settings, engine: EngineSettings, metrics: Metrics | None = None) -> StageHosting:
     # The client is half of what a worker imports; only this one needs it, and the others come up sooner.
     from infra.influx import InfluxServer, InfluxWriter, LineFiles
+    from streams.observers.sinks import SinksObserver
     from streams.sinks import Sink
 
     influx = settings.influx
@@ -173,7 +193,13 @@ def _sinks(settings: Settings, engine: EngineSettings) -> StageHosting:
     sink = Sink(engine.dsn, engine.codec, writer, audit=audit, stages=stages_run(settings))
 
     async def handle(records: Sequence[RawRecord]) -> Sequence[tuple[RawRecord, BadRecord]]:
-        return (await sink.handle(records)).refused
+        try:
+            return (await sink.handle(records)).refused
+        except WorkerFailed:
+            if audit.broken and metrics is not None:
+                # Whoever ends at once is gone before anybody has asked: nobody would be alarmed by the metric.
+                await asyncio.sleep(_BROKEN_SEEN_S)
+            raise
 
     def facts() -> Mapping[str, int]:
         counts = writer.counts
@@ -191,4 +217,5 @@ def _sinks(settings: Settings, engine: EngineSettings) -> StageHosting:
         dead_letter_topics=True,
         close=close,
         facts=facts,
+        observer=None if metrics is None else SinksObserver(metrics, writer, audit),
     )

@@ -15,7 +15,9 @@ EVENTS_CONSUMED: Final = counter(
 )
 EVENTS_PRODUCED: Final = counter("tradermind_events_produced_total", "worker topic", "Records sent to a topic.")
 BATCH_HANDLING: Final = histogram(
-    "tradermind_batch_handling_seconds", "worker stage", "How long a batch took from its offer until it was sent."
+    "tradermind_batch_handling_seconds",
+    "worker stage",
+    "How long a batch took to be stepped, committed and handed over, without the time for which it lay open.",
 )
 EVENT_AGE: Final = histogram(
     "tradermind_event_age_seconds",
@@ -59,12 +61,12 @@ EVENT_LOOP_LAG: Final = gauge(
 CLOCK_OFFSET: Final = gauge(
     "tradermind_clock_offset_seconds",
     "worker source",
-    "The database's clock minus the worker's; source is database.",
+    "Another clock minus the worker's; source is database, or a venue as its feed's time stamps tell.",
 )
 OFFSET_GAP: Final = counter(
     "tradermind_offset_gap_total",
     "worker topic",
-    "Records that were asked for and are gone from the log: the log began behind where the worker stood.",
+    "Gaps between the offsets of a public topic: aborted transactions, or records gone before they were read.",
 )
 BREAKER_STATE: Final = gauge(
     "tradermind_breaker_state",

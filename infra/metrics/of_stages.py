@@ -16,7 +16,7 @@ _SINKS = ("sinks",)
 MARKET_DATA_AGE: Final = gauge(
     "tradermind_market_data_age_seconds",
     "instrument",
-    "Now minus when the newest market record of the instrument was available, as its mark tells it.",
+    "Now, on the run's clock, minus when the newest market record behind the instrument's mark was available.",
     _RISK,
 )
 QUALITY_EVENTS: Final = counter(
@@ -25,7 +25,7 @@ QUALITY_EVENTS: Final = counter(
 VOTES: Final = counter(
     "tradermind_votes_total",
     "expert outcome",
-    "Votes taken by the committee; outcome is direction or the reason of the abstention.",
+    "Votes on ballots; outcome is down, flat or up, the reason of an abstention, or late where none came in time.",
     _VOTING,
 )
 EXPERT_WEIGHT: Final = gauge(
@@ -44,7 +44,10 @@ EXPERT_CALIBRATION: Final = gauge(
     _VOTING,
 )
 BALLOTS: Final = counter(
-    "tradermind_ballots_total", "outcome", "Ballots closed; outcome is tallied, no_direction or voided.", _VOTING
+    "tradermind_ballots_total",
+    "outcome",
+    "Ballots; outcome is tallied, no_direction, advice (a request), or later voided, which feedback tells.",
+    (*_VOTING, *_FEEDBACK),
 )
 TALLY_DISAGREEMENT: Final = gauge(
     "tradermind_tally_disagreement", "instrument horizon", "Disagreement of the newest tally, 0 to 1.", _VOTING
@@ -64,7 +67,7 @@ POLICY_IN_FORCE: Final = gauge(
 MODEL_INFERENCE: Final = histogram(
     "tradermind_model_inference_seconds",
     "policy",
-    "How long a policy took for one answer, on the average of a batch.",
+    "How long a policy took for one answer.",
     (*_DECIDER, "model-serve"),
     MODEL_S,
 )
@@ -77,18 +80,21 @@ MODEL_RELEASES: Final = counter(
 RISK_DECISIONS: Final = counter(
     "tradermind_risk_decisions_total",
     "outcome reason",
-    "Orders judged; outcome is approved or denied, reason that of the denial, else none.",
+    "Orders judged; outcome is approved, cancel (only that) or denied, reason the first of a denial, else none.",
     _RISK,
 )
 RISK_CHECK: Final = histogram(
     "tradermind_risk_check_seconds",
     "",
-    "How long risk took for one decision, on the average of a batch that had any.",
+    "How long risk took for one decision, from the decision to the verdict.",
     _RISK,
     MODEL_S,
 )
 KILL_SWITCH: Final = gauge(
-    "tradermind_kill_switch_active", "scope", "Whether anything of the scope is HALTED: 1 or 0.", _RISK
+    "tradermind_kill_switch_active",
+    "scope",
+    "Whether anything of the scope (GLOBAL, ACCOUNT, STRATEGY, INSTRUMENT) is HALTED: 1 or 0.",
+    _RISK,
 )
 TRADING_LEVEL: Final = gauge(
     "tradermind_trading_level", "scope", "The strictest level of the scope: 0 ACTIVE, 1 REDUCING, 2 HALTED.", _RISK
@@ -135,18 +141,21 @@ POSITION_NOTIONAL: Final = gauge(
 NET_PNL: Final = gauge(
     "tradermind_net_pnl",
     "strategy currency",
-    "Realised and unrealised gain after fees and funding, since the strategy's books began.",
+    "Realised and unrealised gain after fees and funding, since the books began, in the account's currency.",
     _EXECUTION,
 )
 FEES: Final = gauge(
     "tradermind_fees_total",
     "strategy currency",
-    "Fees paid since the strategy's books began; a rebate lowers it, so it is told as a gauge.",
+    "Fees paid since the books began, in the account's currency; a rebate lowers it, so it is told as a gauge.",
     _EXECUTION,
 )
 EQUITY: Final = gauge("tradermind_equity", "currency", "Value of the accounts of that currency.", _EXECUTION)
 DRAWDOWN: Final = gauge(
-    "tradermind_drawdown_ratio", "strategy", "How far the strategy is below its highest value, of its capital.", _RISK
+    "tradermind_drawdown_ratio",
+    "strategy",
+    "How far the account that the strategy trades is below its highest equity, of that; the limit is drawdown_max.",
+    _EXECUTION,
 )
 REWARDS: Final = counter(
     "tradermind_rewards_total", "strategy sign", "Rewards closed; sign is positive, zero or negative.", _FEEDBACK

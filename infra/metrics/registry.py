@@ -23,6 +23,9 @@ from infra.metrics.table import TABLE
 
 Labels = tuple[str, ...]
 _EVERY: Final = "every"
+LABEL_VALUES_MAX: Final = 200
+"""So many values of one label are told apart; beyond, the series is that of ``OTHER``."""
+OTHER: Final = "other"
 
 
 def told_by(stages: Sequence[str]) -> list[Metric]:
@@ -93,8 +96,23 @@ class Metrics:
         child = self._children.get(key)
         if child is None:
             parent = self._parents[metric]
-            child = self._children[key] = parent.labels(*labels) if metric.labels else parent
+            bounded = self._bounded(metric, labels)
+            child = parent.labels(*bounded) if metric.labels else parent
+            if bounded == labels:
+                self._children[key] = child
         return child
+
+    def _bounded(self, metric: Metric, labels: Labels) -> Labels:
+        """Return the labels, with ``other`` for a value too many: names that others give us must not grow for ever."""
+        known: list[set[str]] = [set() for _ in labels]
+        for name, others in self._children:
+            if name == metric.name:
+                for values, value in zip(known, others, strict=True):
+                    values.add(value)
+        return tuple(
+            value if value in values or len(values) < LABEL_VALUES_MAX else OTHER
+            for values, value in zip(known, labels, strict=True)
+        )
 
 
 def _made(metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Histogram:

@@ -55,7 +55,10 @@ class AuditBroken(Exception):
 
 
 class AuditChain:
-    """The chains of all streams, for one sink. ``anchors`` None: none are written."""
+    """The chains of all streams, for one sink. ``anchors`` None: none are written.
+
+    ``rows_added`` counts what was committed; ``broken``: the chain that is there was found not to be ours.
+    """
 
     def __init__(self, keys: AuditKeys, anchors: AnchorFile | None = None, people: PeoplesTables | None = None) -> None:
         self._keys = keys
@@ -65,6 +68,9 @@ class AuditChain:
         self._pending: dict[str, Head] = {}
         self._swept_s = -_SWEEP_S
         self._sweeping = False
+        self._added = 0
+        self.rows_added = 0
+        self.broken = False
 
     async def append(self, cursor: AsyncCursor[Any], events: Iterable[Event]) -> int:
         """Chain what of a batch belongs to the audit, and what people did since; return how many rows were added.
@@ -81,10 +87,15 @@ class AuditChain:
         self._sweeping = time.monotonic() - self._swept_s >= _SWEEP_S
         if self._sweeping:
             by_stream.setdefault(COMMANDS, []).extend(await self._people.new_entries(cursor))
-        added = 0
-        for stream in STREAMS:
-            if entries := by_stream.get(stream):
-                added += await self._extend(cursor, stream, entries)
+        added = self._added = 0
+        try:
+            for stream in STREAMS:
+                if entries := by_stream.get(stream):
+                    added += await self._extend(cursor, stream, entries)
+        except AuditBroken:
+            self.broken = True
+            raise
+        self._added = added
         return added
 
     def committed(self) -> None:
@@ -92,6 +103,8 @@ class AuditChain:
         if self._sweeping:
             self._people.committed()
             self._swept_s, self._sweeping = time.monotonic(), False
+        self.rows_added += self._added
+        self._added = 0
         self._heads |= self._pending
         self._pending = {}
         if self._anchors is not None:

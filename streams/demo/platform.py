@@ -19,12 +19,14 @@ from infra.audit_keys import development_overrides
 from infra.kafka import Security
 from infra.kafka_security import security_of
 from infra.people import development_people
+from infra.servers import free_port
 from infra.servers.process import ChildProcess
 from infra.settings import load_settings
 from streams.composition import Run, compose
 from streams.demo.plan import EMBEDDED, REAL
 from streams.demo.servers import start_broker, start_database, start_exchange, start_registry, write_overrides
 from streams.demo.starting import unless_stopped
+from streams.metrics_port import TARGETS, worker_name, write_targets
 from streams.processes import start_worker
 from streams.venues import needs_simulated
 
@@ -104,6 +106,7 @@ class Platform:
         }
         self._run_file = write_overrides(self._directory, overrides, self._groups)
         described = json.loads(self._run_file.read_text()) | {"embedded": embedded, "registry": self._registry}
+        described["metrics"] = self._metrics_ports()
         if self._settings_file is not None:
             described["settings"] = str(self._settings_file.resolve())
         self._run_file.write_text(json.dumps(described, indent=1))
@@ -114,6 +117,12 @@ class Platform:
     def _point_to(self) -> None:
         """Lead the commands that read to this run."""
         lead(self._directory.parent / "latest", self._directory)
+
+    def _metrics_ports(self) -> dict[str, int]:
+        """Choose a free port for each worker's metrics, and tell a Prometheus where they are; return name -> port."""
+        ports = {worker_name(group): free_port() for group in self._groups}
+        write_targets(self._directory / TARGETS, ports)
+        return ports
 
     async def _open_broker(self, stack: ExitStack, run: Run) -> bool:
         """Start or reach the broker; return whether it is the embedded one."""

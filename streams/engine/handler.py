@@ -7,14 +7,17 @@ crash changes nothing. The offset is committed after the handler has returned.
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from time import perf_counter
 from typing import Final, Protocol
 
 import psycopg
 
 from schemas.dead_letters import BadRecord, DeadLetterReason
 from schemas.topics import TOPICS
+from schemas.values import NS_PER_MS
 from streams.engine.counters import Counters
 from streams.engine.dead_letter import Refuser, dead_letter, way_past
+from streams.engine.flow import Flow
 from streams.engine.lane import lane_of
 from streams.engine.ports import Handle, RawRecord, StageHosting, WorkerFailed
 from streams.engine.sending import Sender
@@ -47,6 +50,7 @@ class HandlerCore:
     def __init__(self, source: str, next_offsets: dict[str, int]) -> None:
         self.source = source
         self.counters = Counters()
+        self.flow = Flow()
         self.next_offsets = next_offsets
 
     def next_offset(self, topic: str, partition: int) -> int | None:
@@ -76,6 +80,16 @@ class HandlerShard:
         if not self._ended:
             await self._queue.put(records)
 
+    @property
+    def pending_records(self) -> int:
+        """A handler has no outbox."""
+        return 0
+
+    @property
+    def checkpoint_age_s(self) -> float:
+        """A handler has no checkpoint but the group's offset."""
+        return 0.0
+
     async def run(self) -> None:
         """Handle whatever has come, until cancelled."""
         try:
@@ -90,8 +104,9 @@ class HandlerShard:
             records = list(await self._queue.get())
             while not self._queue.empty():
                 records += self._queue.get_nowait()
-            counters = self.core.counters
+            began_s, counters, flow = perf_counter(), self.core.counters, self.core.flow
             counters.records += len(records)
+            flow.took(records[0].topic, len(records))
             counters.batches += 1
             taken = await self._taken(records)
             rest = [record for record in records if record.offset not in taken] if taken else records
@@ -99,6 +114,7 @@ class HandlerShard:
             await self._pass_over([record for record in records if record.offset in taken])
             lane = lane_of(records[0].topic, records[0].partition)
             self.core.next_offsets[lane] = self.committed_offsets[lane] = records[-1].offset + 1
+            flow.handled(self._hosting.name, perf_counter() - began_s, 0, records[-1].timestamp_ms * NS_PER_MS)
 
     async def _taken(self, records: Sequence[RawRecord]) -> set[int]:
         """Return the offsets of what people have ordered passed over."""
@@ -143,8 +159,9 @@ class HandlerShard:
         by = Refuser(self._hosting.name, self._shard, type(self).__qualname__)
         await self._sender.send([dead_letter(TOPICS[record.topic], record, why, by) for record, why in own])
         counters = self.core.counters
-        for _, refusal in own:
+        for record, refusal in own:
             counters.refused(refusal.reason)
+            self.core.flow.refused(record.topic, refusal.reason)
         for record, refusal in refused:
             if isinstance(refusal, LeftToStage):
                 counters.left_to_stage += 1

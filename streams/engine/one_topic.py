@@ -6,12 +6,15 @@ readers drop what they have seen. With other code or settings, what the former v
 
 import asyncio
 from collections.abc import Sequence
+from time import perf_counter
 from typing import Final
 
 import msgspec
 
 from infra.postgres.patient_store import Checkpoint, Commit, PatientStore, RunFacts
 from schemas.dead_letters import LetterOrder
+from schemas.values import NS_PER_MS
+from streams.engine.flow import OUTSIDE
 from streams.engine.journal import JournalWriter
 from streams.engine.lane import lane_of
 from streams.engine.ports import RawRecord
@@ -44,6 +47,7 @@ class OneTopicShard:
         self._dirty = False
         self._closed = False
         self._cut_off = False
+        self._fed = 0
         self._kept = b""
         self._noted: dict[str, list[Refused]] = {}
         self.committed_offsets: dict[str, int] = {}
@@ -64,10 +68,13 @@ class OneTopicShard:
             if self._closed or self._cut_off:
                 return
             self._cut_off = True
+            began_s, before = perf_counter(), self.core.counters.records
             for record in records:
                 self.core.take(record)
             await self._send_and_keep()
             self._cut_off = False
+            if taken := self.core.counters.records - before:
+                self._tell_batch(records[0].topic, taken, perf_counter() - began_s, records[-1].timestamp_ms)
 
     async def obey(self, orders: Sequence[LetterOrder], from_offset: int) -> None:
         """Pass over what people have ordered, from an offset on that no life of the shard has stepped; kept at once."""
@@ -87,8 +94,27 @@ class OneTopicShard:
         async with self._lock:
             if not self._cut_off:
                 self._cut_off = True
+                began_s, stepped = perf_counter(), self.core.counters.feed_records - self._fed
                 await self._send_and_keep()
                 self._cut_off = False
+                if stepped:
+                    self._fed += stepped
+                    self._tell_batch(OUTSIDE, stepped, perf_counter() - began_s, 0)
+
+    def _tell_batch(self, topic: str, records: int, took_s: float, written_ms: int) -> None:
+        flow = self.core.flow
+        flow.took(topic, records)
+        flow.handled(self.core.hosting.name, took_s, self.core.newest_ns, written_ms * NS_PER_MS)
+
+    @property
+    def pending_records(self) -> int:
+        """How many records the producer has that Kafka has not acknowledged, as far as anybody asked."""
+        return self._unconfirmed_records
+
+    @property
+    def checkpoint_age_s(self) -> float:
+        """How long ago the checkpoint was written that something is missing from; 0 when nothing is."""
+        return asyncio.get_running_loop().time() - self._written_at if self._dirty else 0.0
 
     async def _send_and_keep(self) -> None:
         outgoing, requests, _ = self.core.drain()

@@ -9,6 +9,7 @@ and a commit for each would keep the input that matters waiting.
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from time import perf_counter
 from typing import Final
 
 import msgspec
@@ -48,9 +49,13 @@ class OutboxShard:
         self._beat_ns = heartbeat_ms * NS_PER_MS
         self._linger_s = (heartbeat_ms if core.hosting.wall_clock else CAPTURE_LINGER_MS) / 1000
         self._queue: asyncio.Queue[Item] = asyncio.Queue(_QUEUE_CHUNKS)
-        self._unconfirmed: asyncio.Queue[tuple[int, Acknowledgements]] = asyncio.Queue(_UNCONFIRMED_BATCHES_MAX)
+        self._unconfirmed: asyncio.Queue[tuple[int, int, Acknowledgements]] = asyncio.Queue(_UNCONFIRMED_BATCHES_MAX)
         self._unsent: asyncio.Queue[tuple[int, Sequence[Outgoing]]] = asyncio.Queue(_UNSENT_RECORDS_MAX + 1)
-        self._unsent_records = 0
+        self._unsent_records = self._unconfirmed_records = 0
+        self._worked_s = 0.0
+        self._written_ms = 0
+        self._new_inputs = False
+        self._committed_at = 0.0
         self._sent_some = asyncio.Event()
         self._batch = 0
         self._journal = JournalWriter()
@@ -109,8 +114,32 @@ class OutboxShard:
         self._step(self._first_inputs(epoch))
         while True:
             if self._is_due():
+                began_s = perf_counter()
                 await self._commit()
-            self._step(await self._next_items())
+                self._tell_batch(perf_counter() - began_s)
+            items = await self._next_items()
+            began_s = perf_counter()
+            self._step(items)
+            self._worked_s += perf_counter() - began_s
+
+    def _tell_batch(self, commit_s: float) -> None:
+        """Count a batch in which anything came; the time that it lay open is nobody's work."""
+        worked_s, self._worked_s = self._worked_s, 0.0
+        self._committed_at = asyncio.get_running_loop().time()
+        if self._new_inputs:
+            self._new_inputs = False
+            written_ns = self._written_ms * NS_PER_MS
+            self.core.flow.handled(self.core.hosting.name, worked_s + commit_s, self.core.newest_ns, written_ns)
+
+    @property
+    def pending_records(self) -> int:
+        """How many records are committed to the outbox and not acknowledged."""
+        return self._unsent_records + self._unconfirmed_records
+
+    @property
+    def checkpoint_age_s(self) -> float:
+        """How long ago the last batch was committed, if another is open; else 0."""
+        return 0.0 if self._commit_at is None else asyncio.get_running_loop().time() - self._committed_at
 
     async def _post(self) -> None:
         """Give the producer what was committed, in order. It may wait for Kafka; the stage does not."""
@@ -118,14 +147,16 @@ class OutboxShard:
             batch, outgoing = await self._unsent.get()
             pending = await self._sender.post(outgoing)
             self._unsent_records -= len(outgoing)
+            self._unconfirmed_records += len(outgoing)
             self._sent_some.set()
-            await self._unconfirmed.put((batch, pending))
+            await self._unconfirmed.put((batch, len(outgoing), pending))
 
     async def _confirm(self) -> None:
         """Note which batches Kafka has: their outbox rows go with the next commit. A refused record ends the worker."""
         while True:
-            batch, pending = await self._unconfirmed.get()
+            batch, records, pending = await self._unconfirmed.get()
             self._note_ends(await self._sender.confirm(pending))
+            self._unconfirmed_records -= records
             self._sent_through = batch
 
     def _note_ends(self, written: Sequence[tuple[str, int, int]]) -> None:
@@ -191,6 +222,7 @@ class OutboxShard:
                 self._journal.external(item, 0)
                 self.core.take_event(item)
                 if type(item) is not Heartbeat:
+                    self._new_inputs, self._written_ms = True, 0
                     # What came from a venue or a person is not told again: it is kept before anything else is done.
                     self._commit_at = 0.0
         if items and self._commit_at is None:
@@ -204,6 +236,8 @@ class OutboxShard:
             self.core.take(record)
         if fresh:
             self._journal.records(first.topic, first.partition, fresh[0].offset, fresh[-1].offset)
+            self.core.flow.took(first.topic, len(fresh))
+            self._new_inputs, self._written_ms = True, fresh[-1].timestamp_ms
             self._open_records += len(fresh)
 
     def _is_due(self) -> bool:

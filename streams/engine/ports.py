@@ -13,6 +13,7 @@ from schemas.codec import Codec
 from schemas.dead_letters import BadRecord
 from schemas.event import Event
 from schemas.topics import TOPICS, Topic
+from streams.engine.observing import Observer
 
 
 class StageKind(enum.Enum):
@@ -89,7 +90,8 @@ class StageHosting:
     ``now_ns``; a simulation gives another clock.
     ``wrap`` makes an event of a public record. A HANDLER has no stage but ``handle``, which writes a batch and
     returns the records it refuses; with ``dead_letter_topics`` it reads every dead letter, too, and ``facts`` are
-    further numbers for its ``worker_status``. ``close`` is awaited when the worker ends in order.
+    further numbers for its ``worker_status``. ``close`` is awaited when the worker ends in order. ``observer`` makes
+    metrics of what its shards emit and keep.
     """
 
     name: str
@@ -105,6 +107,7 @@ class StageHosting:
     dead_letter_topics: bool = False
     close: Callable[[], Awaitable[None]] | None = None
     facts: Callable[[], Mapping[str, int]] | None = None
+    observer: Observer | None = None
 
     def topic_names(self) -> tuple[str, ...]:
         """Return the names of all topics it reads."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from streams.engine.flow import Flow
 from streams.engine.ports import Outgoing, WorkerFailed
 from streams.engine.producing import Acknowledgement
 
@@ -13,8 +14,9 @@ Acknowledgements = list[Acknowledgement]
 class Sender:
     """Sends by the app's producer. The order of calls is the order in each partition (the producer is idempotent)."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, flow: Flow | None = None) -> None:
         self._app = app
+        self._flow = flow or Flow()
 
     async def send(self, outgoing: Sequence[Outgoing]) -> list[tuple[str, int, int]]:
         """Write records; return (topic, partition, offset) of what is in Kafka. Raises WorkerFailed at a refusal."""
@@ -29,6 +31,7 @@ class Sender:
         try:
             for (topic, partition), records in lanes.items():
                 pending += await self._app.producer.write(topic, partition, records)
+                self._flow.post(topic, len(records))
             return pending
         except asyncio.CancelledError:
             raise

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agents.stage import ShardState, run_step
+from agents.stage import ShardState
 from schemas.codec import Codec
 from schemas.dead_letters import (
     OF_THE_REGISTRY,
@@ -25,32 +25,16 @@ from schemas.routing import targets
 from schemas.topics import TOPICS, Topic
 from streams.engine.counters import Counters
 from streams.engine.dead_letter import BadRecordLimit, Refuser, dead_letter, outside_letter, way_past
-from streams.engine.dedupe import SeenPositions
+from streams.engine.flow import OUTSIDE, Flow, counted
 from streams.engine.lane import Lane, lane_of
+from streams.engine.observing import Gathered
 from streams.engine.ports import Outgoing, RawRecord, StageHosting, StageKind, WorkerFailed
+from streams.engine.progress import Progress as Progress
 from streams.engine.quarantine import LetterProgress, key_of, quarantines
 
 ORIGIN_HEADER: Final = "tradermind-origin-ns"
 ORDERS: Final = frozenset({LettersOrdered, HeldAgain})
 """What people order about records: for the shard itself, never for its stage."""
-
-
-class Progress(msgspec.Struct):
-    """How far a shard has come: next offset per input lane, next number per output lane, what it has seen.
-
-    ``topic_ids``: of the topics that it reads, the id that each had, so that one made anew is told from it.
-    ``silent`` says per output lane up to which input offset another version of the code has sent what followed.
-    """
-
-    next_offsets: dict[str, int] = {}
-    numbers: dict[str, int] = {}
-    output_ends: dict[str, int] = {}
-    seen: SeenPositions = msgspec.field(default_factory=SeenPositions)
-    external: int = 0
-    reached_ns: int = 0
-    topic_ids: dict[str, str] = {}
-    silent: dict[str, int] = {}
-    letters: LetterProgress = msgspec.field(default_factory=LetterProgress)
 
 
 class ShardCore:
@@ -64,6 +48,10 @@ class ShardCore:
         self.progress = Progress()
         self.generation = 1
         self.counters = Counters()
+        self.flow = Flow()
+        self.gathered = Gathered(hosting.observer)
+        self.newest_ns = 0
+        self._run = self.gathered.run
         self.outgoing: list[Outgoing] = []
         self.requests: list[Event] = []
         self.request_origins: list[int] = []
@@ -102,7 +90,7 @@ class ShardCore:
         lane, progress, counters = self._lane_of(record), self.progress, self.counters
         name, offset = lane.name, record.offset
         expected = progress.next_offsets.get(name)
-        if expected != offset and expected is not None and _is_behind(lane, offset, expected):
+        if expected != offset and expected is not None and self._is_behind(lane, offset, expected):
             return
         progress.next_offsets[name] = offset + 1
         counters.records += 1
@@ -114,11 +102,13 @@ class ShardCore:
             event = self._event(lane, record)
             if not progress.seen.is_new(name, event):
                 counters.duplicates += 1
+                counted(self.flow.duplicates, topic.name)
                 return
             if letters.held and lane.held_back:
                 letters.refuse_held(event.key)
+            self.newest_ns = event.event_time_ns
             self._reach(event.available_at_ns)
-            _, outputs = run_step(self.stage, self.state, event)
+            _, outputs = self._run(self.stage, self.state, event)
         except BadRecord as refusal:
             self._refuse(topic, record, event, refusal)
             return
@@ -128,6 +118,7 @@ class ShardCore:
                     f"{unknown}: this version does not know it, and money topics skip nothing: {way_past(record)}"
                 ) from None
             counters.skipped += 1
+            counted(self.flow.skipped, topic.name)
             return
         except Exception as error:
             error.add_note(f"{self._source} broke on a record: {way_past(record)}")
@@ -143,11 +134,14 @@ class ShardCore:
             self._obey(event)
             return ()
         self._reach(event.available_at_ns)
+        if type(event) is not Heartbeat:
+            self.newest_ns = event.event_time_ns
         try:
-            _, outputs = run_step(self.stage, self.state, event)
+            _, outputs = self._run(self.stage, self.state, event)
         except BadRecord as refusal:  # A venue's word on an order that is not ours, say; it stops no line.
             self.outgoing.append(outside_letter(event, refusal, self.refuser, self._partitions))
             self.counters.refused(refusal.reason)
+            self.flow.refused(OUTSIDE, refusal.reason)
             return ()
         self._emit(outputs, origin, base)
         return outputs
@@ -176,7 +170,7 @@ class ShardCore:
                 letters.refuse_unread(lane_of(one.topic, one.partition), one.offset)
                 event = self._event(self._lane_of(record), record)
                 self._reach(event.available_at_ns)
-                _, outputs = run_step(self.stage, self.state, event)
+                _, outputs = self._run(self.stage, self.state, event)
             except BadRecord as refusal:
                 self._refuse(TOPICS[one.topic], record, event, refusal)
                 letters.stepped_orders = again.ordinal
@@ -219,6 +213,16 @@ class ShardCore:
             lane = self._lane = self._lanes.get(place) or self._lanes.setdefault(place, Lane(*place))
         return lane
 
+    def _is_behind(self, lane: Lane, offset: int, expected: int) -> bool:
+        if offset > expected:
+            if not lane.topic.public:
+                raise WorkerFailed(
+                    f"Records {expected} to {offset - 1} of {lane.name} are gone before they were read: the log was"
+                    " trimmed under its reader."
+                )
+            counted(self.flow.gaps, lane.topic_name)
+        return offset < expected
+
     def _base_of(self, offset: int) -> int | None:
         return offset * ORDINALS_PER_OFFSET if self._numbered else None
 
@@ -238,9 +242,11 @@ class ShardCore:
 
     def _emit(self, outputs: Sequence[Event], origin: int, base: int | None) -> None:
         headers = ((ORIGIN_HEADER, str(origin).encode()),) if origin else ()
-        silent = self.progress.silent
+        silent, kept = self.progress.silent, self.gathered.kept
         for ordinal, event in enumerate(outputs):
             places = targets(event, self._partitions, self._partition)
+            if type(event) in kept:
+                self.gathered.outputs.append(event)
             if not places:
                 self.requests.append(event)
                 self.request_origins.append(origin)
@@ -271,19 +277,11 @@ class ShardCore:
         more = letters.facts_of(key, refusal)
         self.outgoing.append(dead_letter(topic, record, refusal, self.refuser, more))
         counters.refused(refusal.reason)
+        self.flow.refused(topic.name, refusal.reason)
         if quarantines(topic):
             letters.begin(key, record, refusal)
             counters.quarantined_keys = len(letters.held)
         self.limit.bad(topic, record, refusal)
-
-
-def _is_behind(lane: Lane, offset: int, expected: int) -> bool:
-    if offset > expected and not lane.topic.public:
-        raise WorkerFailed(
-            f"Records {expected} to {offset - 1} of {lane.name} are gone before they were read: the log was trimmed"
-            " under its reader."
-        )
-    return offset < expected
 
 
 def _origin(headers: Iterable[tuple[str, bytes | None]]) -> int:

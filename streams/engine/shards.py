@@ -10,6 +10,7 @@ from faust.types import TP
 
 from infra.postgres.checkpoints import ShardStore
 from infra.postgres.patient_store import Checkpoint, PatientStore, RunFacts, ShardName
+from streams.engine.flow import Flow
 from streams.engine.former_version import is_other_version, silence_former_outputs, tell_change
 from streams.engine.handler import HandlerShard
 from streams.engine.lane import lane_of
@@ -64,12 +65,14 @@ class Shards:
         self._start = start
         self._open_store = open_store
         self._desk = desk
+        self.flow = Flow()
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     async def open(self, hosting: StageHosting, key: str, partition: int | None) -> Shard:
         """Claim a shard, check its checkpoint against this run, and start it. Raises WorkerFailed."""
         engine = self._engine
         core = ShardCore(hosting, key, partition, engine.codec, engine.instrument_partitions)
+        core.flow = self.flow
         core.refuser = replace(core.refuser, code_version=engine.code_version)
         durable = hosting.kind is StageKind.OUTBOX
         # A feed's generation must be on disk before anything carries it: a power cut must not give it out twice.
@@ -100,7 +103,9 @@ class Shards:
         """Start a handler where Kafka's committed offset stands: it moves only after the handler has returned."""
         assert hosting.handle is not None
         key = lane_of(tp.topic, tp.partition)
-        self._run(hosting, key, HandlerShard(hosting, key, committed, self.sender, self._desk))
+        shard = HandlerShard(hosting, key, committed, self.sender, self._desk)
+        shard.core.flow = self.flow
+        self._run(hosting, key, shard)
 
     def _run(self, hosting: StageHosting, key: str, shard: Shard) -> None:
         self.running[hosting.name, key] = shard
@@ -150,6 +155,11 @@ class Shards:
             for (name, key), shard in self.running.items()
             if self._reads(name, key, tp)
         ]
+
+    def due(self) -> int:
+        """Return how many shards the assignment asks for."""
+        wanted = hosted_partitions(self._hostings, self.assigned)
+        return len({(hosting.name, shard_key(hosting, tp.topic, tp.partition)) for hosting, tp in wanted})
 
     def target(self, tp: TP, start: int, end: int) -> int:
         """Return where to read on: the lowest checkpoint of the stages on it. Raises WorkerFailed outside the log."""

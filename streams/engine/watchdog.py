@@ -6,8 +6,9 @@ as in one long step of a stage.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import psycopg
@@ -15,6 +16,7 @@ from confluent_kafka import KafkaException
 
 from infra.kafka import BrokerUnreachable, Security, Slot, log_ends, log_starts
 from infra.postgres.session import KeptSession
+from schemas.topics import MARKET_MARK
 from streams.engine.lane import lane_of
 from streams.engine.log_reader import LogReader, RecomputeImpossible
 from streams.engine.ports import EngineSettings, WorkerFailed
@@ -22,6 +24,7 @@ from streams.engine.ports import EngineSettings, WorkerFailed
 LOOKS_PER_LIMIT: Final = 8
 LOOK_MOST_S: Final = 5.0
 _ANSWER_S: Final = 3.0
+_ANY_SLOT: Final = (MARKET_MARK.name, 0)
 ShardKey = tuple[str, str]
 """A stage and a shard of it."""
 Held = tuple[ShardKey, Slot, int | None]
@@ -41,6 +44,22 @@ class Place:
     position: int
     end: int
     lowest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look has found: whether broker and database answer, how far the database's clock is ahead of ours (None
+    where it did not say), by lane the records it is behind and for how many seconds it is still, and what is stuck.
+    """
+
+    broker_up: bool
+    database_up: bool
+    clock_offset_s: float | None
+    lanes: Mapping[str, tuple[int, float]]
+    stuck: str | None = None
+
+
+Tell = Callable[[Look], None]
 
 
 @dataclass(slots=True)
@@ -89,6 +108,14 @@ class Watchdog:
         """Take back a finding: there was nothing to read after all."""
         self._watched[place.shard, place.lane].still_s = 0.0
 
+    def lanes(self) -> dict[str, tuple[int, float]]:
+        """Return by lane how many records the slowest stage here is behind, and for how long it has been still."""
+        found: dict[str, tuple[int, float]] = {}
+        for (_, lane), one in self._watched.items():
+            behind, still_s = found.get(lane, (0, 0.0))
+            found[lane] = max(behind, one.behind), max(still_s, one.still_s)
+        return found
+
     def facts(self, shard: ShardKey) -> dict[str, float]:
         """Return what is told of a shard: records it is behind, and the seconds of its stillest partition."""
         mine = [one for (name, _), one in self._watched.items() if name == shard]
@@ -110,6 +137,13 @@ class World(Protocol):
     async def database_answers(self) -> bool:
         """Tell whether the database does."""
 
+    async def broker_answers(self) -> bool:
+        """Tell whether the broker does, for a worker that reads no topic."""
+
+    @property
+    def clock_offset_s(self) -> float | None:
+        """How far the database's clock was ahead of ours when it last answered."""
+
     async def has_record(self, place: Place) -> bool:
         """Tell whether there is a record to be read at a place; the rest of a log may be marks of transactions."""
 
@@ -123,6 +157,16 @@ class RealWorld:
     def __init__(self, engine: EngineSettings) -> None:
         self._engine = engine
         self._session = KeptSession(engine.dsn)
+        self._clock_offset_s: float | None = None
+
+    @property
+    def clock_offset_s(self) -> float | None:
+        """How far the database's clock was ahead of ours when it last answered; wrong by half the way at most."""
+        return self._clock_offset_s
+
+    async def broker_answers(self) -> bool:
+        """Tell whether the broker does."""
+        return bool(await self.ends([_ANY_SLOT]))
 
     async def ends(self, slots: Sequence[Slot]) -> Mapping[Slot, int]:
         """Return the ends of these logs; empty while the broker is away."""
@@ -144,7 +188,12 @@ class RealWorld:
         """Tell whether the database does, in a few seconds."""
         try:
             async with asyncio.timeout(_ANSWER_S):
-                await (await self._session.connection()).execute("SELECT 1")
+                connection = await self._session.connection()
+                asked_s = time.time()
+                cursor = await connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8")
+                told = await cursor.fetchone()
+                if told is not None:
+                    self._clock_offset_s = float(told[0]) - (asked_s + time.time()) / 2
         except (TimeoutError, psycopg.OperationalError):
             await self._session.close()
             return False
@@ -175,6 +224,7 @@ class Watch:
     """The watch over one worker's partitions. ``held`` tells which there are, and where each shard stands on them."""
 
     def __init__(self, stuck_after_s: float, world: World, held: Callable[[], Sequence[Held]]) -> None:
+        self.tell: Tell = _to_nobody
         self._dog = Watchdog(stuck_after_s)
         self._world = world
         self._held = held
@@ -187,8 +237,8 @@ class Watch:
         """Look until cancelled. Raises WorkerFailed when a partition is stuck."""
         try:
             while True:
-                await asyncio.sleep(self._dog.interval_s)
                 await self._look()
+                await asyncio.sleep(self._dog.interval_s)
         finally:
             await self._world.close()
 
@@ -196,14 +246,25 @@ class Watch:
         held = self._held()
         ends = await self._world.ends([slot for _, slot, _ in held])
         starts = await self._world.starts([slot for _, slot, position in held if position is None])
-        away = not ends or not await self._world.database_answers()
-        for place in self._dog.look(asyncio.get_running_loop().time(), places_of(held, ends, starts), excused=away):
+        broker_up = bool(ends) if held else await self._world.broker_answers()
+        database_up = await self._world.database_answers()
+        away = not ends or not database_up
+        stuck = self._dog.look(asyncio.get_running_loop().time(), places_of(held, ends, starts), excused=away)
+        look = Look(broker_up, database_up, self._world.clock_offset_s, self._dog.lanes())
+        self.tell(look)
+        for place in stuck:
             if await self._world.has_record(place):
-                raise WorkerFailed(
+                sentence = (
                     f"{place.shard[0]}/{place.shard[1]} is stuck: {place.lane} is assigned to it, it stands at offset"
                     f" {place.position} of {place.end} and has not moved for {self._dog.stuck_after_s:g} s."
                 )
+                self.tell(replace(look, stuck=sentence))
+                raise WorkerFailed(sentence)
             self._dog.excuse(place)
+
+
+def _to_nobody(look: Look) -> None:
+    del look
 
 
 def places_of(held: Sequence[Held], ends: Mapping[Slot, int], starts: Mapping[Slot, int]) -> list[Place]:

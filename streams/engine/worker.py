@@ -19,14 +19,16 @@ from faust.contrib.asgi import faust_app_running
 from faust.types import TP
 
 from infra.kafka import BrokerUnreachable, cluster_id
-from infra.postgres.checkpoints import ClaimRefused, DatabaseGone, RunFacts, ShardLost
+from infra.postgres.checkpoints import RunFacts
 from streams.engine.credentials import credentials_of
+from streams.engine.ending import as_failure, end_process
 from streams.engine.letter_desk import LetterDesk
 from streams.engine.ports import EngineSettings, RawRecord, StageHosting, StageKind, WorkerFailed
 from streams.engine.rewind import Hosted, RewindCheck
 from streams.engine.sending import Sender
 from streams.engine.shards import Shard, Shards, hosted_partitions, shard_key, to_be_claimed
 from streams.engine.status import report_status
+from streams.engine.telling import Teller, Told
 from streams.engine.transport import Checkpoints, ChunkSchema, ChunkTransport
 from streams.engine.watchdog import RealWorld, Watch
 
@@ -52,7 +54,11 @@ class Worker:
     """One process, one Faust app, its stages and their shards."""
 
     def __init__(
-        self, engine: EngineSettings, hostings: Sequence[StageHosting], residents: Sequence[Resident] = ()
+        self,
+        engine: EngineSettings,
+        hostings: Sequence[StageHosting],
+        residents: Sequence[Resident] = (),
+        teller: Teller | None = None,
     ) -> None:
         self.engine = engine
         self.hostings = {hosting.name: hosting for hosting in hostings}
@@ -61,7 +67,11 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._shards = Shards(engine, hostings, self.holder, self._start, desk=LetterDesk(engine))
         self.shards = self._shards.running
+        self._teller = teller
+        self._dealt = False
         self.watch = Watch(engine.stuck_after_s, RealWorld(engine), self._shards.held)
+        if teller is not None:
+            self._shards.flow, self.watch.tell = teller.flow, teller.look
         self._failure: asyncio.Future[WorkerFailed] | None = None
         self._hooks = Checkpoints()
         self._dealing = asyncio.Lock()
@@ -144,7 +154,7 @@ class Worker:
         except TimeoutError:
             self.fail(WorkerFailed(f"The checkpoints could not be read within {_SEEK_BOUND_S:g} s."))
         except Exception as error:
-            self.fail(self._as_failure(error))
+            self.fail(as_failure(error))
         await asyncio.Event().wait()  # The process is ending; Faust must not go on from a guess.
         raise AssertionError("unreachable")
 
@@ -162,6 +172,7 @@ class Worker:
                 self._shards.open_handler(hosting, tp, await consumer.committed_offset(tp))
             else:
                 await self.open_shard(hosting, key, tp.partition)
+        self._dealt = True
         if not assignment:
             return {}
         starts = await self.app.consumer.earliest_offsets(*assignment)
@@ -173,6 +184,7 @@ class Worker:
         del app, revoked, signal, named
         async with self._dealing:  # What an assignment is still claiming would be held behind the group's back.
             self._hooks.assignment_number += 1
+            self._dealt = False
             await self._guard(self._shards.let_go())
 
     async def open_shard(self, hosting: StageHosting, key: str, partition: int | None) -> Shard:
@@ -193,19 +205,7 @@ class Worker:
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            self.fail(self._as_failure(error))
-
-    def _as_failure(self, error: Exception) -> WorkerFailed:
-        if isinstance(error, WorkerFailed):
-            return error
-        if isinstance(error, ShardLost | DatabaseGone | BrokerUnreachable):
-            return WorkerFailed(str(error))
-        if isinstance(error, ClaimRefused):
-            return WorkerFailed(str(error), 2)
-        LOG.error("a stage or its surroundings broke", exc_info=error)
-        return WorkerFailed(
-            f"An invariant is broken ({type(error).__name__}: {error}); nothing was acknowledged past it."
-        )
+            self.fail(as_failure(error))
 
     def fail(self, failure: WorkerFailed) -> None:
         """End the process with this sentence; the first one counts."""
@@ -220,7 +220,9 @@ class Worker:
         sys.setswitchinterval(_THREAD_SWITCH_S)
         self._failure = loop.create_future()
         # Watched from here on: a failure at the first assignment comes while Faust is still starting.
-        self._failure.add_done_callback(_end_process)
+        self._failure.add_done_callback(end_process)
+        if self._teller is not None:
+            self._start(self._teller.beat())
         stopped = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
@@ -230,7 +232,7 @@ class Worker:
             sys.stderr.write(f"{error}\n")
             return 2
         self._shards.facts = RunFacts(cluster, self.engine.code_version, self.engine.settings_hash)
-        self._shards.sender = Sender(self.app)
+        self._shards.sender = Sender(self.app, self._shards.flow)
         stop = asyncio.ensure_future(stopped.wait())
         try:
             async with faust_app_running(self.app, stop_timeout=_STOP_GRACE_S):
@@ -248,9 +250,21 @@ class Worker:
         for resident in self._residents:
             self._start(resident.run(self))
         self._start(report_status(self))
+        if self._teller is not None:
+            self._start(self._teller.run(self._told))
         self._start(self.watch.run())
         self._start(self._watch_faust())
         await stop
+
+    def _told(self) -> Told:
+        """Return where this worker stands, for whoever tells of it."""
+        standalone = len(self._residents) + sum(not hosting.topics for hosting in self.hostings.values())
+        return Told(
+            self.shards,
+            self._dealt or self.app.producer_only,
+            self._shards.due() + standalone,
+            [hosting.observer for hosting in self.hostings.values() if hosting.observer is not None],
+        )
 
     async def _watch_faust(self) -> None:
         """Faust that has crashed inside leaves its process up and still; nobody would notice."""
@@ -270,14 +284,3 @@ class Worker:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def _end_process(failed: "asyncio.Future[WorkerFailed]") -> None:
-    failure = failed.result()
-    try:
-        sys.stderr.write(f"{failure}\n")
-        sys.stderr.flush()
-    finally:
-        # Nothing is flushed and nothing acknowledged: what was not checkpointed happens again. The disk that takes
-        # what we say may be full, and whoever cannot say why it ends must end all the same.
-        os._exit(failure.exit_code)

@@ -452,10 +452,10 @@ def test_the_store_finds_what_was_shipped_and_tells_of_what_it_refuses(tmp_path:
 
 
 def test_a_refusal_is_an_error_in_the_log_and_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    before = REFUSED.labels("NO_SUCH_ARTEFACT")._value.get()
+    before = REFUSED["NO_SUCH_ARTEFACT"]
     with pytest.raises(ArtefactRefused):
         ModelStore(tmp_path, KEYS).read("f" * 64)
-    assert REFUSED.labels("NO_SUCH_ARTEFACT")._value.get() == before + 1
+    assert REFUSED["NO_SUCH_ARTEFACT"] == before + 1
     (told,) = caplog.records
     assert (told.levelname, "NO_SUCH_ARTEFACT" in told.message) == ("ERROR", True)
 

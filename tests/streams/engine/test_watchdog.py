@@ -124,6 +124,13 @@ class ToldWorld:
     async def database_answers(self) -> bool:
         return not self._is_away("database")
 
+    async def broker_answers(self) -> bool:
+        return not self._is_away("broker")
+
+    @property
+    def clock_offset_s(self) -> float | None:
+        return None
+
     async def has_record(self, place: Place) -> bool:
         return self.records
 

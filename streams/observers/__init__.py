@@ -1,0 +1,1 @@
+"""The stages' own metrics: what each emits and keeps, as numbers that people watch."""
