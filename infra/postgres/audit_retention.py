@@ -42,7 +42,9 @@ CLASSES: Final = (
         "orders",
         *(_YEARS_7, _YEARS_5),
         "Orders, fills and the books: RTS 6 Art. 28 (5 years), MiFID II Art. 16(7) (up to 7).",
-        _by_event("order_verdicts order_events orders fills ledger positions account_marks trade_feedback"),
+        _by_event(
+            "order_verdicts order_events orders fills ledger positions position_events account_marks trade_feedback"
+        ),
         (ORDERS,),
     ),
     RetentionClass(

@@ -65,13 +65,13 @@ _OF_THE_MARKET: Final = (
     _market(Trade, "TRADE", "trade_id price quantity aggressor"),
     _market(VenueBar, "VENUE_BAR", "interval_ns open_price high_price low_price close_price volume"),
     Projection(
-        Quality, "quality_events", "event_id instrument event_time_ns available_at_ns kind detail count", _KEYED
+        Quality, "quality_events", "event_id instrument event_time_ns available_at_ns kind detail count seq", _KEYED
     ),
     Projection(
         MarketMark,
         "market_marks",
         "event_id instrument available_at_ns mid bid_price ask_price bid_quantity ask_quantity volume newest_time_ns"
-        " quality on_grid grid_time_ns",
+        " quality on_grid grid_time_ns seq",
         _KEYED,
     ),
 )
@@ -80,31 +80,34 @@ _OF_OPINION: Final = (
         Bar,
         "bars",
         "event_id instrument available_at_ns interval_ns open_time_ns open_price high_price low_price close_price"
-        " volume trades complete imputed",
+        " volume trades complete imputed seq",
         _KEYED,
     ),
     Projection(
         FeatureSnapshot,
         "feature_snapshots",
-        "event_id cause_id instrument available_at_ns grid_time_ns deadline_ns mid synchronised features questions",
+        "event_id cause_id instrument available_at_ns grid_time_ns deadline_ns mid synchronised features questions seq",
         _KEYED,
     ),
     Projection(
         Vote,
         "votes",
         "event_id cause_id instrument available_at_ns ballot_id expert horizon_ns expires_at_ns p_down p_flat p_up"
-        " abstained text_fed evidence context",
+        " abstained text_fed evidence context seq",
         _KEYED,
     ),
-    Projection(AnomalyAlert, "alerts", "event_id instrument available_at_ns level kind score detail", _KEYED),
+    Projection(AnomalyAlert, "alerts", "event_id instrument available_at_ns level kind score detail seq", _KEYED),
     Projection(
-        BallotRequest, "ballot_requests", "event_id instrument available_at_ns request_id strategy horizon_ns", _KEYED
+        BallotRequest,
+        "ballot_requests",
+        "event_id instrument available_at_ns request_id strategy horizon_ns seq",
+        _KEYED,
     ),
     Projection(
         VoteTally,
         "tallies",
         "event_id cause_id instrument available_at_ns ballot_id snapshot_id horizon_ns flat_band grid_time_ns mid"
-        " p_down p_flat p_up disagreement volatility spread closed_by late entries context advice_for request_id",
+        " p_down p_flat p_up disagreement volatility spread closed_by late entries context advice_for request_id seq",
         _KEYED,
     ),
     Projection(
@@ -122,21 +125,21 @@ _OF_MONEY: Final = (
         "decisions",
         "event_id cause_id available_at_ns decision_id account strategy instrument ballot_id tally_id outcome reason"
         " target previous_target mid horizon_ns policy policy_stage edge cost observation expires_at_ns request_id"
-        " withheld withheld_for",
+        " withheld withheld_for seq",
     ),
     Projection(
         OrderApproved,
         "order_verdicts",
         "event_id cause_id available_at_ns verdict order_id decision_id account strategy instrument side quantity"
         " order_type limit_price time_in_force reduce_only cancels decision_mid reasons limits_version checks"
-        " expires_at_ns decided_at_ns stop_price parent_order_id leg amends",
+        " expires_at_ns decided_at_ns stop_price parent_order_id leg amends seq",
         {"verdict": "'APPROVED'", "reasons": "'{}'::text[]"},
     ),
     Projection(
         OrderDenied,
         "order_verdicts",
         "event_id cause_id available_at_ns verdict order_id decision_id account strategy instrument side quantity"
-        " target reasons limits_version checks stop_price parent_order_id leg",
+        " target reasons limits_version checks stop_price parent_order_id leg seq",
         {"verdict": "'DENIED'"},
     ),
     Projection(
@@ -145,7 +148,7 @@ _OF_MONEY: Final = (
         "event_id cause_id source generation seq event_time_ns available_at_ns order_id venue_order_id decision_id"
         " account strategy instrument side order_type time_in_force limit_price quantity filled_quantity"
         " leaves_quantity average_price status exec_type final reason deny_reasons position_after working_after"
-        " decided_at_ns stop_price parent_order_id leg amend_id pending_quantity pending_price",
+        " decided_at_ns stop_price parent_order_id leg amend_id pending_quantity pending_price client_order_id",
     ),
     Projection(OrderEvent, "orders", _ORDER, newest_of="order_id"),
     Projection(
@@ -158,6 +161,11 @@ _OF_MONEY: Final = (
     _ledger(Fill, "FILL"),
     Projection(
         Position,
+        "position_events",
+        f"event_id generation seq available_at_ns {_SLOT}quantity average_price realised_pnl fees currency",
+    ),
+    Projection(
+        Position,
         "positions",
         _SLOT + "event_id generation seq available_at_ns quantity average_price realised_pnl fees currency",
         newest_of=_SLOT,
@@ -166,7 +174,7 @@ _OF_MONEY: Final = (
         AccountMark,
         "account_marks",
         f"event_id generation seq available_at_ns {_SLOT}mark_id grid_time_ns mid position working unrealised_pnl"
-        " realised_pnl fees funding equity equity_peak day_pnl currency",
+        " realised_pnl fees funding equity equity_peak day_pnl currency strategy_day_pnl",
     ),
     _ledger(AccountMark, "FUNDING"),
 )
@@ -175,31 +183,33 @@ _OF_FEEDBACK: Final = (
         TradeFeedback,
         "trade_feedback",
         f"event_id available_at_ns {_SLOT}side quantity entry_price exit_price entry_time_ns exit_time_ns"
-        " entry_decision_id exit_decision_id entry_fill_id exit_fill_id gross_pnl fees slippage net_pnl currency",
+        " entry_decision_id exit_decision_id entry_fill_id exit_fill_id gross_pnl fees slippage net_pnl currency seq",
     ),
     Projection(
         ExpertScore,
         "scores",
         "event_id instrument available_at_ns ballot_id expert horizon_ns outcome move loss base_loss pool_loss"
-        " abstained",
+        " abstained p_down p_flat p_up calibrated_loss seq",
         _KEYED,
     ),
     Projection(
-        BallotVoided, "ballots_voided", "event_id instrument available_at_ns ballot_id horizon_ns reason", _KEYED
+        BallotVoided, "ballots_voided", "event_id instrument available_at_ns ballot_id horizon_ns reason seq", _KEYED
     ),
-    Projection(OutcomeReported, "outcomes", "event_id instrument available_at_ns decision_id kind value note", _KEYED),
+    Projection(
+        OutcomeReported, "outcomes", "event_id instrument available_at_ns decision_id kind value note seq", _KEYED
+    ),
     Projection(
         Experience,
         "experience",
         f"event_id available_at_ns decision_id next_decision_id {_SLOT}policy policy_stage observation"
-        " next_observation intended effective pnl fees slippage reward horizon_ns",
+        " next_observation intended effective pnl fees slippage reward horizon_ns seq",
     ),
-    Projection(ModelRelease, "model_releases", "event_id available_at_ns model sha256 release_stage reason author"),
+    Projection(ModelRelease, "model_releases", "event_id available_at_ns model sha256 release_stage reason author seq"),
     Projection(
         ControlCommand,
         "command_events",
         "event_id available_at_ns command_id author reason action scope target level change approvals refusal model"
-        " release_stage",
+        " release_stage seq",
     ),
     Projection(
         ControlOutcome,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from money_events import ONE, T0, decision, fill, tally
 
 from infra.influx import InfluxServer, InfluxWriter, LineFiles, Unwritten
-from infra.influx_points import MEASUREMENTS, WITHOUT_POINTS, lines_of
+from infra.influx.points import MEASUREMENTS, WITHOUT_POINTS, PointMaker, lines_of, tags_of
 from schemas.event import Event
 from schemas.market import Quote
 from schemas.opinions import FeatureSnapshot, Vote, VoteTally
@@ -94,7 +94,7 @@ def test_every_event_type_has_points_or_is_listed_as_having_none(record: type[Ev
     assert points[0].measurement == MEASUREMENTS[record]
     assert points[0].fields
     assert not set(points[0].tags) & set(points[0].fields)
-    assert set(points[0].tags) <= {"venue", "symbol", "account", "strategy", "policy", "expert", "horizon_s"}
+    assert set(points[0].tags) <= set(tags_of(record))
 
 
 def test_a_quote_becomes_decimals_and_a_missing_side_is_absent() -> None:
@@ -147,7 +147,7 @@ def test_a_foreign_name_cannot_break_out_of_its_tag(name: str) -> None:
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
 def test_a_foreign_text_stays_one_field_whatever_it_holds(text: str) -> None:
     (point,) = parsed(example(Vote, ballot_id=text))
-    assert point.fields["ballot_id"] == text
+    assert point.fields["ballot_id"] == text.replace("\0", "\ufffd"), "as the record keeps it, which can hold no NUL"
 
 
 @dataclass
@@ -159,6 +159,8 @@ class FakeServer:
     queries: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
+    retry_after: str | None = None
+    refuses: str = ""
 
 
 @pytest.fixture
@@ -169,11 +171,15 @@ def influx() -> Iterator[FakeServer]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
             status = fake.answers.pop(0) if fake.answers else 204
+            if fake.refuses and fake.refuses in body:
+                status = 400
             if status == 204:
                 fake.bodies.append(body)
             fake.queries.append(self.path)
             fake.tokens.append(self.headers["Authorization"])
             self.send_response(status)
+            if fake.retry_after is not None and status != 204:
+                self.send_header("Retry-After", fake.retry_after)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -225,15 +231,64 @@ def test_a_server_that_fails_for_a_while_loses_nothing(influx: FakeServer) -> No
     writer.close()
 
 
-def test_points_that_the_server_refuses_are_counted_and_the_line_goes_on(influx: FakeServer) -> None:
-    influx.answers = [400]
+def test_a_point_that_the_server_refuses_is_lost_alone_and_counted(influx: FakeServer) -> None:
+    influx.refuses = "bad-one"
     writer = writer_to(influx)
-    writer.offer(quotes(3))
+    bad = example(Vote, ballot_id="bad-one", seq=1)
+    writer.offer([*quotes(1_500), bad, *quotes(3_000)[1_500:]])
     assert writer.flush(20)
     writer.offer(quotes(2))
     assert writer.flush(20)
-    assert (writer.counts.refused, writer.counts.written) == (3, 2)
+    assert (writer.counts.refused, writer.counts.written) == (1, 3_002)
+    written = [line for body in influx.bodies for line in body.split("\n")]
+    assert sorted(set(written)) == sorted(line for event in quotes(3_000) for line in lines_of(event))
+    assert len(influx.queries) < 50, "it halves, and grows again"
     writer.close()
+
+
+def test_a_request_that_is_too_large_is_halved(influx: FakeServer) -> None:
+    influx.answers = [413, 413]
+    writer = writer_to(influx)
+    writer.offer(quotes(1_000))
+    assert writer.flush(20)
+    assert [len(body.split("\n")) for body in influx.bodies][:1] == [250]
+    assert (writer.counts.refused, writer.counts.written) == (0, 1_000)
+    writer.close()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_server_that_asks_for_a_pause_gets_it(influx: FakeServer, status: int) -> None:
+    influx.answers = [status]
+    influx.retry_after = "30"
+    writer = writer_to(influx)
+    writer.offer(quotes(3))
+    assert not writer.flush(0.2)
+    assert (writer.counts.retries, writer.counts.away) == (1, True)
+    assert len(influx.queries) == 1
+    writer.close(timeout_s=0.05)
+    assert writer.counts.unwritten_at_end == 3
+
+
+def test_names_from_outside_can_add_only_so_many_series() -> None:
+    maker = PointMaker(tag_values_max=3)
+    votes = [example(Vote, expert=f"expert-{n}", evidence={f"e{n}": 1.0}, seq=n) for n in range(50)]
+    lines = [parse(line) for _ in range(2) for vote in votes for line in maker.lines_of(Vote, vote)]
+    assert {line.tags["expert"] for line in lines} == {"expert-0", "expert-1", "expert-2", "other"}
+    assert {name for line in lines for name in line.fields if name.startswith("evidence_")} == {
+        "evidence_e0",
+        "evidence_e1",
+        "evidence_e2",
+    }
+    assert maker.others == 2 * 2 * 47
+
+
+def test_whole_books_take_no_room_in_the_queue() -> None:
+    writer = InfluxWriter(Gate(), queue_events=100, backoff_s=(30.0,))
+    writer.offer([example(record) for record in WITHOUT_POINTS for _ in range(100)])
+    assert writer.counts.queued == 0
+    writer.offer(quotes(100))
+    assert (writer.counts.queued, writer.counts.dropped) == (100, 0)
+    writer.close(timeout_s=0.05)
 
 
 @dataclass
@@ -275,7 +330,33 @@ def test_closing_while_the_server_is_away_ends_and_counts_what_is_lost() -> None
     writer = InfluxWriter(Gate(), backoff_s=(30.0,))
     writer.offer(quotes(7))
     writer.close(timeout_s=0.05)
-    assert writer.counts.dropped == 7
+    assert (writer.counts.unwritten_at_end, writer.counts.dropped, writer.counts.written) == (7, 0, 0)
+
+
+def test_closing_while_a_request_hangs_is_bounded_and_writes_nothing_twice() -> None:
+    hanging, entered = threading.Event(), threading.Event()
+
+    @dataclass
+    class Hanging:
+        closed: bool = False
+
+        def write(self, lines: Sequence[str]) -> None:
+            entered.set()
+            hanging.wait(60)
+            raise Unwritten("timed out")
+
+        def close(self) -> None:
+            self.closed = True
+
+    target = Hanging()
+    writer = InfluxWriter(target, queue_events=5_000)
+    writer.offer(quotes(5_000))
+    assert entered.wait(20)
+    threading.Timer(0.3, hanging.set).start()
+    writer.close(timeout_s=0.05)
+    counts = writer.counts
+    assert (counts.written, counts.unwritten_at_end, counts.queued) == (0, 5_000, 0)
+    assert target.closed
 
 
 def test_what_is_no_absence_of_the_server_comes_back_to_whoever_offers() -> None:

@@ -12,7 +12,7 @@ from every_event import RECORDS, example
 from money_events import ONE, decision, fill
 
 from infra.influx import InfluxWriter
-from infra.influx_points import lines_of
+from infra.influx.points import lines_of
 from infra.postgres.dead_letters import raw_headers
 from infra.postgres.migrate import migrate, row_counts
 from infra.postgres.projection_list import NOT_KEPT, PROJECTIONS
