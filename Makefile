@@ -124,7 +124,7 @@ check: setup-dev ## format, lint, types, layout
 	@$(BIN)/ruff check --quiet schemas agents infra streams tests benchmarks
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports > /dev/null || $(BIN)/lint-imports
-	@$(BIN)/python -m pytest -q tests/architecture tests/schemas/test_generated_schemas.py
+	@$(BIN)/python -m pytest -q tests/architecture tests/schemas/test_generated_schemas.py tests/monitoring/test_rule_files.py
 
 format: setup-dev ## rewrite the sources in the project's format
 	@$(BIN)/ruff format --quiet schemas agents infra streams tests benchmarks
