@@ -29,7 +29,12 @@ def checks_of(patient: Patient) -> list[Check]:
     if settings is None:
         mend = "Correct the key that the sentence names; docs/operations.md has every section."
         unread = Check("settings", lambda: [failed("settings", patient.why_none, mend)])
-        return [*before, unread, *(_not_made(name) for name in _OF_SETTINGS), Check("java", machine.java)]
+        return [
+            *before,
+            unread,
+            *(_not_made(name) for name in _OF_SETTINGS if name != "settings"),
+            Check("java", machine.java),
+        ]
     made = [Check(name, _asked(question, settings)) for name, question in _OF_SETTINGS.items()]
     own = [Check("java", machine.java)] if settings.kafka.bootstrap is None else []
     return [*before, *made, *own]

@@ -16,7 +16,7 @@ from infra.settings import Settings
 from infra.settings_sections import read_secret
 from schemas.schema_table import schema_fingerprint
 from streams.cli_schemas import registry_subjects
-from streams.doctor.examination import Finding, failed, ok, warning
+from streams.doctor.examination import Finding, State, failed, ok, warning
 
 _ANSWER_S: Final = 4
 _POSTGRES_LEAST: Final = 15
@@ -25,8 +25,9 @@ _CONNECTIONS_ENOUGH: Final = 60
 """What twelve workers hold, with what people ask beside them."""
 _LACKING: Final = """
 SELECT relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
-WHERE nspname = 'public' AND relkind IN ('r', 'p') AND relname <> 'alembic_version'
-  AND NOT (has_table_privilege(pg_class.oid, 'SELECT') AND has_table_privilege(pg_class.oid, 'INSERT')) ORDER BY 1
+WHERE nspname = 'public' AND relkind IN ('r', 'p') AND NOT has_table_privilege(pg_class.oid, 'SELECT')
+   OR nspname = 'public' AND relkind IN ('r', 'p') AND relname <> 'alembic_version'
+  AND NOT has_table_privilege(pg_class.oid, 'INSERT') ORDER BY 1
 """
 _REACH: Final = "Start the database, or correct postgres.dsn and postgres.password_file."
 
@@ -45,10 +46,12 @@ def postgres(settings: Settings) -> Iterator[Finding]:
         with psycopg.connect(dsn, connect_timeout=_ANSWER_S, autocommit=True) as connection:
             yield _server(connection)
             yield from _settings(connection)
-            if (yield from _migrations(dsn)):
-                yield _privileges(connection)
-                if (why := why_no_worker_may_start(dsn)) is not None:
-                    yield failed("postgres state", why, "Do what the sentence says; no worker starts before.")
+            privileges = _privileges(connection)
+            yield privileges
+            # Without rights nothing more can be asked.
+            asked = privileges.state is not State.FAILED and (yield from _migrations(dsn))
+            if asked and (why := why_no_worker_may_start(dsn)) is not None:
+                yield failed("postgres state", why, "Do what the sentence says; no worker starts before.")
     except psycopg.OperationalError as error:
         said = " ".join(str(error).split())[:300].rstrip(".")
         yield failed("postgres", f"The database does not answer: {said}.", _REACH)
