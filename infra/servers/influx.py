@@ -27,7 +27,7 @@ BUCKET: Final = "tradermind"
 _MODULE: Final = f"github.com/influxdata/influxdb/v2@v{VERSION}"
 _PKG_CONFIG: Final = "github.com/influxdata/pkg-config@v0.2.14"
 _TOOLS: Final = {"go": "Go 1.23 or newer", "cargo": "Rust's cargo", "cc": "a C compiler", "pkg-config": "pkg-config"}
-_BUILD_S: Final = 1_800.0
+_BUILD_S: Final = 3_600.0
 _START_S: Final = 60.0
 _STOP_S: Final = 20.0
 _REQUEST_S: Final = 10.0
@@ -197,7 +197,7 @@ def _compile(place: Path, log: Path) -> None:
         path.chmod(path.stat().st_mode | 0o200)  # Go's cache is read-only, and so would be what is copied from it.
     tags = "-tags=sqlite_foreign_keys,sqlite_json"
     environment = {**go, **rust, "PKG_CONFIG": str(place / "bin" / "pkg-config")}
-    _go(["build", tags, "-o", str(place / "influxd"), "./cmd/influxd"], source, log, environment)
+    _go(["build", tags, "-ldflags=-s -w", "-o", str(place / "influxd"), "./cmd/influxd"], source, log, environment)
 
 
 def _go(arguments: list[str], directory: Path, log: Path, environment: Mapping[str, str]) -> None:
