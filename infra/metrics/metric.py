@@ -21,7 +21,7 @@ MODEL_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.
 """Bounds of the histograms of computation alone, in seconds."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Metric:
     """A row of the table. ``stages``: which stages' workers tell it, or ``every``; ``bounds`` are in seconds."""
 

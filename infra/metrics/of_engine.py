@@ -41,7 +41,7 @@ PARTITION_STILL: Final = gauge(
 CHECKPOINT_AGE: Final = gauge(
     "tradermind_checkpoint_age_seconds",
     "worker stage",
-    "How long ago the oldest shard of the stage wrote its checkpoint, while it has anything to write; else 0.",
+    "For how long something handled has not been in the checkpoint of the stage's slowest shard; 0 when all is.",
 )
 OUTBOX_PENDING: Final = gauge(
     "tradermind_outbox_pending_records", "worker stage", "Records committed to the outbox and not acknowledged yet."
@@ -57,6 +57,9 @@ DATABASE_UP: Final = gauge("tradermind_database_up", "worker", "Whether Postgres
 BROKER_UP: Final = gauge("tradermind_broker_up", "worker", "Whether Kafka answered when last asked: 1 or 0.")
 EVENT_LOOP_LAG: Final = gauge(
     "tradermind_event_loop_lag_seconds", "worker", "How late the event loop's last timer was; it grows while it hangs."
+)
+METRICS_ERRORS: Final = counter(
+    "tradermind_metrics_errors_total", "worker", "Times that the metrics could not be told, for an error of ours."
 )
 CLOCK_OFFSET: Final = gauge(
     "tradermind_clock_offset_seconds",

@@ -42,7 +42,7 @@ class Metrics:
         self.stages = tuple(stages)
         self.registry = CollectorRegistry()
         self._parents = {metric: _made(metric, self.registry) for metric in told_by(stages)}
-        self._children: dict[tuple[str, Labels], Counter | Gauge | Histogram] = {}
+        self._children: dict[Metric, dict[Labels, Counter | Gauge | Histogram]] = {one: {} for one in self._parents}
         self._totals: dict[tuple[str, Labels], float] = {}
 
     def with_process(self) -> "Metrics":
@@ -74,9 +74,10 @@ class Metrics:
         """Say what all series of a gauge stand at: those that are not named any more are gone."""
         for labels, value in values.items():
             self.put(metric, value, *labels)
-        for name, labels in [key for key in self._children if key[0] == metric.name and key[1] not in values]:
+        children = self._children[metric]
+        for labels in [labels for labels in children if labels not in values]:
             self._parents[metric].remove(*labels)
-            del self._children[name, labels]
+            del children[labels]
 
     def observe(self, metric: Metric, value_s: float, *labels: str) -> None:
         """Put one observation into a histogram, in seconds."""
@@ -92,23 +93,21 @@ class Metrics:
         return [(one.name, one.labels, one.value) for family in self.registry.collect() for one in family.samples]
 
     def _child(self, metric: Metric, labels: Labels) -> Counter | Gauge | Histogram:
-        key = metric.name, labels
-        child = self._children.get(key)
+        children = self._children[metric]
+        child = children.get(labels)
         if child is None:
-            parent = self._parents[metric]
-            bounded = self._bounded(metric, labels)
+            parent, bounded = self._parents[metric], self._bounded(metric, labels)
             child = parent.labels(*bounded) if metric.labels else parent
             if bounded == labels:
-                self._children[key] = child
+                children[labels] = child
         return child
 
     def _bounded(self, metric: Metric, labels: Labels) -> Labels:
         """Return the labels, with ``other`` for a value too many: names that others give us must not grow for ever."""
         known: list[set[str]] = [set() for _ in labels]
-        for name, others in self._children:
-            if name == metric.name:
-                for values, value in zip(known, others, strict=True):
-                    values.add(value)
+        for others in self._children[metric]:
+            for values, value in zip(known, others, strict=True):
+                values.add(value)
         return tuple(
             value if value in values or len(values) < LABEL_VALUES_MAX else OTHER
             for values, value in zip(known, labels, strict=True)

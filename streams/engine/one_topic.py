@@ -48,6 +48,7 @@ class OneTopicShard:
         self._closed = False
         self._cut_off = False
         self._fed = 0
+        self._dirty_since = 0.0
         self._kept = b""
         self._noted: dict[str, list[Refused]] = {}
         self.committed_offsets: dict[str, int] = {}
@@ -113,8 +114,8 @@ class OneTopicShard:
 
     @property
     def checkpoint_age_s(self) -> float:
-        """How long ago the checkpoint was written that something is missing from; 0 when nothing is."""
-        return asyncio.get_running_loop().time() - self._written_at if self._dirty else 0.0
+        """For how long something has not been in the checkpoint; 0 when all is."""
+        return asyncio.get_running_loop().time() - self._dirty_since if self._dirty else 0.0
 
     async def _send_and_keep(self) -> None:
         outgoing, requests, _ = self.core.drain()
@@ -124,7 +125,8 @@ class OneTopicShard:
             await self._note()
         self._unconfirmed += await self._sender.post(outgoing)
         self._unconfirmed_records += len(outgoing)
-        self._dirty = True
+        if not self._dirty:
+            self._dirty, self._dirty_since = True, asyncio.get_running_loop().time()
         if self._unconfirmed_records > _UNCONFIRMED_RECORDS_MAX:
             await self._confirm()
         if not self._closed and asyncio.get_running_loop().time() - self._written_at >= self._interval_s:

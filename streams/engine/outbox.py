@@ -55,7 +55,7 @@ class OutboxShard:
         self._worked_s = 0.0
         self._written_ms = 0
         self._new_inputs = False
-        self._committed_at = 0.0
+        self._open_since: float | None = None
         self._sent_some = asyncio.Event()
         self._batch = 0
         self._journal = JournalWriter()
@@ -125,7 +125,7 @@ class OutboxShard:
     def _tell_batch(self, commit_s: float) -> None:
         """Count a batch in which anything came; the time that it lay open is nobody's work."""
         worked_s, self._worked_s = self._worked_s, 0.0
-        self._committed_at = asyncio.get_running_loop().time()
+        self._open_since = None
         if self._new_inputs:
             self._new_inputs = False
             written_ns = self._written_ms * NS_PER_MS
@@ -138,8 +138,8 @@ class OutboxShard:
 
     @property
     def checkpoint_age_s(self) -> float:
-        """How long ago the last batch was committed, if another is open; else 0."""
-        return 0.0 if self._commit_at is None else asyncio.get_running_loop().time() - self._committed_at
+        """For how long something has not been in the checkpoint; 0 when all is."""
+        return 0.0 if self._open_since is None else asyncio.get_running_loop().time() - self._open_since
 
     async def _post(self) -> None:
         """Give the producer what was committed, in order. It may wait for Kafka; the stage does not."""
@@ -225,6 +225,8 @@ class OutboxShard:
                     self._new_inputs, self._written_ms = True, 0
                     # What came from a venue or a person is not told again: it is kept before anything else is done.
                     self._commit_at = 0.0
+        if items and self._open_since is None:
+            self._open_since = asyncio.get_running_loop().time()
         if items and self._commit_at is None:
             self._commit_at = asyncio.get_running_loop().time() + self._linger_s
 

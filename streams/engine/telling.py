@@ -5,6 +5,7 @@ question (how old something is by now) is worked out when it is asked, in the th
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -22,6 +23,7 @@ from streams.engine.watchdog import Look
 if TYPE_CHECKING:
     from streams.engine.shards import Shard
 
+LOG: Final = logging.getLogger("tradermind.worker")
 INTERVAL_S: Final = 1.0
 _BEAT_S: Final = 0.25
 _CLOSED, _OPEN = 0.0, 2.0
@@ -46,6 +48,8 @@ class Teller:
         self.health = health
         self.flow = flow
         self._name = metrics.worker
+        self._said: type[Exception] | None = None
+        metrics.add(rows.METRICS_ERRORS, 0, self._name)
 
     def build(self, version: str, code_version: str, settings_hash: str) -> None:
         """Say what runs."""
@@ -62,7 +66,15 @@ class Teller:
     async def run(self, told: Callable[[], Told]) -> None:
         """Tell until cancelled."""
         while True:
-            self.tell(told())
+            try:
+                self.tell(told())
+            except Exception as error:
+                # An error of ours in what is only looked at must not end what trades; it is said, and seen.
+                self.metrics.add(rows.METRICS_ERRORS, 1, self._name)
+                self.health.missing = {"metrics": "the metrics cannot be told"}
+                if type(error) is not self._said:
+                    LOG.error("the metrics cannot be told", exc_info=error)
+                self._said = type(error)
             await asyncio.sleep(INTERVAL_S)
 
     def tell(self, told: Told) -> None:

@@ -115,6 +115,8 @@ class Worker:
             self._hooks.fetch_wait_ms, self._hooks.fetch_bytes_min = _PATIENT_WAIT_MS, _PATIENT_BYTES
         revoked: Any = app.on_partitions_revoked
         revoked.connect(self._hand_over)
+        assigned: Any = app.on_partitions_assigned
+        assigned.connect(self._stand_by)
         app.transport = ChunkTransport(app.conf.broker, app)
         # A worker that reads no topic has nothing to subscribe to, and Faust would crash on trying.
         app.producer_only = not any(hosting.topics for hosting in self.hostings.values())
@@ -186,6 +188,12 @@ class Worker:
             self._hooks.assignment_number += 1
             self._dealt = False
             await self._guard(self._shards.let_go())
+
+    async def _stand_by(self, app: Any, assigned: Any, signal: Any, **named: Any) -> None:
+        """Take note that the group has nothing for this worker: nothing is claimed then, and nobody else says so."""
+        del app, signal, named
+        if not assigned:
+            self._shards.assigned, self._dealt = frozenset(), True
 
     async def open_shard(self, hosting: StageHosting, key: str, partition: int | None) -> Shard:
         """Claim a shard, check its checkpoint against this run, and start it."""
