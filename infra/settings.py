@@ -46,6 +46,7 @@ from infra.settings_sources import (
     environment_values,
     override_path,
     read_toml,
+    refuse_secrets,
     spelled_as_known,
 )
 from infra.settings_strategies import StrategySettings
@@ -215,6 +216,7 @@ def load_settings(
         layers.put(spelled_as_known(written, layers.values), value, f"environment {variable}")
     for key, value in (overrides or {}).items():
         layers.merge(_nested(override_path(key), value), "command line")
+    refuse_secrets(layers, os.environ if environment is None else environment)
     try:
         settings = Settings.model_validate(layers.values)
     except ValidationError as error:

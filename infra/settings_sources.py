@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 PREFIX: Final = "TRADERMIND__"
 KeyPath = tuple[str, ...]
@@ -126,3 +127,22 @@ def _folded(name: str) -> str:
 def override_path(key: str) -> KeyPath:
     """Return the key path of a dotted override such as ``kafka.bootstrap``."""
     return tuple(key.split("."))
+
+
+def refuse_secrets(layers: Layers, environment: Mapping[str, str]) -> None:
+    """Raise SettingsError for a secret that is given in any other way than by naming its file; it is not repeated."""
+    if environment.get("PGPASSWORD"):
+        raise SettingsError("PGPASSWORD is set: the database's password comes from the file in postgres.password_file.")
+    for path, value in _leaves(layers.values, ()):
+        # Of a database's address the section itself says what is wrong.
+        if isinstance(value, str) and "://" in value and path != ("postgres", "dsn") and _holds_password(value):
+            raise SettingsError(
+                f"{'.'.join(path)} must not hold credentials{layers.whence(path)}: they come from files."
+            )
+
+
+def _holds_password(address: str) -> bool:
+    try:
+        return urlsplit(address).password is not None
+    except ValueError:
+        return "@" in address
