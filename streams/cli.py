@@ -31,6 +31,7 @@ from streams import (
     cli_model,
     cli_person,
     cli_reads,
+    cli_rebuild,
     cli_report,
     cli_schemas,
     cli_topics,
@@ -187,6 +188,7 @@ app.add_typer(cli_report.app, name="report")
 app.add_typer(cli_limits.app, name="limits")
 app.add_typer(cli_change.app, name="change")
 app.add_typer(cli_person.app, name="person")
+app.add_typer(cli_rebuild.app, name="rebuild")
 app.add_typer(cli_model.app, name="model")
 app.add_typer(cli_dlq_changes.app, name="dlq")
 

@@ -48,12 +48,20 @@ class PointCounts:
 class LinesWriter:
     """Writes lines to a target that may be away, or take all but some of them. For one thread.
 
-    What it refuses without naming the culprit is halved until the culprit stands alone: only it is lost.
+    What it refuses without naming the culprit is halved until the culprit stands alone: only it is lost. After
+    ``failures_max`` failures in a row it gives up and raises Unwritten; without, it tries for ever.
     """
 
-    def __init__(self, target: PointTarget, give_up: threading.Event, backoff_s: Sequence[float] = BACKOFF_S) -> None:
+    def __init__(
+        self,
+        target: PointTarget,
+        give_up: threading.Event,
+        backoff_s: Sequence[float] = BACKOFF_S,
+        failures_max: int | None = None,
+    ) -> None:
         self._target = target
         self._give_up = give_up
+        self._failures_max = failures_max
         self._backoff_s = tuple(backoff_s)
         self._failures = 0
         self._lines = LINES_MAX
@@ -80,6 +88,8 @@ class LinesWriter:
             self.retries += 1
             pause_s = self._backoff_s[min(self._failures, len(self._backoff_s) - 1)]
             self._failures += 1
+            if self._failures == self._failures_max:
+                raise
             self._give_up.wait(max(pause_s, fault.pause_s))
             return 0
         except Refused as refusal:

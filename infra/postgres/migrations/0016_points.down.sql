@@ -1,4 +1,5 @@
 -- Takes away what 0016_points.sql made.
+DROP INDEX bars_stretch, feature_snapshots_stretch, quality_events_stretch;
 DROP TABLE position_events;
 ALTER TABLE quality_events DROP COLUMN seq;
 ALTER TABLE market_marks DROP COLUMN seq;

@@ -40,3 +40,8 @@ CREATE TABLE position_events (
     currency text NOT NULL
 );
 CREATE INDEX position_events_stretch ON position_events USING brin (available_at_ns) WITH (autosummarize = on);
+
+-- A rebuild asks for a day after the other; 0014_dashboards.sql has the same for the other tables.
+CREATE INDEX bars_stretch ON bars USING brin (available_at_ns) WITH (autosummarize = on);
+CREATE INDEX feature_snapshots_stretch ON feature_snapshots USING brin (available_at_ns) WITH (autosummarize = on);
+CREATE INDEX quality_events_stretch ON quality_events USING brin (available_at_ns) WITH (autosummarize = on);
