@@ -36,8 +36,8 @@ def examine(people: ReadPeople | None, command: ControlCommand) -> Event:
         change = change_of(command)
         approved_by = signers(people, command.change, command.approvals)
     except Unsigned as unsigned:
-        return _examined(command, change, (), unsigned)
-    return _examined(command, change, approved_by, None)
+        return examined(command, change, refusal=unsigned.refusal, detail=unsigned.detail)
+    return examined(command, change, approved_by)
 
 
 def change_of(command: ControlCommand) -> Change:
@@ -107,9 +107,15 @@ def signers(read_people: ReadPeople | None, text: str, approvals: tuple[Approval
     return tuple(sorted(found))
 
 
-def _examined(
-    command: ControlCommand, change: Change | None, approved_by: tuple[str, ...], unsigned: Unsigned | None
+def examined(
+    command: ControlCommand,
+    change: Change | None = None,
+    approved_by: tuple[str, ...] = (),
+    *,
+    refusal: ChangeRefusal | None = None,
+    detail: str = "",
 ) -> Examined:
+    """Return what was found of a command, as the input of a stage: one for each command, whoever looked at it."""
     return Examined(
         key=command.key,
         event_time_ns=command.event_time_ns,
@@ -118,6 +124,6 @@ def _examined(
         command=command,
         change=change,
         approved_by=approved_by,
-        refusal=None if unsigned is None else unsigned.refusal,
-        detail="" if unsigned is None else unsigned.detail,
+        refusal=refusal,
+        detail=detail,
     )

@@ -13,13 +13,14 @@ import psycopg
 from psycopg.rows import dict_row
 
 from infra.artefacts import ArtefactRefused, is_address
+from infra.examination import examined
 from infra.models.store import ModelStore
 from infra.postgres.queries import Connection
 from infra.postgres.queries_models import was_heard
 from infra.settings import Settings
 from schemas.changes import SIGNERS_MIN, ChangeRefusal, Examined
 from schemas.control import ControlAction, ControlCommand
-from schemas.event import Event, derive_id
+from schemas.event import Event
 from schemas.feedback import ReleaseStage
 from streams.model_standing import (
     GATED,
@@ -54,7 +55,7 @@ class ReleaseDesk:
         return await asyncio.to_thread(self._examined, event, command)
 
     def _examined(self, event: Event, command: ControlCommand) -> Event:
-        found = event if isinstance(event, Examined) else _examined(command)
+        found = event if isinstance(event, Examined) else examined(command)
         if found.refusal is not None:
             return found
         with psycopg.connect(
@@ -116,13 +117,3 @@ def _override_refusal(examined: Examined, before: ReleaseStage | None) -> Refuse
     if len(set(examined.approved_by)) < SIGNERS_MIN:
         return ChangeRefusal.NEEDS_TWO_PEOPLE, "a release that the gate does not pass"
     return None
-
-
-def _examined(command: ControlCommand) -> Examined:
-    return Examined(
-        key=command.key,
-        event_time_ns=command.event_time_ns,
-        available_at_ns=command.available_at_ns,
-        event_id=derive_id(command.event_id, "examined", 0),
-        command=command,
-    )

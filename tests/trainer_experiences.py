@@ -1,7 +1,9 @@
 """Experiences for the trainer's tests: numbered, each unlike the others, as feedback writes them."""
 
 from decimal import Decimal
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from agents.decider.observation import vote_keys
@@ -9,11 +11,30 @@ from agents.decider.policy import TARGETS
 from schemas.event import derive_id
 from schemas.feedback import Experience
 from schemas.values import NS_PER_S
+from streams.training.job import Teaching
 
 BUDGET = Decimal(4000)
 BUDGETS = {"committee": BUDGET, "pulse": BUDGET}
 STEP_NS = NS_PER_S
 _EXPERTS = ("momentum", "order_flow", "mean_reversion")
+
+
+def teaching(identity: str, store: str = "", **changes: Any) -> Teaching:
+    """Return what a training is told: one gradient step on anything, with the key that everybody has."""
+    usual = Teaching(
+        store=store,
+        keys_file=None,
+        allow_development_key=True,
+        key_file=None,
+        champion="shipped",
+        identity=identity,
+        fewest=1,
+        gradient_steps=1,
+        learning_rate=1e-4,
+        seed=1,
+        nice=0,
+    )
+    return msgspec.structs.replace(usual, **changes)
 
 
 def observation(draws: np.random.Generator, target: float) -> dict[str, float | None]:

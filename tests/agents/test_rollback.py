@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from filling_venue import reports
 from money_events import INSTRUMENTS, ONE, PERP, SPOT, T0, command, decision, limits, mark, tally
 from release_train import BUDGET, Store, Wants, released
 
@@ -25,9 +26,9 @@ from agents.risk.stage import Risk
 from agents.stage import ShardState, run_step
 from schemas.control import ControlAction, ScopeKind
 from schemas.decisions import Decision, DenyReason, OrderApproved, OrderDenied
-from schemas.event import Event, derive_id
+from schemas.event import Event
 from schemas.feedback import ModelRelease, ReleaseStage
-from schemas.orders import AccountMark, ReportKind, SubmitRequested, VenueReport
+from schemas.orders import AccountMark, SubmitRequested
 from schemas.values import NS_PER_S, Level
 
 LIMITS = limits(canaries={"beta": {"orders_per_day_max": 1, "position_value_max": 600}}, order_value_max=2_000)
@@ -36,20 +37,7 @@ BLOCK = 8
 
 def _venue(request: Event) -> Iterable[Event]:
     """Fill every order whole at its price."""
-    if not isinstance(request, SubmitRequested):
-        return
-    base: dict[str, Any] = {
-        "key": "main",
-        "event_time_ns": request.available_at_ns,
-        "available_at_ns": request.available_at_ns,
-        "order_id": request.order_id,
-        "instrument": request.instrument,
-        "venue_order_id": f"v-{request.order_id}",
-    }
-    fill = {"fill_id": f"f-{request.order_id}", "last_price": request.limit_price, "last_quantity": request.quantity}
-    fee = {"fee": Decimal("0.01"), "fee_currency": "USD"}
-    for number, changes in enumerate(({"kind": ReportKind.ACCEPTED}, {"kind": ReportKind.TRADE} | fill | fee)):
-        yield VenueReport(**base | changes, event_id=derive_id(request.event_id, "venue", number))
+    return reports(request, request.quantity, "0.01") if isinstance(request, SubmitRequested) else ()
 
 
 class Floor:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import money_events
 import numpy as np
 import pytest
 
@@ -32,27 +33,9 @@ class Walk:
 
 
 def tally(second: int, mid: int | None) -> VoteTally:
-    return VoteTally(
-        key="SIM:BTCUSD",
-        event_time_ns=second * NS_PER_S,
-        available_at_ns=second * NS_PER_S,
-        ballot_id=str(second),
-        snapshot_id=str(second),
-        horizon_ns=HORIZON_S * NS_PER_S,
-        flat_band=BAND,
-        grid_time_ns=second * NS_PER_S,
-        mid=mid,
-        p_down=None,
-        p_flat=None,
-        p_up=None,
-        disagreement=None,
-        volatility=None,
-        spread=None,
-        closed_by="ALL",
-        late=(),
-        entries=(),
-        context={},
-    )
+    at_ns = second * NS_PER_S
+    ballot: VoteTally = money_events.tally(second, at_ns, mid=mid, horizon_ns=HORIZON_S * NS_PER_S, flat_band=BAND)
+    return ballot
 
 
 def walk(seconds: int, seed: int = 3, drift: float = 0.0) -> Walk:

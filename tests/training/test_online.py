@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 from model_artefacts import KEY, KEYS, small_spec, small_weights
-from trainer_experiences import BUDGETS, experience
+from trainer_experiences import BUDGETS, experience, teaching
 
 from agents.decider.encoding import CONTEXT_FEATURES, MAX_VOTES, SCHEMA, VOTE_FEATURES, Encoded
 from agents.decider.policy import TARGETS
@@ -50,21 +50,10 @@ def champion(store: Path) -> str:
     return write_artefact(store, champion_weights(), spec, KEY)
 
 
-def teaching(store: Path, **changes: object) -> Teaching:
-    usual = Teaching(
-        store=str(store),
-        keys_file=None,
-        allow_development_key=True,
-        key_file=None,
-        champion="shipped",
-        identity=TRANSITIONS.identity,
-        fewest=50,
-        gradient_steps=100,
-        learning_rate=1e-3,
-        seed=1,
-        nice=0,
-    )
-    return msgspec.structs.replace(usual, **changes)
+def taught(store: Path, **changes: object) -> Teaching:
+    """As always, but so much that something is learnt."""
+    enough = {"fewest": 50, "gradient_steps": 100, "learning_rate": 1e-3}
+    return teaching(TRANSITIONS.identity, str(store), **enough | changes)
 
 
 def job_in(folder: Path, how: Teaching, start: str, count: int = 80) -> TrainingJob:
@@ -110,7 +99,7 @@ def test_a_candidate_is_an_artefact_that_proves_itself_and_names_its_parent(tmp_
 
     store = tmp_path / "store"
     parent = champion(store)
-    outcome = train_candidate(tmp_path, job_in(tmp_path, teaching(store, champion=parent), ""))
+    outcome = train_candidate(tmp_path, job_in(tmp_path, taught(store, champion=parent), ""))
     assert outcome.failure is None
     assert outcome.transitions == 80
     artefact = read_artefact(store, outcome.sha256, KEYS)
@@ -131,7 +120,7 @@ def test_it_starts_from_the_champion_that_a_release_has_named(tmp_path: Path) ->
 
     store = tmp_path / "store"
     named = champion(store)
-    how = teaching(store, champion="0" * 64)
+    how = taught(store, champion="0" * 64)
     outcome = train_candidate(tmp_path, job_in(tmp_path, how, named))
     assert read_artefact(store, outcome.sha256, KEYS).spec.parent == named
 
@@ -139,7 +128,7 @@ def test_it_starts_from_the_champion_that_a_release_has_named(tmp_path: Path) ->
 def test_without_a_champion_that_can_be_read_there_is_no_candidate(tmp_path: Path) -> None:
     from streams.training.online import Untrainable, train_candidate
 
-    job = job_in(tmp_path, teaching(tmp_path / "empty", champion="0" * 64), "")
+    job = job_in(tmp_path, taught(tmp_path / "empty", champion="0" * 64), "")
     with pytest.raises(Untrainable, match="NO_SUCH_ARTEFACT") as raised:
         train_candidate(tmp_path, job)
     assert raised.value.reason is TrainingFailure.NO_START
@@ -149,7 +138,7 @@ def test_too_few_transitions_give_no_candidate(tmp_path: Path) -> None:
     from streams.training.online import Untrainable, train_candidate
 
     store = tmp_path / "store"
-    job = job_in(tmp_path, teaching(store, champion=champion(store)), "", count=20)
+    job = job_in(tmp_path, taught(store, champion=champion(store)), "", count=20)
     with pytest.raises(Untrainable, match="20 transitions, of 50") as raised:
         train_candidate(tmp_path, job)
     assert raised.value.reason is TrainingFailure.TOO_FEW

@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from filling_venue import reports
 from money_events import INSTRUMENTS, ONE, PERP, SPOT, T0, limits, mark, tally
 
 from agents.decider.probe import ProbePolicy
@@ -19,9 +20,9 @@ from agents.risk.config import RiskConfig, StrategyRisk
 from agents.risk.stage import Risk
 from agents.stage import Stage
 from schemas.decisions import Decision, OrderApproved
-from schemas.event import Event, derive_id
+from schemas.event import Event
 from schemas.feedback import Experience, TradeFeedback
-from schemas.orders import AccountMark, Fill, ReportKind, SubmitRequested, VenueReport
+from schemas.orders import AccountMark, Fill, SubmitRequested
 from schemas.values import NS_PER_S, ZERO
 
 SECONDS = 60
@@ -51,30 +52,8 @@ def _stages() -> list[Stage]:
 def _venue(request: Event) -> Iterable[Event]:
     """Fill two thirds of an order at its price, then expire the rest: every third order is only partly done."""
     if not isinstance(request, SubmitRequested):
-        return
-    filled = request.quantity * 2 // 3 // (ONE // 1000) * (ONE // 1000)
-    base: dict[str, Any] = {
-        "key": "main",
-        "event_time_ns": request.available_at_ns,
-        "available_at_ns": request.available_at_ns,
-        "order_id": request.order_id,
-        "instrument": request.instrument,
-        "venue_order_id": f"v-{request.order_id}",
-    }
-    kinds: list[dict[str, Any]] = [
-        {"kind": ReportKind.ACCEPTED},
-        {
-            "kind": ReportKind.TRADE,
-            "fill_id": f"f-{request.order_id}",
-            "last_price": request.limit_price,
-            "last_quantity": filled,
-            "fee": Decimal("0.017"),
-            "fee_currency": "USD",
-        },
-        {"kind": ReportKind.EXPIRED},
-    ]
-    for number, changes in enumerate(kinds):
-        yield VenueReport(**base | changes, event_id=derive_id(request.event_id, "venue", number))
+        return ()
+    return reports(request, request.quantity * 2 // 3 // (ONE // 1000) * (ONE // 1000), "0.017", expires=True)
 
 
 @pytest.fixture(scope="module")

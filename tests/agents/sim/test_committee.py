@@ -1,59 +1,31 @@
 """Other committees than the one on a tape."""
 
+import money_events
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from agents.sim.committee import directional, reseated
 from agents.voting.pool import PoolConfig, bounded_weights, pooled
 from schemas.opinions import AbstainReason, TallyEntry, VoteTally
+from streams.training.voters import entry_of
 
 POOL = PoolConfig()
 VOTES = {"calm": (0.2, 0.6, 0.2), "bull": (0.1, 0.2, 0.7), "bear": (0.6, 0.3, 0.1)}
 
 
-def entry(name: str, said: tuple[float, float, float] | None, weight: float) -> TallyEntry:
-    down, flat, up = said or (None, None, None)
-    return TallyEntry(
-        expert=name,
-        weight=weight,
-        skill=None,
-        p_down=down,
-        p_flat=flat,
-        p_up=up,
-        abstained=None if said else AbstainReason.CONTEXT_ONLY,
-        evidence={},
-        calibrated_down=down,
-        calibrated_flat=flat,
-        calibrated_up=up,
-    )
+def silent(name: str) -> TallyEntry:
+    return replace(money_events.entry(name, None, None), weight=0.0, abstained=AbstainReason.CONTEXT_ONLY)
 
 
 def tally(weights: dict[str, float]) -> VoteTally:
-    entries = [entry("regime", None, 0.0), *(entry(name, VOTES[name], weight) for name, weight in weights.items())]
-    counting = list(weights.values())
-    down, flat, up = pooled(POOL, [VOTES[name] for name in weights], counting)
-    return VoteTally(
-        key="SIM:BTCUSD",
-        event_time_ns=1,
-        available_at_ns=1,
-        ballot_id="b",
-        snapshot_id="s",
-        horizon_ns=1,
-        flat_band=1,
-        grid_time_ns=1,
-        mid=1,
-        p_down=down,
-        p_flat=flat,
-        p_up=up,
-        disagreement=0.1,
-        volatility=None,
-        spread=None,
-        closed_by="ALL",
-        late=(),
-        entries=tuple(entries),
-        context={"regime.low": 1.0},
+    entries = (silent("regime"), *(entry_of(name, VOTES[name], weight) for name, weight in weights.items()))
+    down, flat, up = pooled(POOL, [VOTES[name] for name in weights], list(weights.values()))
+    whole: VoteTally = money_events.tally(
+        1, up=up, down=down, p_flat=flat, disagreement=0.1, entries=entries, context={"regime.low": 1.0}
     )
+    return whole
 
 
 WHOLE = tally(dict(zip(VOTES, bounded_weights(POOL, [0.5, 0.3, 0.2], [False] * 3), strict=True)))
@@ -87,7 +59,7 @@ def test_who_is_away_says_and_weighs_nothing(away: set[str]) -> None:
 
 def test_a_guest_is_pooled_with_the_others() -> None:
     sure = (0.01, 0.01, 0.98)
-    changed = reseated(WHOLE, frozenset(), (entry("guest", sure, 0.4),), POOL)
+    changed = reseated(WHOLE, frozenset(), (entry_of("guest", sure, 0.4),), POOL)
     assert directional(changed)[-1] == "guest"
     assert changed.p_up > WHOLE.p_up
     assert changed.disagreement is not None

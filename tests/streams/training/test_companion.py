@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from trainer_experiences import BUDGETS, STEP_NS, experience
+from trainer_experiences import BUDGETS, STEP_NS, experience, teaching
 
 from agents.stage import ShardState, run_step
 from agents.trainer.stage import Trainer, TrainerConfig
@@ -28,7 +28,7 @@ from schemas.training import BufferSaved, CandidateTrained, ExperienceTaken, Tra
 from schemas.venue_requests import Claimed
 from streams.engine.ports import WorkerFailed
 from streams.training.companion import OnlineTerms, TrainerCompanion
-from streams.training.job import SNAPSHOT_NAME, Teaching, TrainingOutcome, read_job, write_outcome
+from streams.training.job import SNAPSHOT_NAME, TrainingOutcome, read_job, write_outcome
 from streams.training.replay import Replay
 from streams.training.replay_file import find_snapshot, read_snapshot, save_snapshot, snapshot_file
 from streams.training.transitions import TransitionTerms
@@ -36,19 +36,7 @@ from streams.training.transitions import TransitionTerms
 TRANSITIONS = TransitionTerms(BUDGETS)
 CONFIG = TrainerConfig(first=10, every=10, interval_ns=0)
 LAST = 60
-TEACHING = Teaching(
-    store="",
-    keys_file=None,
-    allow_development_key=True,
-    key_file=None,
-    champion="shipped",
-    identity=TRANSITIONS.identity,
-    fewest=1,
-    gradient_steps=1,
-    learning_rate=1e-4,
-    seed=1,
-    nice=0,
-)
+TEACHING = teaching(TRANSITIONS.identity)
 
 
 async def digest_of_the_snapshot(folder: Path) -> TrainingOutcome:
