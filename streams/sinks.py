@@ -9,11 +9,10 @@ import asyncio
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import psycopg
 
-from infra.influx import InfluxWriter
 from infra.postgres.audit_chain import AuditBroken, AuditChain
 from infra.postgres.projections import DeadLetterRow, Projections
 from schemas.codec import Codec
@@ -25,6 +24,10 @@ from streams.engine.dead_letter import ERRORS
 from streams.engine.handler import LeftToStage
 from streams.engine.ports import WorkerFailed
 from streams.quarantined import readers_of
+
+if TYPE_CHECKING:
+    # Its client takes longer to import than all else here, and every command imports this module.
+    from infra.influx import InfluxWriter
 
 _DEAD_LETTER_TOPICS: Final = {topic.dead_letters: topic.name for topic in TOPICS.values()}
 SINK_TOPICS: Final[tuple[str, ...]] = (
@@ -92,7 +95,7 @@ class Sink:
         self,
         dsn: str,
         codec: Codec,
-        influx: InfluxWriter | None = None,
+        influx: "InfluxWriter | None" = None,
         *,
         patience_s: float = 60.0,
         audit: AuditChain | None = None,
