@@ -65,7 +65,7 @@ class Health:
         still_s = self.now_s() - self.beaten_at_s
         reasons = []
         if still_s >= self.loop_still_s:
-            reasons.append(f"the event loop has not turned for {still_s:.0f} s")
+            reasons.append(f"the event loop has not turned for {still_s:.1f} s")
         if self.stuck is not None:
             reasons.append(self.stuck)
         return Verdict(tuple(reasons), {"loop_still_s": round(still_s, 3)})
