@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.kubernetes import DEPLOY
+from infra.servers.kubernetes_programs import built_programs
 from infra.servers.process import ServerFailed
 
 Resource = dict[str, Any]
@@ -81,14 +82,10 @@ def resources(overlay: str) -> list[Resource]:
 
 def kubectl() -> str:
     """Return the program. Raises KubectlMissing."""
-    found = shutil.which("kubectl")
-    if found is None:
-        from infra.servers.kubernetes_programs import built_program
-
-        found = built_program("kubectl")
+    found = shutil.which("kubectl") or built_programs().get("kubectl")
     if found is None:
         raise KubectlMissing("Rendering deploy/k8s needs kubectl, which is not on this machine: `make setup-kube`.")
-    return found
+    return str(found)
 
 
 def name_of(item: Resource) -> str:
