@@ -18,12 +18,15 @@ UP_FLAGS ?=
 # Processes of one part of the suite.
 JOBS ?= 2
 BENCH_FLAGS ?=
+# A run's directory, for dashboards-shown.
+RUN ?=
+SHOW_FLAGS ?=
 TRAIN_FLAGS ?=
 
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo up setup setup-dev setup-train setup-influx have-influx test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-gate bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes bench-ablation bench-policy bench-controls bench-environment bench-training bench-walk-forward bench-regimes bench-set-policy train train-quant schemas metrics-page lock clean
+.PHONY: help demo up setup setup-dev setup-train setup-influx have-influx test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-gate bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes bench-ablation bench-policy bench-controls bench-environment bench-training bench-walk-forward bench-regimes bench-set-policy train train-quant schemas dashboards dashboards-shown metrics-page lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -124,6 +127,7 @@ check: setup-dev ## format, lint, types, layout
 	@$(BIN)/ruff check --quiet schemas agents infra streams tests benchmarks
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports > /dev/null || $(BIN)/lint-imports
+	@$(BIN)/python -m infra.dashboards --check
 	@$(BIN)/python -m pytest -q tests/architecture tests/schemas/test_generated_schemas.py tests/monitoring/test_rule_files.py
 
 format: setup-dev ## rewrite the sources in the project's format
@@ -193,6 +197,12 @@ bench-stream: setup-dev .venv-quix/.done ## records per second beside stock Faus
 
 schemas: setup ## write the Avro schemas and the AsyncAPI document from the event types
 	@$(BIN)/python -m schemas.generate
+
+dashboards: setup ## write Grafana's dashboards and their page from the builders in infra/dashboards
+	@$(BIN)/python -m infra.dashboards
+
+dashboards-shown: setup ## draw a run's dashboards as HTML pages, without Grafana: RUN=directory SHOW_FLAGS=
+	@$(BIN)/python -m infra.dashboards.show $(if $(RUN),--run $(RUN)) $(SHOW_FLAGS)
 
 metrics-page: setup ## write the tables of docs/metrics.md from the table of metrics
 	@$(BIN)/python -m infra.metrics.document

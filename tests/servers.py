@@ -13,6 +13,8 @@ import psycopg
 import pytest
 from asyncapi_parser import VERSION as PARSER_VERSION
 from asyncapi_parser import ParserMissing, parser_folder
+from grafana_schema import VERSION as SCHEMA_VERSION
+from grafana_schema import SchemaMissing, schema_folder
 from secured_kafka import SecuredKafka, secured_kafka
 
 from infra.kafka import TopicSpec, apply_topics
@@ -209,6 +211,18 @@ def asyncapi_parser() -> Path:
         _NOT_MET["AsyncAPI parser"] = str(error)
         pytest.skip(str(error))
     _MET["AsyncAPI parser"] = PARSER_VERSION
+    return folder
+
+
+@pytest.fixture(scope="session")
+def grafana_schema() -> Path:
+    """A folder with Grafana's schema types and a compiler. Without node or npm the test is skipped, and loudly."""
+    try:
+        folder = schema_folder()
+    except SchemaMissing as error:
+        _NOT_MET["Grafana's schema types"] = str(error)
+        pytest.skip(str(error))
+    _MET["Grafana's schema types (no Grafana)"] = SCHEMA_VERSION
     return folder
 
 

@@ -103,6 +103,7 @@ def mappings(names: Sequence[Named]) -> list[Object]:
 
 
 NEAR_A_LIMIT = Limits((Limit(0.9, "RiskLimitNear", Colour.WARN), Limit(1.0, "RiskLimitBreach")))
+LEVEL_LIMITS = Limits((Limit(1, "TradingReduced", Colour.WARN), Limit(2, "TradingHalted")))
 LEVELS = (
     Named("0", "ACTIVE", Colour.GOOD),
     Named("1", "REDUCING", Colour.WARN),

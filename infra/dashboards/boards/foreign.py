@@ -57,7 +57,7 @@ _COMING_IN = Row(
             Bars(),
             width=12,
             least=0,
-            limits=at(1),
+            limits=at(1, "DLQNotEmpty"),
         ),
         Panel(
             "How many are there",

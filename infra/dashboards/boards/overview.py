@@ -4,7 +4,7 @@ from infra.dashboards.board import Board, Row
 from infra.dashboards.panels import Bars, Lines, Panel, Stat, States, Table
 from infra.dashboards.promql import quantile, rate, share_within
 from infra.dashboards.queries import Prom
-from infra.dashboards.units import LEVELS, NEAR_A_LIMIT, YES_IS_BAD, YES_IS_GOOD, Unit, at, below
+from infra.dashboards.units import LEVEL_LIMITS, LEVELS, NEAR_A_LIMIT, YES_IS_BAD, YES_IS_GOOD, Unit, at, below
 
 _NOW = Row(
     "Now",
@@ -18,7 +18,6 @@ _NOW = Row(
             Stat(),
             width=4,
             height=5,
-            limits=below(1),
         ),
         Panel(
             "Ready",
@@ -38,7 +37,7 @@ _NOW = Row(
             Stat(),
             width=4,
             height=5,
-            limits=at(1),
+            limits=LEVEL_LIMITS,
             names=LEVELS,
         ),
         Panel(

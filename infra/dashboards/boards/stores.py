@@ -27,7 +27,7 @@ _POSTGRES = Row(
         ),
         Panel(
             "Size of the database",
-            "All tables and indexes.",
+            "How much room all tables and indexes take.",
             Unit.BYTES,
             (Sql("SELECT pg_database_size(current_database()) AS size"),),
             Stat(spark=False),

@@ -32,17 +32,15 @@ BEGIN
         RETURN;
     END IF;
     REVOKE ALL ON ALL TABLES IN SCHEMA public FROM tradermind_grafana;
-    GRANT SELECT ON instruments, quality_events, market_marks, bars, alerts, votes, tallies, weights, scores,
+    GRANT SELECT ON instruments, quality_events, market_marks, bars, votes, tallies, weights, scores,
         ballots_voided, decisions, order_verdicts, order_events, orders, fills, ledger_imbalance, positions,
         account_marks, newest_account_marks, trade_feedback, experience, model_releases, model_refusals,
-        control_outcomes, order_latencies, worker_status, shard_version TO tradermind_grafana;
+        control_outcomes, order_latencies, shard_version TO tradermind_grafana;
     GRANT SELECT (stage, shard, epoch, holder, generation, code_version, settings_hash, batch, reached_ns, updated_at)
         ON shard TO tradermind_grafana;
     GRANT SELECT (stage, shard, batch) ON shard_outbox TO tradermind_grafana;
     GRANT SELECT (ordinal, command_id, author, reason, action, scope, target, level, created_at, created_at_ns, model,
         release_stage) ON commands TO tradermind_grafana;
-    GRANT SELECT (event_id, available_at_ns, time, command_id, author, reason, action, scope, target, level, refusal,
-        model, release_stage) ON command_events TO tradermind_grafana;
     GRANT SELECT (ordinal, change_id, author, reason, created_at) ON change_proposals TO tradermind_grafana;
     GRANT SELECT (ordinal, change_id, author, refusal, created_at) ON change_approvals TO tradermind_grafana;
     GRANT SELECT (stream, ordinal, kind, created_at_ns, created_at) ON audit_rows TO tradermind_grafana;
@@ -53,7 +51,5 @@ BEGIN
         recorded_at_ns, time, status) ON dead_letter_states TO tradermind_grafana;
     GRANT SELECT (ordinal, action, author, why, stage, topic, "partition", first_offset, last_offset, created_at)
         ON dead_letter_actions TO tradermind_grafana;
-    GRANT SELECT (ordinal, step, author, why, started_at, finished_at) ON restores, topic_rescales
-        TO tradermind_grafana;
 END $$;
 SELECT grant_grafana();
