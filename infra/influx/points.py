@@ -14,13 +14,13 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from typing import Any, Final
 
 from influxdb_client.client.write.point import Point
 from influxdb_client.domain.write_precision import WritePrecision
 
-from infra.influx.derived import DERIVED
+from infra.influx.derived import DERIVED, as_kept
 from infra.unit_fields import UNIT_FIELDS
 from schemas.changes import ControlOutcome
 from schemas.control import ControlCommand
@@ -95,7 +95,6 @@ _EVENT: Final = frozenset(
 _LEFT_OUT: Final = frozenset(("checks", "questions", "approvals", "postings", "observation", "next_observation"))
 """What is long and of no use in a graph; the record has it."""
 _LEFT_OUT_OF: Final[dict[type[Event], frozenset[str]]] = {ControlCommand: frozenset(("change", "ordinal"))}
-_MONEY_STEP: Final = Decimal("1e-18")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _Set = Callable[["_Draft", str, Any], None]
 
@@ -115,9 +114,7 @@ class _Draft:
 
     def number(self, name: str, value: float | Decimal) -> None:
         """Add a field that is a number; what is no number at all is left out."""
-        if isinstance(value, Decimal) and value.is_finite():
-            value = value.quantize(_MONEY_STEP, ROUND_HALF_UP)  # As the record keeps it.
-        number = float(value)
+        number = as_kept(value) if isinstance(value, Decimal) else float(value)
         if math.isfinite(number):
             self.point.field(name, number)
 
