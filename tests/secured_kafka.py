@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from wire import TlsWire
 
 from infra.kafka import client_settings
+from infra.kafka_rights import KafkaPrincipal
 from infra.servers import RealKafka, start_kafka
 from infra.servers.ports import free_port
 from infra.settings_sections import KafkaSettings
@@ -43,6 +44,12 @@ authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
 ssl.principal.mapping.rules=RULE:^CN=([^,]+),.*$/$1/
 """
+_OPERATIONS = {
+    "Read": AclOperation.READ,
+    "Write": AclOperation.WRITE,
+    "Describe": AclOperation.DESCRIBE,
+    "DescribeConfigs": AclOperation.DESCRIBE_CONFIGS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,31 @@ class SecuredKafka:
     server: RealKafka
     sasl: KafkaSettings
     mutual_tls: KafkaSettings
+    authority: trustme.CA
+
+    def introduce(self, principal: KafkaPrincipal, directory: Path) -> KafkaSettings:
+        """Give a principal the rights that the table says, and return how it proves who it is: by its certificate."""
+        bindings = [
+            AclBinding(
+                ResourceType[right.resource.upper()],
+                right.name,
+                ResourcePatternType.PREFIXED if right.prefix else ResourcePatternType.LITERAL,
+                f"User:{principal.name}",
+                "*",
+                _OPERATIONS[operation],
+                AclPermissionType.ALLOW,
+            )
+            for right in principal.rights
+            for operation in right.operations
+        ]
+        admin = AdminClient(client_settings(self.server.bootstrap))
+        for future in admin.create_acls(bindings).values():
+            future.result(30)
+        shown = self.authority.issue_cert(f"{principal.name}@example.org", common_name=principal.name)
+        certificate, key = directory / f"{principal.name}.crt", directory / f"{principal.name}.key"
+        shown.cert_chain_pems[0].write_to_path(certificate)
+        shown.private_key_pem.write_to_path(key)
+        return self.mutual_tls.model_copy(update={"certificate_file": certificate, "key_file": key})
 
     def grant(self, user: str, kind: ResourceType, name: str, operation: AclOperation) -> None:
         """Allow a user one operation on what has exactly this name."""
@@ -116,6 +148,7 @@ def secured_kafka(
                 certificate_file=files["client.pem"],
                 key_file=files["client.key"],
             ),
+            authority,
         )
     finally:
         kafka.stop()

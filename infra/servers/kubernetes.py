@@ -6,6 +6,7 @@ everything that only a running container shows.
 
 import http.client
 import json
+import secrets
 import ssl
 import subprocess
 import time
@@ -34,7 +35,6 @@ _START_S: Final = 120.0
 _STOP_S: Final = 10.0
 _CALL_S: Final = 180.0
 _POLL_S: Final = 0.2
-_TOKEN: Final = "loopback-alone"
 ZONES: Final = ("a", "b", "c")
 
 
@@ -86,14 +86,15 @@ def start_kubernetes(directory: Path) -> RealKubernetes:
     place.mkdir(parents=True, exist_ok=True)
     programs, etcd, kwok = kubernetes_programs(), etcd_program(), kwok_program()
     port = free_port()
-    kubeconfig = _write_identities(place, port)
+    token = secrets.token_urlsafe()
+    kubeconfig = _write_identities(place, port, token)
     children: list[ChildProcess] = []
     server = RealKubernetes(place, kubeconfig, children)
     try:
         children.append(_start_etcd(place, etcd, store := free_port()))
         wait_until_ready(children[-1], lambda: port_is_open(store), _START_S)
         children.append(_start_api(place, programs, port, store))
-        wait_until_ready(children[-1], lambda: _ready(port), _START_S)
+        wait_until_ready(children[-1], lambda: _ready(place, port, token), _START_S)
         children += _start_controllers(place, programs, kwok, kubeconfig)
         _wait_for_account(server)
     except (ServerFailed, KubectlRefused):
@@ -150,19 +151,19 @@ def _start_controllers(place: Path, programs: Path, kwok: Path, kubeconfig: Path
     ]
 
 
-def _write_identities(place: Path, port: int) -> Path:
+def _write_identities(place: Path, port: int, token: str) -> Path:
     """Write the key that signs accounts, the administrator's token, and the file by which kubectl finds us."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
     (place / "accounts.key").write_bytes(key.private_bytes(*form))
-    (place / "tokens").write_text(f"{_TOKEN},administrator,administrator,system:masters\n")
-    cluster = {"server": f"https://{LOOPBACK}:{port}", "insecure-skip-tls-verify": True}
+    (place / "tokens").write_text(f"{token},administrator,administrator,system:masters\n")
+    cluster = {"server": f"https://{LOOPBACK}:{port}", "certificate-authority": str(_authority(place))}
     configuration = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "loopback",
         "clusters": [{"name": "loopback", "cluster": cluster}],
-        "users": [{"name": "administrator", "user": {"token": _TOKEN}}],
+        "users": [{"name": "administrator", "user": {"token": token}}],
         "contexts": [{"name": "loopback", "context": {"cluster": "loopback", "user": "administrator"}}],
     }
     kubeconfig = place / "kubeconfig"
@@ -170,12 +171,18 @@ def _write_identities(place: Path, port: int) -> Path:
     return kubeconfig
 
 
-def _ready(port: int) -> bool:
-    # The certificate is one that the server has just made for itself; this is loopback.
-    context = ssl._create_unverified_context()
+def _authority(place: Path) -> Path:
+    """Return where the server keeps the certificate that it makes for itself, and who has signed it."""
+    return place / "certificates" / "apiserver.crt"
+
+
+def _ready(place: Path, port: int, token: str) -> bool:
+    if not _authority(place).is_file():
+        return False
+    context = ssl.create_default_context(cafile=str(_authority(place)))
     connection = http.client.HTTPSConnection(LOOPBACK, port, timeout=2, context=context)
     try:
-        connection.request("GET", "/readyz", headers={"Authorization": f"Bearer {_TOKEN}"})
+        connection.request("GET", "/readyz", headers={"Authorization": f"Bearer {token}"})
         return connection.getresponse().status == http.client.OK
     except (OSError, http.client.HTTPException):
         return False

@@ -1,4 +1,4 @@
-"""The definitions of the operators' resources, as their own projects release them: ours are checked against the real ones.
+"""The definitions of the operators' resources, as their projects release them: ours are checked against the real ones.
 
 Strimzi's are made by its own generator, which wants a newer Java than the suite; the others lie in their Go modules.
 """
