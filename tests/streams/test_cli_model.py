@@ -266,6 +266,7 @@ def test_people_read_tables(office: ModelOffice) -> None:
     text = office.say("model", "show", "swan").stdout
     assert "good, signed by development" in text
     assert "net_sharpe" in text
+    assert "trained on SIM:BTCUSD, SIM:ETHUSD; elsewhere the fallback acts" in text
     assert "No artefact was refused." in office.say("model", "refused").stdout
 
 

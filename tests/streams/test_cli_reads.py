@@ -30,7 +30,7 @@ from typer.testing import CliRunner, Result
 from agents.execution.ledger import TradeBooking, trade_entry
 from infra.postgres.migrate import migrate
 from infra.postgres.projections import Projections
-from schemas.decisions import CheckResult, DecisionOutcome, DenyReason, NoTradeReason, OrderDenied
+from schemas.decisions import CheckResult, DecisionOutcome, DenyReason, NoTradeReason, OrderDenied, WithheldReason
 from schemas.event import Event
 from schemas.feedback import Experience, ExpertScore, TradeFeedback
 from schemas.opinions import FeatureSnapshot, Vote
@@ -189,6 +189,16 @@ def test_an_idle_decision_says_why_nothing_was_done(record: str) -> None:
     shown = ask(record, "why", "decision-3").stdout
     assert "NO_TRADE because of EDGE_BELOW_COST" in shown
     assert "Risk was not asked" in shown
+
+
+def test_a_decision_of_the_fallback_says_which_model_was_not_asked_and_why(record: str) -> None:
+    withheld = {"policy": "baseline", "withheld": "swan", "withheld_for": WithheldReason.OUTSIDE_TRAINING}
+    write(record, [decision(0.0, 4, event_id="decision-4", decision_id="decision-4", instrument=SPOT, **withheld)])
+    shown = " ".join(ask(record, "why", "decision-4").stdout.split())
+    assert f"swan is in force and was not asked: OUTSIDE_TRAINING, it was not trained on {SPOT}" in shown
+    assert "is in force" not in ask(record, "why", "decision-3").stdout
+    (row,) = asked_json(record, "decisions", "--instrument", SPOT)
+    assert (row["policy"], row["withheld"], row["withheld_for"]) == ("baseline", "swan", "OUTSIDE_TRAINING")
 
 
 def test_decisions_can_be_narrowed_down(record: str) -> None:
