@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from every_event import example
 
-from infra.influx.points import MEASUREMENTS
+from infra.influx.schema import MEASUREMENTS
 from schemas.event import Event
 from schemas.values import NS_PER_S
 

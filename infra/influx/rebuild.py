@@ -14,7 +14,8 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import dict_row
 
-from infra.influx.points import ENTRY_FIELDS, MEASUREMENTS, PointMaker, attributes_of
+from infra.influx.points import PointMaker
+from infra.influx.schema import ENTRY_FIELDS, MEASUREMENTS, attributes_of
 from infra.influx.target import PointTarget
 from infra.influx.writer import LINES_MAX, LinesWriter
 from infra.postgres.projection_list import PROJECTIONS

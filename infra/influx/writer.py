@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from infra.influx.points import WITHOUT_POINTS, PointMaker
+from infra.influx.points import PointMaker
+from infra.influx.schema import WITHOUT_POINTS
 from infra.influx.target import PointTarget, Refused, Unwritten
 from schemas.event import Event
 

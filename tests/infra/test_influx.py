@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from money_events import ONE, T0, decision, fill, tally
 
 from infra.influx import InfluxServer, InfluxWriter, LineFiles, Unwritten
-from infra.influx.points import MEASUREMENTS, WITHOUT_POINTS, PointMaker, lines_of, tags_of
+from infra.influx.points import PointMaker, lines_of
+from infra.influx.schema import MEASUREMENTS, WITHOUT_POINTS, tags_of
 from schemas.event import Event
 from schemas.market import Quote
 from schemas.opinions import FeatureSnapshot, Vote, VoteTally
