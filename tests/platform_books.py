@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from campaign import Platform
 
 from schemas.codec import Codec
+from schemas.orders import Fill
 from schemas.schema_table import SchemaTable
-from schemas.topics import Topic
+from schemas.topics import ACCOUNT_EVENT, Topic
 from streams.offline.log_reader import LogReader
 
 
@@ -74,3 +75,22 @@ def assert_a_reader_takes_each_event_once(run: Platform, topic: Topic) -> None:
     assert taken.keys() == written, f"{topic.name}: lost to a reader"
     assert set(taken.values()) == {1}, f"{topic.name}: doubled"
     assert len(taken) > 8
+
+
+def assert_a_reader_hears_of_every_fill(run: Platform) -> None:
+    """Whoever reads ``account.event`` and keeps one row for each fill id, as we tell readers to, has the exchange's."""
+    codec = Codec(SchemaTable.committed())
+    reader = LogReader(run.bootstrap, (ACCOUNT_EVENT.name, 0))
+    heard: dict[str, tuple[str, int, int]] = {}
+    while (record := reader.next()) is not None:
+        event = codec.decode(record.topic, record.value, record.headers)
+        if isinstance(event, Fill):
+            told = (event.order_id, event.price, event.quantity)
+            assert heard.setdefault(event.fill_id, told) == told, "a fill is told twice, and otherwise"
+    reader.close()
+    theirs = {
+        fill.fill_id: (order.order_id, fill.price, fill.quantity)
+        for order in run.venue_orders()
+        for fill in order.fills
+    }
+    assert heard == theirs

@@ -110,7 +110,7 @@ def app_user(database: str, tmp_path: Path) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.kafka
-@pytest.mark.slow
+@pytest.mark.slow(seconds=60)
 def test_no_secret_is_anywhere_but_in_its_file(
     secured: SecuredKafka, app_user: tuple[str, str], tmp_path: Path
 ) -> None:

@@ -40,7 +40,7 @@ def next_tree(tmp_path: Path) -> Path:
 
 
 @pytest.mark.kafka
-@pytest.mark.slow
+@pytest.mark.slow(seconds=60)
 @pytest.mark.parametrize(
     "rolled", [("risk",), pytest.param(DOWNSTREAM_FIRST, marks=pytest.mark.campaign)], ids=["two", "all"]
 )
