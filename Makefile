@@ -26,7 +26,7 @@ TRAIN_FLAGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo up setup setup-dev setup-train setup-influx have-influx test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-gate bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes bench-ablation bench-policy bench-controls bench-environment bench-training bench-walk-forward bench-regimes bench-set-policy train train-quant schemas dashboards dashboards-shown metrics-page lock clean
+.PHONY: help demo up setup setup-dev setup-train setup-influx have-influx test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-gate bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes bench-ablation bench-policy bench-controls bench-metrics bench-environment bench-training bench-walk-forward bench-regimes bench-set-policy train train-quant schemas dashboards dashboards-shown metrics-page lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -156,6 +156,9 @@ bench-set-policy: setup-dev ## what an expert more is worth at run time to the c
 
 bench-controls: setup-train ## learning with a leak that it must live off, and one that it must not: five seeds each (30 min)
 	@.venv-train/bin/python -m benchmarks.controls $(BENCH_FLAGS)
+
+bench-metrics: setup-dev ## what the metrics cost on the hot path, on and off in turns: BENCH_FLAGS=
+	@$(BIN)/python -m benchmarks.metrics_cost $(BENCH_FLAGS)
 
 bench-environment: setup-dev ## steps a second of the training environment on one core, and where they go (BENCH_FLAGS=--seconds n)
 	@$(BIN)/python -m benchmarks.environment $(BENCH_FLAGS)
