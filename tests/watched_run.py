@@ -34,26 +34,29 @@ class Watched:
 
 
 @contextlib.contextmanager
-def watched_run(folder: Path, influx: RealInflux) -> Iterator[Watched]:
+def watched_run(folder: Path, influx: RealInflux, bucket: str) -> Iterator[Watched]:
     """A demo that is scraped, and in which all has happened that boards show. It lasts until the block ends."""
     began_s = time.time()
     changes = [
         ('# url = "http://host:8086"', f'url = "{influx.url}"'),
         ('# org = "tradermind"', f'org = "{influx.org}"'),
-        ('# bucket = "tradermind"', f'bucket = "{influx.bucket}"'),
+        ('# bucket = "tradermind"', f'bucket = "{bucket}"'),
         ('# token_file = "influx.token"', f'token_file = "{influx.token_file}"'),
+        ("ballot_deadline_ms", "ballot_deadline_ms = 900"),
         ('# directory = ".tradermind/models"', f'directory = "{folder / "models"}"'),
     ]
     with contextlib.ExitStack() as stack:
-        demo = stack.enter_context(running_demo(folder, changes=changes))
-        prometheus = start_prometheus(
-            folder / "prometheus", demo.run / "prometheus-targets.json", scrape_interval_s=SCRAPE_S
-        )
+        # Before the workers: what Prometheus has not seen at 0 it does not see rise.
+        targets = folder / "run" / "prometheus-targets.json"
+        prometheus = start_prometheus(folder / "prometheus", targets, scrape_interval_s=SCRAPE_S)
         stack.callback(prometheus.stop)
+        demo = stack.enter_context(running_demo(folder, changes=changes))
+        # A ballot that its deadline closes has no market record behind it, and strangers may be late: not before this.
+        demo.until(lambda: len(demo.rows("SELECT 1 FROM order_latencies")) > 2, 90)
         for name, kind in (("guest.flow", "informative"), ("guest.reader", "uniform")):
             stack.enter_context(_foreign_expert(folder, demo, name, kind))
         _people_act(folder, demo)
-        servers = Servers(prometheus.url, demo.dsn, influx.url, influx.bucket, influx.token)
+        servers = Servers(prometheus.url, demo.dsn, influx.url, bucket, influx.token)
         yield Watched(demo, servers, began_s)
 
 
@@ -86,7 +89,6 @@ def _people_act(folder: Path, demo: DemoProcess) -> None:
     good = policy_artefact(store, "drill")
     broken = policy_artefact(store, "broken", seed=2)
     (store / broken / "weights.safetensors").write_bytes(b"\x80\x04 no weights")
-    demo.until(lambda: demo.rows("SELECT 1 FROM fills LIMIT 1"), 90)
     _command(demo, "model", "promote", good, "--to", "shadow", "--reason", "on trial")
     _command(demo, "model", "promote", broken, "--to", "shadow", "--reason", "by mistake", code=None)
     _command(demo, "limits", "propose", "order_quantity_max=0.002", "--instrument", "SIM:ETHUSD", "--reason", "a drill")

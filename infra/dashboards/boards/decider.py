@@ -44,19 +44,14 @@ _DECISIONS = Row(
             most=1,
         ),
         Panel(
-            "Edge and cost",
-            "The move that was expected and the cost of a round trip, on the average of all decisions, of the mid.",
+            "Cost of a round trip",
+            "What the decider expected to pay for going in and out, spread, fees and slippage, by symbol.",
             Unit.BASIS_POINTS,
             (
                 Influx(
-                    f'SELECT mean("edge") * 10000 FROM "decision" WHERE {_STRATEGY} GROUP BY time($__interval)'
-                    f" fill(none)",
-                    "edge",
-                ),
-                Influx(
-                    f'SELECT mean("cost") * 10000 FROM "decision" WHERE {_STRATEGY} GROUP BY time($__interval)'
-                    f" fill(none)",
-                    "cost",
+                    f'SELECT mean("cost") * 10000 FROM "decision" WHERE {_STRATEGY}'
+                    ' GROUP BY time($__interval), "symbol" fill(none)',
+                    "$tag_symbol",
                 ),
             ),
             Lines(fill=0),

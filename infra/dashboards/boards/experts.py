@@ -24,7 +24,7 @@ _VOTES = Row(
             "Votes by expert",
             "Votes with a direction, by expert. One that falls silent is out of the committee after 20 ballots.",
             Unit.PER_SECOND,
-            (rate("tradermind_votes_total", "expert", 'expert=~"$expert", outcome="direction"', "{{expert}}"),),
+            (rate("tradermind_votes_total", "expert", 'expert=~"$expert", outcome=~"down|flat|up"', "{{expert}}"),),
             Lines(stacked=True),
         ),
         Panel(
