@@ -26,7 +26,7 @@ TRAIN_FLAGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo up setup setup-dev setup-train setup-influx have-influx test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-gate bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes bench-ablation bench-policy bench-controls bench-metrics bench-environment bench-training bench-walk-forward bench-regimes bench-set-policy train train-quant schemas dashboards dashboards-shown metrics-page lock clean
+.PHONY: help demo up setup setup-dev setup-train setup-influx have-influx test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-gate bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes bench-ablation bench-policy bench-controls bench-metrics bench-environment bench-training bench-walk-forward bench-regimes bench-set-policy train train-quant schemas dashboards dashboards-shown metrics-page influx-page lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -206,6 +206,9 @@ dashboards: setup ## write Grafana's dashboards and their page from the builders
 
 dashboards-shown: setup ## draw a run's dashboards as HTML pages, without Grafana: RUN=directory SHOW_FLAGS=
 	@$(BIN)/python -m infra.dashboards.show $(if $(RUN),--run $(RUN)) $(SHOW_FLAGS)
+
+influx-page: setup ## write the table of docs/influx.md from what makes the points
+	@$(BIN)/python -m infra.influx.document
 
 metrics-page: setup ## write the tables of docs/metrics.md from the table of metrics
 	@$(BIN)/python -m infra.metrics.document

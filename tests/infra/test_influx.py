@@ -5,6 +5,7 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,21 @@ from every_event import RECORDS, example
 from full_disk import full_at
 from hypothesis import given
 from hypothesis import strategies as st
-from money_events import ONE, T0, decision, fill, tally
+from money_events import ONE, T0, account_mark, decision, fill, tally
 
 from infra.influx import InfluxServer, InfluxWriter, LineFiles, Unwritten
+from infra.influx.document import PAGE, UNITS, with_tables
 from infra.influx.points import PointMaker, lines_of
-from infra.influx.schema import MEASUREMENTS, WITHOUT_POINTS, tags_of
+from infra.influx.rebuild import sources
+from infra.influx.schema import MEASUREMENTS, WITHOUT_POINTS, Form, field_forms_of, tags_of
 from schemas.event import Event
 from schemas.market import Quote
 from schemas.opinions import FeatureSnapshot, Vote, VoteTally
+from schemas.orders import OrderEvent
 from schemas.values import Side
 
 TOKEN = "a-token"
+WITHOUT_UNIT = (Form.TRUTH, Form.TEXT, Form.WORDS, Form.MAP)
 
 
 @dataclass
@@ -96,6 +101,28 @@ def test_every_event_type_has_points_or_is_listed_as_having_none(record: type[Ev
     assert points[0].fields
     assert not set(points[0].tags) & set(points[0].fields)
     assert set(points[0].tags) <= set(tags_of(record))
+
+
+def test_the_page_says_what_the_points_hold() -> None:
+    page = PAGE.read_text()
+    assert page == with_tables(page), "docs/influx.md is stale: run `make influx-page`"
+
+
+def test_every_number_of_a_point_comes_from_the_record_and_has_a_unit() -> None:
+    made_from = sources()
+    assert set(made_from) == set(MEASUREMENTS.values())
+    for kind in MEASUREMENTS:
+        numbers = {name for name, form in field_forms_of(kind).items() if form not in WITHOUT_UNIT}
+        assert numbers <= set(UNITS), kind
+
+
+def test_what_graphs_ask_for_is_derived_from_the_event() -> None:
+    (order,) = parsed(example(OrderEvent, available_at_ns=T0 + 7_000_000, decided_at_ns=T0))
+    assert order.fields["since_decided_ms"] == 7.0
+    (account,) = parsed(account_mark(equity=Decimal(75), equity_peak=Decimal(100)))
+    assert account.fields["drawdown_ratio"] == 0.25
+    (lost,) = parsed(account_mark(equity=Decimal(-5), equity_peak=Decimal(0)))
+    assert "drawdown_ratio" not in lost.fields
 
 
 def test_a_quote_becomes_decimals_and_a_missing_side_is_absent() -> None:
