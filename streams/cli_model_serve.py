@@ -29,7 +29,7 @@ def serve(
     dsn: DsnOption = None,
     run: RunOption = None,
 ) -> None:
-    """Answer POST /predict with what a model wants, as the decider would; GET /healthz and /model. Ctrl-C ends it."""
+    """Answer POST /predict as the decider would; also GET /healthz, /model and /metrics. Ctrl-C ends it."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     with one_sentence():
         settings = settings_for(run)

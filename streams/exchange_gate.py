@@ -17,8 +17,9 @@ from infra.venues.signing import refusal
 from schemas.values import NS_PER_MS, NS_PER_S
 from streams.exchange_core import ExchangeConfig
 
-_PUBLIC: Final = frozenset({"/v1/market"})
-_STREAMS: Final = frozenset({"/v1/market", "/v1/reports"})
+METRICS_PATH: Final = "/metrics"
+_PUBLIC: Final = frozenset({"/v1/market", METRICS_PATH})
+_UNLIMITED: Final = frozenset({"/v1/market", "/v1/reports", METRICS_PATH})
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -69,7 +70,7 @@ class Gate:
 
     def _over_the_rate(self, request: web.Request, now_ns: int) -> int:
         """Return how long (ns) to wait before there is a place for a request; 0 for one that may come in now."""
-        if not self._per_s or request.path in _STREAMS:
+        if not self._per_s or request.path in _UNLIMITED:
             return 0
         earned = (now_ns - self._filled_ns) * self._per_s / NS_PER_S
         self._tokens, self._filled_ns = min(float(self._per_s), self._tokens + earned), now_ns

@@ -10,6 +10,9 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from agents.sim.venue_state import FaultKind
+from infra.metrics.metric import EXCHANGE
+from infra.metrics.of_engine import BUILD_INFO
+from infra.metrics.registry import Metrics, our_version
 from infra.venues.account_simulated import STATEMENT_PATH
 from infra.venues.wire import (
     AmendBody,
@@ -24,7 +27,7 @@ from infra.venues.wire import (
 )
 from schemas.values import NS_PER_S
 from streams.exchange_core import ExchangeCore
-from streams.exchange_gate import Gate, Handler
+from streams.exchange_gate import METRICS_PATH, Gate, Handler
 from streams.exchange_statement import statement_of
 
 _LONGEST_SLEEP_S: Final = 0.05
@@ -71,6 +74,8 @@ class ExchangeServer:
 
     def __init__(self, core: ExchangeCore) -> None:
         self._core = core
+        self._metrics = Metrics(EXCHANGE, [EXCHANGE]).with_process()
+        self._metrics.put(BUILD_INFO, 1, EXCHANGE, our_version(), "none", "none")
         self._wake = asyncio.Event()
         self._report_readers: set[_Reader] = set()
         self._market_readers: set[_Reader] = set()
@@ -100,9 +105,14 @@ class ExchangeServer:
                 web.post("/v1/clock", self._clock),
                 web.get("/v1/reports", self._reports),
                 web.get("/v1/market", self._market),
+                web.get(METRICS_PATH, self._tell),
             ]
         )
         return app
+
+    async def _tell(self, request: web.Request) -> web.StreamResponse:
+        text, content_type = self._metrics.exposition(request.headers.get("Accept", ""))
+        return web.Response(body=text, headers={"Content-Type": content_type})
 
     async def run(self) -> None:
         """Keep time until cancelled. A replay moves only when it is told to."""

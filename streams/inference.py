@@ -9,6 +9,7 @@ import json
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from time import perf_counter
 from typing import Annotated, Any, Final, NamedTuple, Self
 
 from aiohttp import web
@@ -19,9 +20,16 @@ from agents.decider.encoding import CONTEXT_FEATURES, SCHEMA, VOTE_FEATURES, enc
 from agents.decider.policy import TARGETS, Observation
 from agents.decider.set_policy import SetPolicy, best_target
 from infra.artefacts import Artefact
+from infra.metrics.metric import MODEL_SERVE
+from infra.metrics.of_engine import MODELS_REFUSED
+from infra.metrics.of_stages import MODEL_INFERENCE
+from infra.metrics.registry import Metrics
+from infra.models.alarm import REFUSED
+from infra.models.refusals import Refusal
 
 BODY_BYTES_MAX: Final = 256 * 1024
 NUMBERS_MAX: Final = 4_096
+_THERE_ARE: Final = "There are POST /predict, GET /healthz, GET /model and GET /metrics."
 _LOG: Final = logging.getLogger("tradermind.inference")
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -100,6 +108,7 @@ class InferenceServer:
         artefact.refuse_other_schema(SCHEMA, VOTE_FEATURES, CONTEXT_FEATURES)
         self._artefact = artefact
         self._policy = SetPolicy(artefact.name, artefact.weights)
+        self._metrics = Metrics(MODEL_SERVE, [MODEL_SERVE])
         self._named = {"model": artefact.name, "sha256": artefact.sha256}
 
     @property
@@ -115,6 +124,7 @@ class InferenceServer:
                 web.post("/predict", self._predict),
                 web.get("/healthz", self._health),
                 web.get("/model", self._model),
+                web.get("/metrics", self._metrics_told),
             ]
         )
         return app
@@ -138,9 +148,17 @@ class InferenceServer:
         }
         return _json({**self._named, **told})
 
+    async def _metrics_told(self, request: web.Request) -> web.Response:
+        for reason in Refusal:
+            self._metrics.total(MODELS_REFUSED, REFUSED[reason.value], reason.value)
+        text, content_type = self._metrics.exposition(request.headers.get("Accept", ""))
+        return web.Response(body=text, headers={"Content-Type": content_type})
+
     async def _predict(self, request: web.Request) -> web.Response:
         body = _asked(await request.read())
+        began_s = perf_counter()
         answer = predict(self._policy, body.observation)
+        self._metrics.observe(MODEL_INFERENCE, perf_counter() - began_s, self._artefact.name)
         if answer is None:
             raise Unanswerable(500, RefusalCode.MODEL_INVALID, "The model's values for this are not finite.")
         return _json({**answer._asdict(), "targets": TARGETS, **self._named})
@@ -193,9 +211,9 @@ async def _one_error(request: web.Request, handler: _Handler) -> web.StreamRespo
 
 def _as_refusal(error: web.HTTPException) -> Unanswerable:
     if error.status == 404:
-        return Unanswerable(404, RefusalCode.NOT_FOUND, "There are POST /predict, GET /healthz and GET /model.")
+        return Unanswerable(404, RefusalCode.NOT_FOUND, _THERE_ARE)
     if error.status == 405:
-        return Unanswerable(405, RefusalCode.NOT_ALLOWED, "There are POST /predict, GET /healthz and GET /model.")
+        return Unanswerable(405, RefusalCode.NOT_ALLOWED, _THERE_ARE)
     if error.status == 413:
         return Unanswerable(413, RefusalCode.TOO_LARGE, f"A body has at most {BODY_BYTES_MAX} bytes.")
     return Unanswerable(error.status, RefusalCode.BAD_REQUEST, f"{error.reason}.")

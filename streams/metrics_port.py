@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
 from infra.metrics.health import Health
 from infra.metrics.port import MetricsPort, PortTaken
-from infra.metrics.registry import Metrics
+from infra.metrics.registry import Metrics, our_version
 from infra.servers.ports import LOOPBACK
 from infra.settings import SettingsError
 from infra.settings_metrics import MetricsSettings
@@ -17,7 +16,6 @@ from streams.engine.flow import Flow
 from streams.engine.ports import EngineSettings
 from streams.engine.telling import Teller
 
-_UNKNOWN: Final = "unknown"
 TARGETS: Final = "prometheus-targets.json"
 """The file of a run that tells a Prometheus where its workers are (file_sd)."""
 
@@ -59,14 +57,6 @@ def open_port(teller: Teller | None, host: str, port: int) -> None:
         MetricsPort(teller.metrics, teller.health, teller.before_scrape).open(host, port)
     except PortTaken as error:
         raise SettingsError(str(error)) from error
-
-
-def our_version() -> str:
-    """Return the version of the package, ``unknown`` where it is not installed."""
-    try:
-        return version("tradermind")
-    except PackageNotFoundError:
-        return _UNKNOWN
 
 
 def write_targets(file: Path, ports: Mapping[str, int]) -> None:

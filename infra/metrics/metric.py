@@ -40,6 +40,9 @@ class Metric:
         return (self.name,)
 
 
+EXCHANGE: Final = "exchange"
+MODEL_SERVE: Final = "model-serve"
+"""What is no worker and tells of itself on the port that it serves anyway."""
 EVERY: Final = ("every",)
 """The stages of what every worker tells."""
 

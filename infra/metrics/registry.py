@@ -4,6 +4,7 @@ Nothing is global: two workers in one process, as in tests, do not see each othe
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final, cast
 
 from prometheus_client import (
@@ -112,6 +113,14 @@ class Metrics:
             value if value in values or len(values) < LABEL_VALUES_MAX else OTHER
             for values, value in zip(known, labels, strict=True)
         )
+
+
+def our_version() -> str:
+    """Return the version of the package, ``unknown`` where it is not installed."""
+    try:
+        return version("tradermind")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def _made(metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Histogram:

@@ -18,6 +18,7 @@ from rich.console import Console
 from infra.audit_keys import development_overrides
 from infra.kafka import Security
 from infra.kafka_security import security_of
+from infra.metrics.metric import EXCHANGE
 from infra.people import development_people
 from infra.servers import free_port
 from infra.servers.process import ChildProcess
@@ -106,7 +107,7 @@ class Platform:
         }
         self._run_file = write_overrides(self._directory, overrides, self._groups)
         described = json.loads(self._run_file.read_text()) | {"embedded": embedded, "registry": self._registry}
-        described["metrics"] = self._metrics_ports()
+        described["metrics"] = self._metrics_ports(overrides.get("venue.url"))
         if self._settings_file is not None:
             described["settings"] = str(self._settings_file.resolve())
         self._run_file.write_text(json.dumps(described, indent=1))
@@ -118,10 +119,14 @@ class Platform:
         """Lead the commands that read to this run."""
         lead(self._directory.parent / "latest", self._directory)
 
-    def _metrics_ports(self) -> dict[str, int]:
-        """Choose a free port for each worker's metrics, and tell a Prometheus where they are; return name -> port."""
+    def _metrics_ports(self, exchange: str | None) -> dict[str, int]:
+        """Choose a free port for each worker's metrics, and tell a Prometheus where they are; return name -> port.
+
+        ``exchange`` is the URL of the simulated exchange that was started, which tells of itself there.
+        """
         ports = {worker_name(group): free_port() for group in self._groups}
-        write_targets(self._directory / TARGETS, ports)
+        more = {} if exchange is None else {EXCHANGE: int(exchange.rpartition(":")[2])}
+        write_targets(self._directory / TARGETS, ports | more)
         return ports
 
     async def _open_broker(self, stack: ExitStack, run: Run) -> bool:

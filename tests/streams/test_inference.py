@@ -123,6 +123,18 @@ def test_health_and_the_model(artefact: Artefact) -> None:
     assert (model["schema"], model["signed_by"], model["trials"]) == (artefact.spec.schema, "development", 3)
 
 
+def test_it_tells_how_long_answers_took_and_what_was_refused(artefact: Artefact) -> None:
+    async def talk(client: TestClient[Any, Any]) -> str:
+        async with client.post("/predict", json={"observation": {}}) as answer:
+            assert answer.status == 200
+        async with client.get("/metrics") as told:
+            return await told.text()
+
+    told = served(artefact, talk)
+    assert 'tradermind_model_inference_seconds_count{policy="swan"} 1.0' in told
+    assert 'tradermind_models_refused_total{reason="BAD_SIGNATURE"}' in told
+
+
 BAD: dict[str, tuple[bytes, int, RefusalCode]] = {
     "nothing": (b"", 400, RefusalCode.NOT_JSON),
     "no JSON": (b"{", 400, RefusalCode.NOT_JSON),
