@@ -46,6 +46,7 @@ from streams.cli_reconcile import reconcile
 from streams.cli_replay import replay
 from streams.cli_rescale import rescale
 from streams.cli_restore import restore
+from streams.cli_secrets import app as secrets_app
 from streams.cli_simulate import simulate
 from streams.cli_tca import tca
 from streams.cli_train import refuse_without_the_extra, train
@@ -190,6 +191,7 @@ app.add_typer(cli_change.app, name="change")
 app.add_typer(cli_person.app, name="person")
 app.add_typer(cli_rebuild.app, name="rebuild")
 app.add_typer(cli_model.app, name="model")
+app.add_typer(secrets_app, name="secrets")
 app.add_typer(cli_dlq_changes.app, name="dlq")
 
 

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from asyncapi_parser import VERSION as PARSER_VERSION
 from asyncapi_parser import ParserMissing, parser_folder
+from compose_schema import CHECKER, ComposeMissing, checked_schema
 from grafana_schema import VERSION as SCHEMA_VERSION
 from grafana_schema import SchemaMissing, schema_folder
 from secured_kafka import SecuredKafka, secured_kafka
@@ -224,6 +225,18 @@ def grafana_schema() -> Path:
         pytest.skip(str(error))
     _MET["Grafana's schema types (no Grafana)"] = SCHEMA_VERSION
     return folder
+
+
+@pytest.fixture(scope="session")
+def compose_schema() -> Path:
+    """The compose specification's schema, and what holds a file to it. Without go or uv: skipped, loudly."""
+    try:
+        schema = checked_schema()
+    except ComposeMissing as error:
+        _NOT_MET["Compose specification"] = str(error)
+        pytest.skip(str(error))
+    _MET["Compose specification"] = f"as in {schema.stem}, by {CHECKER}"
+    return schema
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

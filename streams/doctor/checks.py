@@ -48,6 +48,7 @@ _OF_SETTINGS: dict[str, Question] = {
     "audit": configuration.audit,
     "people": configuration.people,
     "models": configuration.models,
+    "metrics port": lambda settings: machine.port("metrics port", settings.metrics.host, settings.metrics.port),
     "kafka": broker.kafka,
     "schemas": stores.registry,
     "postgres": stores.postgres,

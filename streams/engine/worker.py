@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -104,6 +105,8 @@ class Worker:
             topic_disable_leader=True,
             web_enabled=False,
             store="memory://",
+            # Faust makes this folder, and nothing writes to it: where a worker was started stays as it was.
+            datadir=tempfile.gettempdir(),
             debug=False,
         )
         vars(app)["tradermind_checkpoints"] = self._hooks

@@ -17,6 +17,7 @@ from streams.cli_record import LATEST_RUN
 from streams.composition import Run
 from streams.demo.platform import Platform, lead
 from streams.demo.starting import StartInterrupted, unless_stopped
+from streams.metrics_port import TARGETS
 from streams.processes import start_worker
 from streams.up.parts import REFUSED, Part
 from streams.up.plan import INFLUX, PROMETHEUS, UpPlan
@@ -25,7 +26,6 @@ from streams.up.servers import open_broker, open_database, open_exchange, open_i
 from streams.up.status import read_standing, standing_table
 from streams.venues import needs_simulated
 
-TARGETS: Final = "prometheus-targets.json"
 _READY_S: Final = 120.0
 _LOOK_S: Final = 0.5
 _SHOW_EVERY: Final = 4

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AclOperation, ResourceType  # type: ignore[attr-defined]
 from secured_kafka import SCRAM_USER, SecuredKafka
-from streams.topic_specs import topic_specs
 
 from infra.kafka import apply_topics
 from infra.kafka_remake import delete_topics
 from infra.servers.influx import RealInflux
 from infra.settings import Settings, load_settings
+from infra.topic_specs import topic_specs
 from streams.doctor.broker import kafka
 from streams.doctor.examination import Finding, State
 from streams.doctor.stores import influx
