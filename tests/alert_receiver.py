@@ -8,38 +8,39 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One alert as it reached the webhook, and the wall clock at which it did."""
+    """One alert as it reached the webhook: by which route, and the wall clock at which it did."""
 
     at_s: float
+    receiver: str
     status: str
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
-    starts_at: str
+    starts_at_s: float
 
 
 class AlertReceiver:
-    """A running webhook: ``url``, and all it was told, in order."""
+    """A running webhook: ``url`` (with any path), and all it was told, in order."""
 
     def __init__(self, server: ThreadingHTTPServer) -> None:
-        self.url = f"http://127.0.0.1:{server.server_address[1]}/alerts"
+        self.url = f"http://127.0.0.1:{server.server_address[1]}"
         self.told: list[Told] = []
-        self.receivers: list[str] = []
         self._more = threading.Condition()
 
     def take(self, body: Mapping[str, Any]) -> None:
         """Note one notification, which holds the alerts of one group."""
         at_s = time.time()
         with self._more:
-            self.receivers.append(body["receiver"])
             for alert in body["alerts"]:
-                told = Told(at_s, alert["status"], alert["labels"], alert["annotations"], alert["startsAt"])
-                self.told.append(told)
+                starts_at_s = datetime.fromisoformat(alert["startsAt"]).timestamp()
+                told = (body["receiver"], alert["status"], alert["labels"], alert["annotations"], starts_at_s)
+                self.told.append(Told(at_s, *told))
             self._more.notify_all()
 
     def wait_for(self, name: str, deadline_s: float, *, status: str = "firing", **labels: str) -> Told:

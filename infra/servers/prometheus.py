@@ -28,6 +28,8 @@ _START_S: Final = 30.0
 _STOP_S: Final = 10.0
 _ANSWER_S: Final = 5.0
 _RETENTION: Final = "15d"
+# What fires before Alertmanager is known, or while it is away, is told this much later; by default after a minute.
+_TOLD_AGAIN: Final = "5s"
 
 
 class PrometheusMissing(ServerFailed):
@@ -74,7 +76,7 @@ def start_prometheus(
     rules: Path | None = None,
     *,
     alertmanager: str | None = None,
-    scrape_interval_s: float = 5.0,
+    scrape_interval_s: float = 1.0,
     port: int = 0,
 ) -> RealPrometheus:
     """Start a Prometheus that scrapes what ``targets_file`` (file_sd) names, and return when it answers.
@@ -94,6 +96,7 @@ def start_prometheus(
         f"--storage.tsdb.retention.time={_RETENTION}",
         f"--web.listen-address={LOOPBACK}:{port}",
         "--web.enable-lifecycle",
+        f"--rules.alert.resend-delay={_TOLD_AGAIN}",
         "--log.level=warn",
     ]
     child = start_process(Launch("Prometheus", command, place / "prometheus.log", directory=place))
