@@ -1,11 +1,12 @@
 """Lines, states and heat maps as SVG, with nothing but text: what Grafana would draw, as far as people need it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-from infra.dashboards.formats import colour_at, told
+from infra.dashboards.formats import colour_at, on_axis, told
 from infra.dashboards.frames import Series
 from infra.dashboards.macros import Span
 from infra.dashboards.panels import Lines, Panel
@@ -14,20 +15,55 @@ PALETTE: Final = (
     *("#73bf69", "#f2cc0c", "#8ab8ff", "#ff780a", "#f2495c", "#5794f2", "#b877d9", "#705da0"),
     *("#37872d", "#fade2a", "#447ebc", "#c15c17", "#890f02", "#0a437c", "#6d1f62", "#584477"),
 )
-_WIDTH: Final = 600.0
-_LEFT: Final = 58.0
-_STATE_COLOURS: Final = {
-    "green": "#73bf69",
-    "orange": "#ff9830",
-    "red": "#f2495c",
-    "text": "#8e8e8e",
-    "blue": "#5794f2",
-}
+_COLUMN: Final = 75.0
+"""How wide a column of the board's grid is drawn, so that text is of one size on all panels."""
+_LEFT: Final = 60.0
+_STATE_HEIGHT: Final = 22.0
+_CSS: Final = {"green": "#73bf69", "orange": "#ff9830", "red": "#f2495c", "text": "#8e8e8e", "blue": "#5794f2"}
+_Place = tuple[float, float, float]
 
 
 def css_colour(name: str) -> str:
     """Return a colour's code."""
-    return _STATE_COLOURS.get(name, name)
+    return _CSS.get(name, name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plot:
+    """Where times and values lie on a chart of that size."""
+
+    span: Span
+    width: float
+    height: float
+    low: float = 0.0
+    high: float = 1.0
+
+    def x(self, at: float) -> float:
+        return _LEFT + (at - self.span.from_s) / self.span.range_s * (self.width - _LEFT)
+
+    def y(self, value: float) -> float:
+        return self.height - (value - self.low) / (self.high - self.low) * (self.height - 6)
+
+    @property
+    def step(self) -> float:
+        """How wide one interval is."""
+        return (self.width - _LEFT) * self.span.interval_s / self.span.range_s
+
+    def across(self, value: float, colour: str, css: str) -> str:
+        y = self.y(value)
+        return f'<line x1="{_LEFT}" x2="{self.width}" y1="{y:.1f}" y2="{y:.1f}" stroke="{colour}" class="{css}"/>'
+
+    def times(self) -> Iterator[str]:
+        for step in range(6):
+            at = self.span.from_s + self.span.range_s * step / 5
+            text = f"{int(at // 3600 % 24):02}:{int(at // 60 % 60):02}:{int(at % 60):02}"
+            anchor = ("start", "middle", "end")[(step > 0) + (step == 5)]
+            place = f'x="{self.x(at):.1f}" y="{self.height + 14:.1f}"'
+            yield f'<text {place} class="x" text-anchor="{anchor}">{text}</text>'
+
+    def svg(self, body: Sequence[str]) -> str:
+        inside = "".join([*body, *self.times()])
+        return f'<svg viewBox="0 0 {self.width + 6:.0f} {self.height + 20:.0f}">{inside}</svg>'
 
 
 def lines(panel: Panel, series: Sequence[Series], span: Span, marks: Sequence[tuple[float, str]]) -> str:
@@ -36,84 +72,71 @@ def lines(panel: Panel, series: Sequence[Series], span: Span, marks: Sequence[tu
     assert isinstance(kind, Lines)
     drawn = _stacked(series) if kind.stacked else [(one, [0.0] * len(one.points)) for one in series]
     tops = [value + low for one, lows in drawn for (_, value), low in zip(one.points, lows, strict=True)]
-    finite = [value for value in tops if math.isfinite(value)]
-    height = _height(panel)
-    low, high = _bounds(panel, finite, kind)
-    body = [_grid(panel, low, high, height), _time_axis(span, height)]
+    low, high = _bounds(panel, [value for value in tops if math.isfinite(value)], kind)
+    plot = _Plot(span, panel.width * _COLUMN, panel.height * 24.0, low, high)
+    body = []
+    for step in range(5):
+        value = low + (high - low) * step / 4.2
+        label = escape(on_axis(value, panel.unit))
+        body.append(plot.across(value, "#2c3235", "rule"))
+        body.append(f'<text x="{_LEFT - 4}" y="{plot.y(value) + 3:.1f}" class="y">{label}</text>')
     for place, (one, lows) in enumerate(drawn):
-        colour = PALETTE[place % len(PALETTE)]
+        points = zip(one.points, lows, strict=True)
         places = [
-            (_x(at, span), _y(value + under, low, high, height), _y(under, low, high, height))
-            for (at, value), under in zip(one.points, lows, strict=True)
-            if math.isfinite(value)
+            (plot.x(at), plot.y(value + under), plot.y(under))
+            for (at, value), under in points
+            if math.isfinite(value) and value + under >= low
         ]
-        body.append(_bars(places, colour, span) if kind.bars else _line(places, colour, kind))
-    for limit in panel.limits.limits:
-        if low <= limit.value <= high:
-            y = _y(limit.value, low, high, height)
-            colour = css_colour(limit.colour.value)
-            body.append(f'<line x1="{_LEFT}" x2="{_WIDTH}" y1="{y:.1f}" y2="{y:.1f}" stroke="{colour}" class="limit"/>')
+        body.append(_drawn(places, PALETTE[place % len(PALETTE)], kind, plot))
+    body += [
+        plot.across(limit.value, css_colour(limit.colour.value), "limit")
+        for limit in panel.limits.limits
+        if low <= limit.value <= high
+    ]
     for at, colour in marks:
-        x = _x(at, span)
-        body.append(
-            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height}" stroke="{css_colour(colour)}" class="mark"/>'
-        )
-    return _svg(body, height)
+        x = f"{plot.x(at):.1f}"
+        body.append(f'<line x1="{x}" x2="{x}" y1="0" y2="{plot.height}" stroke="{css_colour(colour)}" class="mark"/>')
+    return plot.svg(body)
 
 
 def states(panel: Panel, series: Sequence[Series], span: Span) -> str:
     """Return the chart of a state timeline: one bar a series, coloured by what it was."""
-    step = 22.0
-    body = [_time_axis(span, step * len(series))]
+    plot = _Plot(span, panel.width * _COLUMN, _STATE_HEIGHT * max(len(series), 1))
+    body = []
     for row, one in enumerate(series):
-        y = row * step
-        label = escape(one.name[:24])
-        body.append(f'<text x="{_LEFT + 4}" y="{y + 15:.1f}" class="over">{label}</text>')
-        ends = (
-            [at for at, _ in one.points[1:]] + [min(span.to_s, one.points[-1][0] + span.interval_s)]
-            if one.points
-            else []
-        )
-        for (at, value), end in zip(one.points, ends, strict=True):
+        y = row * _STATE_HEIGHT
+        for begin, end, value in _stretches(one, span):
             colour = css_colour(colour_at(value, panel.limits, panel.names))
-            x, wide = _x(at, span), max(_x(end, span) - _x(at, span) + 0.5, 0.5)
             title = escape(told(value, panel.unit, names=panel.names))
-            body.insert(1, f'<rect x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{step - 4}" fill="{colour}"'
-                        f' opacity="0.7"><title>{title}</title></rect>')  # fmt: skip
-    return _svg(body, step * max(len(series), 1) + 4)
+            place = f'x="{plot.x(begin):.1f}" y="{y:.1f}" width="{max(plot.x(end) - plot.x(begin), 1):.1f}"'
+            body.append(f'<rect {place} height="{_STATE_HEIGHT - 4}" fill="{colour}" opacity="0.7">')
+            body.append(f"<title>{title}</title></rect>")
+        body.append(f'<text x="{_LEFT + 4}" y="{y + 13:.1f}" class="over">{escape(one.name)}</text>')
+    return plot.svg(body)
 
 
 def heat(panel: Panel, series: Sequence[Series], span: Span) -> str:
     """Return a heat map: each series is a cumulative bucket named by its upper bound."""
     ordered = sorted(series, key=lambda one: float(one.name))
-    height = _height(panel)
-    counts: list[tuple[int, float, float]] = []
     below: dict[float, float] = {}
+    counts: list[tuple[int, float, float]] = []
     for row, one in enumerate(ordered):
         for at, value in one.points:
             counts.append((row, at, max(value - below.get(at, 0.0), 0.0)))
             below[at] = value
-    used = [row for row, _, count in counts if count > 0]
-    first, last = (min(used), max(used)) if used else (0, 0)
-    most = max((count for _, _, count in counts), default=0.0) or 1.0
-    tall = height / (last - first + 1)
-    wide = max((_WIDTH - _LEFT) * span.interval_s / span.range_s, 1.0)
-    body = [_time_axis(span, height)]
-    for row, at, count in counts:
-        if count > 0:
-            y = height - (row - first + 1) * tall
-            shade = 0.15 + 0.85 * (count / most) ** 0.5
-            body.append(f'<rect x="{_x(at, span):.1f}" y="{y:.1f}" width="{wide:.1f}" height="{tall - 1:.1f}"'
-                        f' fill="#ff9830" opacity="{shade:.2f}"/>')  # fmt: skip
+    full = [cell for cell in counts if cell[2] > 0]
+    first, last = (min(row for row, _, _ in full), max(row for row, _, _ in full)) if full else (0, 0)
+    most = max((count for _, _, count in full), default=1.0)
+    plot = _Plot(span, panel.width * _COLUMN, panel.height * 24.0, first, last + 1)
+    tall, body = plot.y(first) - plot.y(first + 1), []
+    for row, at, count in full:
+        shade = 0.15 + 0.85 * (count / most) ** 0.5
+        place = f'x="{plot.x(at):.1f}" y="{plot.y(row + 1):.1f}" width="{max(plot.step, 1):.1f}"'
+        body.append(f'<rect {place} height="{tall - 1:.1f}" fill="#ff9830" opacity="{shade:.2f}"/>')
     for row in range(first, last + 1):
-        y = height - (row - first + 0.4) * tall
-        label = escape(told(float(ordered[row].name), panel.unit)) if ordered else ""
-        body.append(f'<text x="{_LEFT - 4}" y="{y:.1f}" class="y">{label}</text>')
-    return _svg(body, height)
-
-
-def _height(panel: Panel) -> float:
-    return panel.height * 24.0
+        label = escape(told(float(ordered[row].name), panel.unit))
+        body.append(f'<text x="{_LEFT - 4}" y="{plot.y(row + 0.4):.1f}" class="y">{label}</text>')
+    return plot.svg(body)
 
 
 def _bounds(panel: Panel, values: Sequence[float], kind: Lines) -> tuple[float, float]:
@@ -121,66 +144,25 @@ def _bounds(panel: Panel, values: Sequence[float], kind: Lines) -> tuple[float, 
     if kind.bars or kind.stacked:
         low = min(low, 0.0)
     low = panel.least if panel.least is not None else low
-    if panel.most is not None:
-        high = max(panel.most, high) if high > 0.5 * panel.most else high
+    if panel.most is not None and high > 0.5 * panel.most:
+        high = max(panel.most, high)
     if high <= low:
-        return low - (abs(low) or 1.0) * 0.1, high + (abs(high) or 1.0) * 0.1
+        return low if low == 0 else low - abs(low) * 0.1, low + (abs(low) or 1.0) * 0.1
     return low, high + (high - low) * 0.05
 
 
-def _x(at: float, span: Span) -> float:
-    return _LEFT + (at - span.from_s) / span.range_s * (_WIDTH - _LEFT)
-
-
-def _y(value: float, low: float, high: float, height: float) -> float:
-    return height - (value - low) / (high - low) * (height - 6)
-
-
-def _grid(panel: Panel, low: float, high: float, height: float) -> str:
-    found = []
-    for step in range(5):
-        value = low + (high - low) * step / 4.2
-        y = _y(value, low, high, height)
-        label = escape(told(value, panel.unit))
-        found.append(f'<line x1="{_LEFT}" x2="{_WIDTH}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
-        found.append(f'<text x="{_LEFT - 4}" y="{y + 3:.1f}" class="y">{label}</text>')
-    return "".join(found)
-
-
-def _time_axis(span: Span, height: float) -> str:
-    found = []
-    for step in range(6):
-        at = span.from_s + span.range_s * step / 5
-        hour, minute, second = int(at // 3600 % 24), int(at // 60 % 60), int(at % 60)
-        anchor = "start" if step == 0 else "end" if step == 5 else "middle"
-        text = f"{hour:02}:{minute:02}:{second:02}"
-        found.append(
-            f'<text x="{_x(at, span):.1f}" y="{height + 14:.1f}" class="x" text-anchor="{anchor}">{text}</text>'
-        )
-    return "".join(found)
-
-
-def _line(places: Sequence[tuple[float, float, float]], colour: str, kind: Lines) -> str:
-    if not places:
-        return ""
-    if len(places) == 1:
-        return f'<circle cx="{places[0][0]:.1f}" cy="{places[0][1]:.1f}" r="2.5" fill="{colour}"/>'
-    path = [f"M{places[0][0]:.1f},{places[0][1]:.1f}"]
-    for x, y, _ in places[1:]:
-        path.append(f"H{x:.1f}V{y:.1f}" if kind.steps else f"L{x:.1f},{y:.1f}")
-    line = "".join(path)
-    under = "".join(f"L{x:.1f},{low:.1f}" for x, _, low in reversed(places))
-    area = f'<path d="{line}{under}Z" fill="{colour}" opacity="{kind.fill / 100:.2f}"/>' if kind.stacked else ""
-    return f'{area}<path d="{line}" fill="none" stroke="{colour}" stroke-width="1.3"/>'
-
-
-def _bars(places: Sequence[tuple[float, float, float]], colour: str, span: Span) -> str:
-    wide = max((_WIDTH - _LEFT) * span.interval_s / span.range_s * 0.8, 1.5)
-    return "".join(
-        f'<rect x="{x - wide / 2:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{max(low - y, 0):.1f}" fill="{colour}"'
-        ' opacity="0.8"/>'
-        for x, y, low in places
-    )
+def _stretches(series: Series, span: Span) -> Iterator[tuple[float, float, float]]:
+    """Yield begin, end and value of each stretch in which a series was one thing."""
+    began: tuple[float, float] | None = None
+    end = span.from_s
+    for at, value in series.points:
+        if began is not None and (value != began[1] or at > end + span.interval_s):
+            yield began[0], min(at, end), began[1]
+            began = None
+        began = began or (at, value)
+        end = min(at + span.interval_s, span.to_s)
+    if began is not None:
+        yield began[0], end, began[1]
 
 
 def _stacked(series: Sequence[Series]) -> list[tuple[Series, list[float]]]:
@@ -188,12 +170,26 @@ def _stacked(series: Sequence[Series]) -> list[tuple[Series, list[float]]]:
     found = []
     for one in series:
         lows = [under.get(at, 0.0) for at, _ in one.points]
-        under.update(
-            {at: low + value for (at, value), low in zip(one.points, lows, strict=True) if math.isfinite(value)}
-        )
+        sums = {at: low + value for (at, value), low in zip(one.points, lows, strict=True) if math.isfinite(value)}
+        under.update(sums)
         found.append((one, lows))
     return found
 
 
-def _svg(body: Sequence[str], height: float) -> str:
-    return f'<svg viewBox="0 0 {_WIDTH + 6:.0f} {height + 20:.0f}">{"".join(body)}</svg>'
+def _drawn(places: Sequence[_Place], colour: str, kind: Lines, plot: _Plot) -> str:
+    if kind.bars:
+        wide = max(plot.step * 0.8, 1.5)
+        return "".join(
+            f'<rect x="{x - wide / 2:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{max(low - y, 0):.1f}"'
+            f' fill="{colour}" opacity="0.8"/>'
+            for x, y, low in places
+        )
+    if len(places) == 1:
+        return f'<circle cx="{places[0][0]:.1f}" cy="{places[0][1]:.1f}" r="2.5" fill="{colour}"/>'
+    line = "".join(
+        f"{'M' if not place else 'L'}{x:.1f},{y:.1f}" if not (kind.steps and place) else f"H{x:.1f}V{y:.1f}"
+        for place, (x, y, _) in enumerate(places)
+    )
+    under = "".join(f"L{x:.1f},{low:.1f}" for x, _, low in reversed(places))
+    area = f'<path d="{line}{under}Z" fill="{colour}" opacity="{kind.fill / 100:.2f}"/>' if kind.stacked else ""
+    return f'{area}<path d="{line}" fill="none" stroke="{colour}" stroke-width="1.3"/>'

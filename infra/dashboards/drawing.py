@@ -23,7 +23,7 @@ a{color:#6e9fff;margin-right:10px}.note{color:#8e8e9a;margin:2px 0 8px}.row{disp
 grid-template-columns:repeat(24,1fr)}.panel{background:#181b1f;border:1px solid #2c3235;border-radius:3px;padding:8px;
 overflow:hidden}.panel h3{font-size:13px;margin:0 0 4px;font-weight:500}.big{font-size:26px;font-weight:600}
 .stats{display:flex;flex-wrap:wrap;gap:4px 22px}.stats small{display:block;color:#9a9aa5}
-svg{width:100%;font:10px sans-serif}.grid{stroke:#2c3235}.limit,.mark{stroke-dasharray:5 4;stroke-width:1}
+svg{width:100%;font:10px sans-serif}.limit,.mark{stroke-dasharray:5 4;stroke-width:1}
 .y{text-anchor:end;fill:#9a9aa5}.x{fill:#9a9aa5}.over{fill:#fff}
 table{border-collapse:collapse;width:100%;font-size:11.5px}
 td,th{text-align:left;border-bottom:1px solid #2c3235;padding:2px 6px;max-width:340px;overflow:hidden;

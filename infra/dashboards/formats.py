@@ -74,3 +74,8 @@ def colour_at(value: float, limits: Limits, names: Sequence[Named] = ()) -> str:
         if value >= limit.value:
             reached = Colour.GOOD if limits.low_is_bad else limit.colour
     return reached.value
+
+
+def on_axis(value: float, unit: Unit) -> str:
+    """Return a value as short as an axis has room for: what a suffix says, the panel's title says, too."""
+    return _short(value) if unit.value.startswith("suffix:") else told(value, unit)

@@ -34,7 +34,7 @@ def share_within(limit: str, metric: str, by: str = "", where: str = "", legend:
 
 def heat(metric: str, where: str = "") -> Prom:
     """Return a histogram over time, for a heat map."""
-    return Prom(f"sum by (le) (increase({metric}_bucket{_braces(where)}[$__rate_interval]))", heatmap=True)
+    return Prom(f"sum by (le) (increase({metric}_bucket{_braces(where)}[$__rate_interval]))", "{{le}}", heatmap=True)
 
 
 def _braces(where: str) -> str:

@@ -47,7 +47,7 @@ class Prom:
             "expr": self.text,
             "format": shape,
             "instant": self.instant,
-            "legendFormat": "{{le}}" if self.heatmap else self.legend,
+            "legendFormat": self.legend,
             "range": not self.instant,
             "refId": ref,
         }

@@ -94,6 +94,7 @@ _WORTH = Row(
             Unit.SHARE,
             (Prom(f"avg by (expert) (tradermind_expert_skill{{{_OF}}})", "{{expert}}"),),
             Lines(fill=0),
+            least=-1,
             decimals=3,
         ),
         Panel(

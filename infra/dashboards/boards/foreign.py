@@ -102,6 +102,7 @@ _WORTH = Row(
                 ),
             ),
             Lines(fill=0),
+            least=-1,
             decimals=3,
         ),
         Panel(

@@ -119,20 +119,21 @@ _PROMISES = Row(
         ),
         Panel(
             "Backlog",
-            "Records in the log that no worker has stepped yet, by topic, of its worst partition. It should come back"
-            " to nearly 0 after each rise.",
+            "Records in the log that no worker has stepped yet: the worst partition of the ten topics with most. It should"
+            " come back to nearly 0 after each rise.",
             Unit.RECORDS,
-            (Prom("max by (topic) (tradermind_consumer_lag_records)", "{{topic}}"),),
+            (Prom("topk(10, max by (topic) (tradermind_consumer_lag_records))", "{{topic}}"),),
             Lines(),
             limits=at(10_000, "ConsumerLagHigh"),
         ),
         Panel(
             "Dead letters",
-            "Records that could not be read or stepped, by topic and reason. Each waits for a person: `tradermind dlq"
-            " ls`.",
-            Unit.PER_SECOND,
-            (rate("tradermind_dlq_records_total", "topic, reason", legend="{{topic}} {{reason}}"),),
-            Lines(bars=True, stacked=True),
+            "Records that could not be read or stepped since the workers began, by topic and reason. Each waits for a"
+            " person: `tradermind dlq ls`.",
+            Unit.COUNT,
+            (Prom("sum by (topic, reason) (tradermind_dlq_records_total)", "{{topic}} {{reason}}"),),
+            Lines(stacked=True, steps=True),
+            limits=at(1, "DLQNotEmpty"),
         ),
     ),
 )
