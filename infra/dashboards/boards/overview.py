@@ -119,8 +119,8 @@ _PROMISES = Row(
         ),
         Panel(
             "Backlog",
-            "Records in the log that no worker has stepped yet: the worst partition of the ten topics with most. It should"
-            " come back to nearly 0 after each rise.",
+            "Records in the log that no worker has stepped yet: the worst partition of the ten topics with most."
+            " It should come back to nearly 0 after each rise.",
             Unit.RECORDS,
             (Prom("topk(10, max by (topic) (tradermind_consumer_lag_records))", "{{topic}}"),),
             Lines(),
