@@ -26,7 +26,7 @@ TRAIN_FLAGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo up setup setup-dev setup-train setup-influx have-influx test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-gate bench-kill bench-limits bench-orders bench-order-throughput bench-recovery bench-stream bench-sustained bench-votes bench-ablation bench-policy bench-controls bench-metrics bench-environment bench-training bench-walk-forward bench-regimes bench-set-policy train train-quant schemas dashboards dashboards-shown metrics-page influx-page lock clean
+.PHONY: help demo up setup setup-dev setup-train setup-influx have-influx test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-gate bench-kill bench-load bench-limits bench-orders bench-order-throughput bench-recovery bench-workers bench-image bench-stream bench-sustained bench-votes bench-ablation bench-policy bench-controls bench-metrics bench-environment bench-training bench-walk-forward bench-regimes bench-set-policy train train-quant schemas dashboards dashboards-shown metrics-page influx-page lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -184,8 +184,17 @@ bench-order-throughput: setup-dev ## orders a second from decision to booked fil
 bench-sustained: setup-dev ## 11,600 messages a second through every worker for 10 minutes: losses, lag, memory
 	@$(BIN)/python -m benchmarks.sustained $(BENCH_FLAGS)
 
+bench-workers: setup-dev ## each worker: seconds from exec to ready, memory at rest and under load (BENCH_FLAGS=--seconds n)
+	@$(BIN)/python -m benchmarks.cold_start $(BENCH_FLAGS)
+
+bench-image: setup-dev ## how large the image is, built without Docker
+	@$(BIN)/python -m benchmarks.image_build
+
 bench-recovery: setup-dev ## kill -9 of each worker with 1, 10 and 60 minutes of history: time to its first new output
 	@$(BIN)/python -m benchmarks.recovery $(BENCH_FLAGS)
+
+bench-load: setup-dev ## kcat and a Java client write 2,000 records/s into a demo on real Kafka for a minute (BENCH_FLAGS="--rate 4000")
+	@PYTHONPATH=tests $(BIN)/python -m other_systems $(BENCH_FLAGS)
 
 bench-kill: setup-dev ## 100 kills each with all at work, with Kafka stopped, and with Postgres and the executor alone
 	@$(BIN)/python -m benchmarks.kill $(BENCH_FLAGS)

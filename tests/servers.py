@@ -16,6 +16,7 @@ from asyncapi_parser import ParserMissing, parser_folder
 from compose_schema import CHECKER, ComposeMissing, checked_schema
 from grafana_schema import VERSION as SCHEMA_VERSION
 from grafana_schema import SchemaMissing, schema_folder
+from other_clients import OtherSystemMissing, java_libraries, kcat
 from secured_kafka import SecuredKafka, secured_kafka
 
 from infra.kafka import TopicSpec, apply_topics
@@ -237,6 +238,18 @@ def compose_schema() -> Path:
         pytest.skip(str(error))
     _MET["Compose specification"] = f"as in {schema.stem}, by {CHECKER}"
     return schema
+
+
+@pytest.fixture(scope="session")
+def other_clients() -> None:
+    """kcat from Debian and a Java client by Maven. Where one cannot be had the test is skipped, and loudly."""
+    try:
+        kcat()
+        java_libraries()
+    except OtherSystemMissing as error:
+        _NOT_MET["clients of others"] = str(error)
+        pytest.skip(str(error))
+    _MET["clients of others"] = f"kcat, and kafka-clients {VERSION} for Java"
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

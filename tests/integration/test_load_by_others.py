@@ -1,0 +1,24 @@
+"""Other systems write two thousand records a second into a running platform: each has its one effect, and is seen."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from demo_process import running_demo
+from other_systems import check, load, told
+
+RATE = 2_000
+SECONDS = 8
+
+
+@pytest.mark.kafka
+@pytest.mark.slow(seconds=45)
+@pytest.mark.usefixtures("other_clients")
+def test_two_thousand_records_a_second_by_kcat_and_java(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with running_demo(tmp_path, ("--broker", "kafka")) as demo:
+        found = load(demo, RATE, SECONDS)
+    check(found)
+    assert found.rate > RATE / 3, "the writers themselves were held up"
+    assert found.lag_max < 2 * RATE * SECONDS / 3
+    with capsys.disabled():
+        sys.stdout.write(f"\n{told(found)}\n")
