@@ -152,8 +152,8 @@ _COST = Row(
                     f"""SELECT strategy, instrument, count(*) AS fills, sum(price * quantity)::float8 AS traded,
                         sum(fee)::float8 AS fees, sum(slippage)::float8 AS slippage,
                         ((sum(fee) + sum(slippage)) / nullif(sum(price * quantity), 0) * 10000)::float8 AS cost,
-                        (sum(price * quantity) FILTER (WHERE liquidity = 'MAKER') / sum(price * quantity))::float8
-                            AS made
+                        (coalesce(sum(price * quantity) FILTER (WHERE liquidity = 'MAKER'), 0)
+                            / sum(price * quantity))::float8 AS made
                     FROM fills WHERE {_IS_CHOSEN} AND reverses IS NULL GROUP BY 1, 2 ORDER BY 4 DESC"""
                 ),
             ),

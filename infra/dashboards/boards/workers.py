@@ -34,9 +34,14 @@ _FLOW = Row(
         ),
         Panel(
             "Backlog by topic",
-            "Records in the log that are not stepped yet.",
+            "Records in the log that are not stepped yet: the worst partition of the ten backlogs that are longest.",
             Unit.RECORDS,
-            (Prom(f"sum by (worker, topic) (tradermind_consumer_lag_records{{{_OF}}})", "{{worker}} {{topic}}"),),
+            (
+                Prom(
+                    f"topk(10, max by (worker, topic) (tradermind_consumer_lag_records{{{_OF}}}))",
+                    "{{worker}} {{topic}}",
+                ),
+            ),
             Lines(),
             limits=at(10_000, "ConsumerLagHigh"),
         ),
