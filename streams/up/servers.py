@@ -12,7 +12,7 @@ from infra.kafka import topic_partitions
 from infra.kafka_security import security_of
 from infra.kafka_topics import mend_topics
 from infra.postgres.migrate import HEAD, current_revision, migrate
-from infra.servers import RealKafka, ServerFailed, free_port, start_kafka, start_postgres
+from infra.servers import KafkaMissing, ServerFailed, free_port, start_kafka, start_postgres
 from infra.servers.influx import RealInflux, start_influx
 from infra.servers.process import ChildProcess
 from infra.servers.prometheus import start_alertmanager, start_prometheus
@@ -39,7 +39,10 @@ def open_broker(stack: ExitStack, broker: str, settings: Settings, directory: Pa
         topic_partitions(broker, security)
         mend_topics(broker, specs, security)
         return broker, []
-    kafka: RealKafka = start_kafka(directory / "kafka", keep=True)
+    try:
+        kafka = start_kafka(directory / "kafka", keep=True)
+    except KafkaMissing as error:
+        raise KafkaMissing(f"{error} For `tradermind up` that address is kafka.bootstrap in the settings.") from error
     stack.callback(kafka.stop)
     mend_topics(kafka.bootstrap, specs, {})
     return kafka.bootstrap, [Part("Kafka", lambda: kafka.process, kafka.restart, say)]
