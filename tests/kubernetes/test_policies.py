@@ -16,19 +16,25 @@ Break = Callable[[list[Resource]], None]
 
 
 def _at(kind: str, name: str, path: str, value: Any) -> Break:
-    """Return what sets one place of one object; None takes it away. Numbers are indices; ~ is a slash in a name."""
+    """Return what sets one place of one object; None takes it away. Lists go by name or index; ~ is a slash."""
 
     def change(items: list[Resource]) -> None:
         place: Any = named(items, kind, name)
         *way, last = (int(part) if part.isdigit() else part.replace("~", "/") for part in path.split("/"))
         for part in way:
-            place = place[part]
+            place = _inner(place, part)
         if value is None:
             del place[last]
         else:
             place[last] = value
 
     return change
+
+
+def _inner(place: Any, part: str | int) -> Any:
+    if isinstance(place, list) and isinstance(part, str):
+        return next(item for item in place if item["name"] == part)
+    return place[part]
 
 
 def _without(kind: str, name: str) -> Break:
@@ -76,8 +82,8 @@ CASES: tuple[tuple[Policy, tuple[Break, ...]], ...] = (
         of_pods.read_only_root,
         (
             _at(*_EXPERTS, f"{_CONTAINER}/securityContext/readOnlyRootFilesystem", False),
-            _at(*_EXPERTS, f"{_CONTAINER}/volumeMounts/0/readOnly", False),
-            _at("Deployment", "feed", f"{_POD}/volumes/4/emptyDir", {}),
+            _at(*_EXPERTS, f"{_CONTAINER}/volumeMounts/settings/readOnly", False),
+            _at("Deployment", "feed", f"{_POD}/volumes/state/emptyDir", {}),
         ),
     ),
     (
@@ -95,8 +101,8 @@ CASES: tuple[tuple[Policy, tuple[Break, ...]], ...] = (
             _with({"kind": "Secret", "metadata": {"name": "password"}, "stringData": {"password": "guess"}}),
             _at("ConfigMap", "tradermind-environment", "data/TRADERMIND__X__PASSWORD", "guess"),
             _at(*_EXECUTION, f"{_CONTAINER}/env/0/valueFrom", {"secretKeyRef": {"name": "a", "key": "b"}}),
-            _at(*_EXECUTION, f"{_POD}/volumes/1/secret/defaultMode", 0o444),
-            _at(*_EXECUTION, f"{_CONTAINER}/volumeMounts/1/readOnly", False),
+            _at(*_EXECUTION, f"{_POD}/volumes/kafka-ca/secret/defaultMode", 0o444),
+            _at(*_EXECUTION, f"{_CONTAINER}/volumeMounts/kafka-ca/readOnly", False),
             _at(*_EXECUTION, f"{_CONTAINER}/envFrom/0", {"secretRef": {"name": "a"}}),
         ),
     ),
@@ -150,8 +156,8 @@ CASES: tuple[tuple[Policy, tuple[Break, ...]], ...] = (
     (
         of_pods.everything_named_is_there,
         (
-            _at(*_EXECUTION, f"{_POD}/volumes/0/configMap/name", "another"),
-            _at(*_EXECUTION, f"{_POD}/volumes/1/secret/secretName", "another"),
+            _at(*_EXECUTION, f"{_POD}/volumes/settings/configMap/name", "another"),
+            _at(*_EXECUTION, f"{_POD}/volumes/kafka-ca/secret/secretName", "another"),
             _without("PersistentVolumeClaim", "tradermind-anchors"),
             _without("KafkaUser", "tradermind-risk"),
         ),
@@ -230,15 +236,15 @@ CASES: tuple[tuple[Policy, tuple[Break, ...]], ...] = (
         (
             _without("Job", "migrate"),
             _at("Job", "migrate", "spec/activeDeadlineSeconds", None),
-            _at("Job", "migrate", f"{_POD}/volumes/1/secret/secretName", "tradermind-db-worker"),
-            _at(*_EXECUTION, f"{_POD}/volumes/2/secret/secretName", "tradermind-db-owner"),
+            _at("Job", "migrate", f"{_POD}/volumes/postgres/secret/secretName", "tradermind-db-worker"),
+            _at(*_EXECUTION, f"{_POD}/volumes/postgres/secret/secretName", "tradermind-db-owner"),
         ),
     ),
     (
         parts.users_have_their_rights,
         (
             _without("KafkaUser", "tradermind-risk"),
-            _at(*_EXECUTION, f"{_POD}/volumes/6/secret/secretName", "tradermind-risk"),
+            _at(*_EXECUTION, f"{_POD}/volumes/kafka-user/secret/secretName", "tradermind-risk"),
             _at("KafkaUser", "tradermind-risk", "spec/authorization/acls/0/operations", ["All"]),
             _at("KafkaUser", "tradermind-risk", "spec/authorization/acls/0/resource/patternType", "prefix"),
             _at("KafkaUser", "tradermind-risk", "spec/quotas", None),
@@ -282,7 +288,7 @@ CASES: tuple[tuple[Policy, tuple[Break, ...]], ...] = (
         (
             _at("Deployment", "risk", "spec/template/metadata/labels/flow.tradermind.dev~venue", "true"),
             _at("NetworkPolicy", "flow-kafka", "spec/egress/0", _PUBLIC),
-            _at("Deployment", "risk", f"{_POD}/volumes/1/secret/secretName", "tradermind-venue"),
+            _at("Deployment", "risk", f"{_POD}/volumes/kafka-ca/secret/secretName", "tradermind-venue"),
         ),
     ),
     (networks.outside_is_not_inside, (_at("NetworkPolicy", "flow-kafka", "spec/egress/0", _PUBLIC),)),

@@ -6,6 +6,7 @@ environment or by the settings file.
 
 import hashlib
 import hmac
+import os
 import stat
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,8 @@ from typing import Final
 from infra.settings_sources import SettingsError
 
 _MODES: Final = frozenset({0o600, 0o400})
+_MODES_OF_ROOTS: Final = frozenset({0o640, 0o440})
+"""How Kubernetes mounts a secret for a reader who is not root: root's, and its group's to read."""
 _SECRET_MAX: Final = 4096
 
 
@@ -49,13 +52,18 @@ def read_credentials(key_file: Path, secret_file: Path, section: str = "venues.b
     return Credentials(_read(f"{section}.api_key_file", key_file), _read(f"{section}.secret_file", secret_file))
 
 
+def may_hold_a_key(mode: int, owner: int, reader: int) -> bool:
+    """Tell whether a file of this mode and owner may hold a key of a reader; both are user ids."""
+    return mode in _MODES or (mode in _MODES_OF_ROOTS and owner == 0 and reader != 0)
+
+
 def _read(setting: str, path: Path) -> str:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise SettingsError(f"{setting} names {path}, which is not a file.")
-        if stat.S_IMODE(status.st_mode) not in _MODES:
-            mode = stat.S_IMODE(status.st_mode)
+        mode = stat.S_IMODE(status.st_mode)
+        if not may_hold_a_key(mode, status.st_uid, os.geteuid()):
             raise SettingsError(f"{setting}: {path} has mode {mode:04o}, but must have 0600 or 0400.")
         text = path.read_text(encoding="utf-8").strip() if status.st_size <= _SECRET_MAX else ""
     except OSError as error:

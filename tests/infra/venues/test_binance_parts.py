@@ -17,7 +17,7 @@ from infra.settings_sources import SettingsError
 from infra.settings_venues import BinanceSettings
 from infra.venues.binance.budget import Budget
 from infra.venues.binance.clock import Reading, VenueClock
-from infra.venues.binance.credentials import Credentials, read_credentials
+from infra.venues.binance.credentials import Credentials, may_hold_a_key, read_credentials
 from infra.venues.binance.filters import FiltersUnusable, check_definition, refusal, rules_of
 from infra.venues.binance.orders import KnownOrders, NotSupported, order_type_of, parameters_of, plain
 from infra.venues.binance.profiles import CONFIRMATION, PRODUCTION, TESTNET, addresses_of, is_real
@@ -71,6 +71,22 @@ def test_credentials_that_others_can_read_are_refused(tmp_path: Path, mode: int)
     with pytest.raises(SettingsError, match=f"has mode 0{mode:o}, but must have 0600 or 0400") as refused:
         read_credentials(*_files(tmp_path, mode=mode))
     assert "the-" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "reader", "taken"),
+    [
+        *((mode, 1000, 1000, True) for mode in (0o600, 0o400)),
+        *((mode, 0, 10001, True) for mode in (0o440, 0o640)),
+        *((mode, 0, 0, False) for mode in (0o440, 0o640)),
+        *((mode, 1000, 1000, False) for mode in (0o440, 0o640, 0o700)),
+        *((mode, 0, 10001, False) for mode in (0o444, 0o644, 0o460)),
+    ],
+)
+def test_only_its_owner_reads_a_key_or_the_group_that_kubernetes_mounts_it_for(
+    mode: int, owner: int, reader: int, taken: bool
+) -> None:
+    assert may_hold_a_key(mode, owner, reader) is taken
 
 
 @pytest.mark.parametrize("text", ["", "two words", "two\nlines", "schlüssel", "x" * 5000])
