@@ -138,7 +138,7 @@ class PointMaker:
         for name in (*NAMED[kind], *(CLOSED.get(kind, ()) if closed is None else closed)):
             draft.tag(name, str(getattr(source, name) or ""))
         for name in SPANNED[kind]:
-            draft.point.tag(SPANS[name], format(getattr(source, name) / NS_PER_S, "g"))
+            draft.tag(SPANS[name], format(getattr(source, name) / NS_PER_S, "g"))
         if kind is OrderDenied:
             draft.tag("reason", str(next(iter(source.reasons), "")))
         draft.point.time(source.available_at_ns // 1000 * 1000 + (source.seq or 0) % 1000, WritePrecision.NS)

@@ -11,6 +11,7 @@ import pytest
 from every_event import example
 from influx_points import all_points, ask, differing, rows_of
 from random_events import random_events
+from typer.testing import CliRunner
 
 from infra.influx import InfluxServer, InfluxWriter, Unwritten
 from infra.influx.points import lines_of
@@ -21,9 +22,10 @@ from schemas.feedback import OutcomeReported
 from schemas.market import Quote
 from schemas.opinions import Vote
 from schemas.values import NS_PER_S
-from streams.cli_rebuild import influx as rebuild_influx
+from streams.cli import app
 
 pytestmark = [pytest.mark.slow, pytest.mark.embedded]
+PLAIN = Path(__file__).parents[2] / "tradermind.toml"
 T0 = 1_760_000_000 * NS_PER_S
 
 
@@ -55,23 +57,21 @@ def quotes(count: int, first: int = 0) -> list[Event]:
 
 
 def rebuilt(real: RealInflux, bucket: str, dsn: str, place: Path, *options: str) -> tuple[int, dict[str, object]]:
-    """Run ``tradermind rebuild influx --json`` in this process; return its exit code and what it said."""
-    from typer.testing import CliRunner
-
-    from streams.cli import app
-
+    """Rebuild from a database into a bucket; return the exit code and what was said."""
     settings = place / "tradermind.toml"
-    plain = (Path(__file__).parents[2] / "tradermind.toml").read_text()
     settings.write_text(
-        plain.replace(
+        PLAIN.read_text().replace(
             "\n[influx]\n",
             f'\n[influx]\nurl = "{real.url}"\norg = "{real.org}"\nbucket = "{bucket}"\n'
             f'token_file = "{real.token_file}"\n',
         )
     )
-    result = CliRunner().invoke(
-        app, ["rebuild", "influx", "--json", "--dsn", dsn, "--settings", str(settings), *options]
-    )
+    return cli(["--dsn", dsn, "--settings", str(settings), *options])
+
+
+def cli(options: Sequence[str]) -> tuple[int, dict[str, object]]:
+    """Run ``tradermind rebuild influx --json`` in this process; return its exit code and what it said."""
+    result = CliRunner().invoke(app, ["rebuild", "influx", "--json", *options])
     return result.exit_code, json.loads(result.stdout) if result.stdout.startswith("{") else {"said": result.stderr}
 
 
@@ -107,6 +107,34 @@ def test_a_rebuild_of_a_stretch_writes_that_stretch_alone(
     assert (min(times) // 1000 * 1000, max(times) // 1000 * 1000) == (start, end - 1_000)
     code, said = rebuilt(real_influx, influx_bucket, database, tmp_path, "--measurement", "vote")
     assert (code, said["points"]) == (0, 0)
+
+
+def test_a_rebuild_into_files_is_what_a_server_would_load(database: str, tmp_path: Path) -> None:
+    events = random_events(5, seed=8, start_ns=T0)
+    kept(database, events)
+    code, said = cli(["--dsn", database, "--files", str(tmp_path / "lines")])
+    assert code == 0, said
+    text = "".join(path.read_text() for path in (tmp_path / "lines").iterdir())
+    meant = [line + "\n" for event in events for line in lines_of(event)]  # A text in it may have lines of its own.
+    assert all(line in text for line in meant)
+    assert len(text) == sum(map(len, meant))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "influx.url is not set"),
+        (("--measurement", "nonsense"), "'nonsense' is not a measurement"),
+        (("--from", "2026-01-02", "--to", "2026-01-01"), "--from is not before --to"),
+    ],
+)
+def test_what_cannot_be_rebuilt_is_one_sentence(
+    database: str, options: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # No run is known there.
+    code, told = cli(["--dsn", database, "--settings", str(PLAIN), *options])
+    assert code == 2
+    assert str(told["said"]).startswith(said) and str(told["said"]).count("\n") == 1
 
 
 def test_of_points_that_it_cannot_take_only_they_are_lost(real_influx: RealInflux, influx_bucket: str) -> None:
@@ -181,4 +209,3 @@ def test_a_rebuild_into_a_server_that_is_away_says_so_in_one_sentence(
     assert "InfluxDB takes no points" in str(said["said"])
     with pytest.raises(Unwritten):
         server_of(real, real.bucket).write(["m f=1 1"])
-    assert rebuild_influx.__doc__ is not None
