@@ -116,7 +116,7 @@ def test_no_secret_is_anywhere_but_in_its_file(
 ) -> None:
     dsn, owner = app_user
     canaries, settings = _planted(tmp_path / "secrets", secured)
-    del settings["planted.binance"]
+    binance = settings.pop("planted.binance")
     with psycopg.connect(owner, autocommit=True) as connection:
         password = canaries.planted["postgres_password"]
         connection.execute(f"ALTER ROLE {APP_USER} PASSWORD '{password}'".encode())
@@ -140,6 +140,7 @@ def test_no_secret_is_anywhere_but_in_its_file(
             pids = [worker.pid for worker in run.workers.values()]
             leaks = canaries.leaks(seen_of_processes([*pids, run.exchange.pid]))
             leaks += canaries.leaks(_scraped(ports))
+            _settings_file(tmp_path, run, binance)
             leaks += canaries.leaks(_printed(READ_BACK, run, tmp_path))
             run.stop(*run.workers)
             leaks += canaries.leaks(_refused(run, canaries))
@@ -201,12 +202,13 @@ def _said(words: list[str], folder: Path, run: Platform) -> bytes:
     return done.stdout + done.stderr
 
 
-def _settings_file(folder: Path, run: Platform) -> Path:
+def _settings_file(folder: Path, run: Platform, binance: dict[str, str] | None = None) -> Path:
     """Return a settings file that says what the run's overrides say: it names files, and holds no secret either."""
     file = folder / "canary.toml"
-    if not file.exists():
+    if binance is not None:
         overrides = json.loads(run.run_file.read_text())["overrides"]
         flat = [f"{name} = {json.dumps(value)}" for name, value in overrides.items() if isinstance(value, str)]
+        flat += [f"venues.binance.{name} = {json.dumps(path)}" for name, path in binance.items()]
         kept = (ROOT / "tradermind.toml").read_text()
         file.write_text("\n".join(flat) + "\n" + "\n".join(_without(kept, {line.split(".")[0] for line in flat})))
     return file
