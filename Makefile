@@ -26,7 +26,7 @@ TRAIN_FLAGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo up setup setup-dev setup-train setup-influx have-influx test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-gate bench-kill bench-load bench-limits bench-orders bench-order-throughput bench-recovery bench-workers bench-image bench-stream bench-sustained bench-votes bench-ablation bench-policy bench-controls bench-metrics bench-environment bench-training bench-walk-forward bench-regimes bench-set-policy train train-quant schemas dashboards dashboards-shown metrics-page influx-page lock clean
+.PHONY: help demo up setup setup-dev setup-train setup-influx have-influx test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka setup-kube test-kube test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-gate bench-kill bench-load bench-limits bench-orders bench-order-throughput bench-recovery bench-workers bench-image bench-stream bench-sustained bench-votes bench-ablation bench-policy bench-controls bench-metrics bench-environment bench-training bench-walk-forward bench-regimes bench-set-policy train train-quant schemas dashboards dashboards-shown metrics-page influx-page lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -77,7 +77,7 @@ train-quant: setup-train ## grow the trees of the expert quant again, on the sim
 
 # The integration tests mostly wait for servers, so what needs none runs beside them.
 test: setup-dev test-fast ## run the whole suite
-	@$(MAKE) --no-print-directory -j 3 JOBS=1 test-beside test-embedded test-kafka
+	@$(MAKE) --no-print-directory -j 3 JOBS=1 test-beside test-embedded test-kafka test-kube
 	@echo "not run here: the campaigns (kill every worker of the platform; a foreign expert over 500 ballots): make test-campaign"
 
 test-beside: setup-dev
@@ -86,13 +86,13 @@ test-beside: setup-dev
 	@$(MAKE) --no-print-directory test-train
 
 test-fast: setup-dev ## unit, contract, property, simulation and architecture tests
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not embedded and not kafka and not slow and not campaign and not train"
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not embedded and not kafka and not kube and not slow and not campaign and not train"
 
 test-coverage: setup-dev ## the tests of schemas and agents once more, counting the lines that they reach
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not slow" tests/schemas tests/agents tests/contracts tests/simulation --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 test-slow: setup-dev have-influx ## what takes longer without a broker: hundreds of seeds, whole captures, regimes of the market
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "slow and not embedded and not kafka and not campaign and not train"
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "slow and not embedded and not kafka and not kube and not campaign and not train"
 
 test-train: setup-train ## what needs torch: networks, learning, their controls in short form, the trainer
 	@.venv-train/bin/python -m pytest -q -m "train and not campaign" tests/training
@@ -104,6 +104,14 @@ test-embedded: setup-dev have-influx ## the platform on the embedded broker and 
 
 test-kafka: setup-dev have-influx ## the platform on real Kafka (java, mvn)
 	@$(BIN)/python -m pytest -q --durations=15 -m "kafka and not campaign and not train"
+
+setup-kube: setup-dev ## build a real Kubernetes for the suite, once, into the cache: go, mvn (minutes; 500 MB)
+	@$(BIN)/python -m infra.servers.kubernetes_programs
+
+# What cannot be had is told in the closing lines, as every server that the suite does not meet.
+test-kube: setup-dev ## deploy/k8s: rendered, held to policies, and taken by a real Kubernetes (kubectl, go, mvn)
+	@$(BIN)/python -m infra.servers.kubernetes_programs > /dev/null || true
+	@$(BIN)/python -m pytest -q --durations=5 -m "kube"
 
 test-campaign: setup-dev ## kill every worker in turn on real Kafka; restore a backup; a foreign expert over 500 ballots
 	@$(BIN)/python -m pytest -q -m "campaign"

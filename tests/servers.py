@@ -16,6 +16,7 @@ from asyncapi_parser import ParserMissing, parser_folder
 from compose_schema import CHECKER, ComposeMissing, checked_schema
 from grafana_schema import VERSION as SCHEMA_VERSION
 from grafana_schema import SchemaMissing, schema_folder
+from kube_rendered import KubectlMissing, kubectl
 from other_clients import OtherSystemMissing, java_libraries, kcat
 from secured_kafka import SecuredKafka, secured_kafka
 
@@ -41,6 +42,9 @@ from infra.servers import (
 from infra.servers.apicurio import VERSION as REGISTRY_VERSION
 from infra.servers.influx import VERSION as INFLUX_VERSION
 from infra.servers.kafka_real import VERSION
+from infra.servers.kubernetes import VERSION as KUBERNETES_VERSION
+from infra.servers.kubernetes import KubernetesMissing, RealKubernetes, start_kubernetes
+from infra.servers.kubernetes_programs import built_programs
 from infra.servers.prometheus import amtool, prometheus_version, promtool
 
 _MET: dict[str, str] = {}
@@ -153,6 +157,36 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
     except KafkaMissing as error:
         _NOT_MET["Apache Kafka with SASL_SSL, mTLS and ACLs"] = str(error)
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def kubectl_here() -> str:
+    """The program that renders deploy/k8s. Without it the test is skipped, and the closing lines say so."""
+    try:
+        return kubectl()
+    except KubectlMissing as error:
+        _NOT_MET["kubectl"] = str(error)
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def real_kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKubernetes]:
+    """One control plane for the test process, with the operators' definitions and three played nodes."""
+    try:
+        missing = {"kube-apiserver", "kwok", "etcd"} - built_programs().keys()
+        if missing:  # Built by `make setup-kube`: minutes that no test should take.
+            raise KubernetesMissing(f"A real Kubernetes is not built yet ({', '.join(missing)}): make setup-kube.")
+        server = start_kubernetes(tmp_path_factory.mktemp("kubernetes"))
+    except KubernetesMissing as error:
+        _NOT_MET["Kubernetes"] = str(error)
+        pytest.skip(str(error))
+    try:
+        server.define()
+        server.add_nodes()
+        _MET["Kubernetes"] = f"{KUBERNETES_VERSION} (API server, controllers, scheduler; nodes by kwok)"
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture

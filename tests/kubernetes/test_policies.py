@@ -9,7 +9,7 @@ import kube_policies_of_pods as of_pods
 import pytest
 from kube_rendered import OVERLAYS, Resource, named, of_kind, resources
 
-pytestmark = pytest.mark.kube
+pytestmark = [pytest.mark.kube, pytest.mark.usefixtures("kubectl_here")]
 
 Policy = Callable[[list[Resource]], Iterator[str]]
 Break = Callable[[list[Resource]], None]

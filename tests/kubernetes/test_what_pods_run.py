@@ -17,7 +17,7 @@ from streams.composition import compose
 from streams.exchange_settings import main as write_exchange_settings
 from streams.launch import build_worker, engine_settings
 
-pytestmark = pytest.mark.kube
+pytestmark = [pytest.mark.kube, pytest.mark.usefixtures("kubectl_here")]
 _NO_TORCH = "trainer"
 _USAGE_ERROR: Any = typer.BadParameter.__base__
 """What typer's own copy of click says of words that it does not know."""
