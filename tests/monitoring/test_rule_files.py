@@ -5,6 +5,7 @@ import subprocess
 from collections import Counter
 
 import pytest
+import yaml
 from alert_files import (
     ALERTS_PAGE,
     PROMETHEUS,
@@ -68,6 +69,16 @@ def test_what_is_about_money_is_evaluated_every_second() -> None:
     paged = [alert for alert in alerts() if (alert.labels["severity"], alert.labels["team"]) == ("page", "trading")]
     at_once = {alert.name: alert.interval for alert in paged if alert.lasts == "0s"}
     assert at_once["RiskLimitBreach"] == at_once["KillSwitchActive"] == at_once["ReconcileMismatch"] == "1s"
+
+
+def test_whoever_scrapes_does_so_every_second_under_the_name_that_rules_know() -> None:
+    for path in (PROMETHEUS / "prometheus.yaml", ROOT / "deploy" / "compose" / "prometheus.yaml"):
+        (job,) = [job for job in yaml.safe_load(path.read_text())["scrape_configs"] if job["job_name"] == "tradermind"]
+        assert (job["scrape_interval"], job["honor_labels"]) == ("1s", True), path
+    monitor = yaml.safe_load((ROOT / "deploy/k8s/components/monitoring/pod-monitor.yaml").read_text())
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert (endpoint["interval"], endpoint["honorLabels"]) == ("1s", True)
+    assert {"targetLabel": "job", "replacement": "tradermind"} in endpoint["relabelings"]
 
 
 def test_every_alert_is_tested_both_ways() -> None:
