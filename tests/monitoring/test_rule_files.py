@@ -27,6 +27,7 @@ from infra.metrics.table import METRICS, SERIES
 from infra.servers.prometheus import promtool_at_hand
 from streams.cli import app
 
+_COMMANDS = get_command(app)
 _HEADINGS = ["What it means", "What is at risk", "First look", "Mend", "When it is over"]
 _NAME = re.compile(r"\b(?:[a-z_]+:)?tradermind_[a-z0-9_]+(?::[a-z0-9_]+)?")
 _OF_PROMETHEUS = {"up"}
@@ -127,7 +128,7 @@ def test_a_runbook_has_its_headings_and_commands_that_exist(alert: Alert) -> Non
 
 def _assert_exists(words: list[str]) -> None:
     """Hold a command line, as people are told to type it, to the command line that there is."""
-    command, rest = get_command(app), words[1:]
+    command, rest = _COMMANDS, words[1:]
     while rest and rest[0] in getattr(command, "commands", {}):
         command, rest = command.commands[rest[0]], rest[1:]  # type: ignore[attr-defined]
     options = {option for parameter in command.params for option in parameter.opts}
