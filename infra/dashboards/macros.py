@@ -15,6 +15,7 @@ Choices = Mapping[str, Sequence[str]]
 """Variable -> the values chosen."""
 _POINTS = 400
 _STEPS_S = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _CALL = re.compile(r"\$__(\w+)\(([^()]*(?:\([^()]*\)[^()]*)*)\)")
 
 
@@ -85,11 +86,17 @@ def _called(name: str, inside: str, source: Source, span: Span) -> str:
     if name == "unixEpochNanoFilter":
         column = arguments[0]
         return f"{column} >= {round(span.from_s * 1e9)} AND {column} <= {round(span.to_s * 1e9)}"
-    if name in ("timeGroup", "timeGroupAlias") and arguments[1] == "$__interval":
-        step = span.interval_s
+    if name in ("timeGroup", "timeGroupAlias") and (step := _step_s(arguments[1], span)):
         group = f"floor(extract(epoch from {arguments[0]})/{step})*{step}"
         return f'{group} AS "time"' if name == "timeGroupAlias" else group
     raise UnknownMacro(f"$__{name}({inside}) is not known")
+
+
+def _step_s(text: str, span: Span) -> int | None:
+    if text == "$__interval":
+        return span.interval_s
+    found = re.fullmatch(r"'(\d+)([smhd])'", text)
+    return int(found[1]) * _SECONDS[found[2]] if found else None
 
 
 def _moment(time_s: float) -> str:

@@ -1,7 +1,7 @@
 """Board 11: who did what, what was refused, and whether the record of it is whole."""
 
 from infra.dashboards.board import Board, Row
-from infra.dashboards.panels import Bars, Lines, Panel, Stat, Table
+from infra.dashboards.panels import Lines, Panel, Stat, Table
 from infra.dashboards.promql import rate
 from infra.dashboards.queries import Prom, Sql
 from infra.dashboards.units import YES_IS_BAD, Column, Unit, at
@@ -123,14 +123,13 @@ _PEOPLE = Row(
         ),
         Panel(
             "Artefacts refused",
-            "Models that were asked for and not loaded, by reason, since the workers began: each is a fault or an"
-            " attack.",
+            "Models that a worker was to load and did not, since the workers began: each is a fault or an attack. Whom"
+            " else they were refused, and why, the board of the decider shows.",
             Unit.COUNT,
-            (Prom("sum by (reason) (tradermind_models_refused_total) or vector(0)", "{{reason}}", instant=True),),
-            Bars(),
+            (Prom("sum(tradermind_models_refused_total)", "artefacts"),),
+            Stat(),
             width=12,
             limits=at(1, "ModelRefused"),
-            least=0,
         ),
     ),
 )

@@ -22,12 +22,12 @@ _ACTIVITY = Row(
     (
         Panel(
             "Orders an hour",
-            "How many orders each strategy sent, reckoned to an hour. A sudden rise is a strategy that repeats itself.",
+            "How many orders each strategy sent, reckoned from each minute to an hour. A sudden rise: it repeats.",
             Unit.PER_HOUR,
             (
                 Sql(
-                    f"""SELECT $__timeGroupAlias(time, $__interval), strategy AS metric,
-                        count(*) * 3600.0 / extract(epoch FROM interval '$__interval') AS orders
+                    f"""SELECT $__timeGroupAlias(time, '1m'), strategy AS metric,
+                        count(*) * 60 AS orders
                     FROM orders WHERE {_IS_CHOSEN} GROUP BY 1, 2 ORDER BY 1""",
                     series=True,
                 ),

@@ -1,10 +1,9 @@
 """Board 2: what the platform knows of the market, and how far that can be trusted."""
 
 from infra.dashboards.board import Board, Row
-from infra.dashboards.panels import Lines, Panel, Stat, States, Table
-from infra.dashboards.promql import rate
+from infra.dashboards.panels import Bars, Lines, Panel, Stat, States, Table
 from infra.dashboards.queries import Influx, Prom, Sql
-from infra.dashboards.units import Column, Named, Unit, at
+from infra.dashboards.units import Colour, Column, Named, Unit, at
 
 _IS_CHOSEN = "instrument IN ($instrument) AND $__unixEpochNanoFilter(available_at_ns)"
 _SYMBOL = '"symbol" =~ /^$symbol$/ AND $timeFilter'
@@ -27,14 +26,13 @@ _TRUST = Row(
         ),
         Panel(
             "What was wrong with the data",
-            "Quality events told by ingestion, by kind: gaps, refused records, resyncs, clocks that run away.",
-            Unit.PER_SECOND,
+            "Quality events of ingestion in each interval, by kind: gaps, refusals, resyncs, clocks that run away.",
+            Unit.COUNT,
             (
-                rate(
-                    "tradermind_quality_events_total",
-                    "instrument, kind",
-                    'instrument=~"$instrument"',
-                    "{{instrument}} {{kind}}",
+                Sql(
+                    f"""SELECT $__timeGroupAlias(time, $__interval), kind AS metric, sum(count)::bigint AS events
+                    FROM quality_events WHERE {_IS_CHOSEN} GROUP BY 1, 2 ORDER BY 1""",
+                    series=True,
                 ),
             ),
             Lines(bars=True, stacked=True),
@@ -53,12 +51,27 @@ _TRUST = Row(
             Lines(bars=True, stacked=True),
         ),
         Panel(
+            "Quality events so far",
+            "Quality events since ingestion began, by kind. Each resync is a gap that was closed.",
+            Unit.COUNT,
+            (
+                Prom(
+                    'sum by (kind) (tradermind_quality_events_total{instrument=~"$instrument"})',
+                    "{{kind}}",
+                    instant=True,
+                ),
+            ),
+            Bars(),
+            width=6,
+            least=0,
+        ),
+        Panel(
             "Keys in quarantine",
             "Keys whose records are held back until a person decides (`tradermind dlq`).",
             Unit.COUNT,
-            (Prom("sum by (stage) (tradermind_quarantined_keys)", "{{stage}}"),),
+            (Prom("sum(tradermind_quarantined_keys)", "keys"),),
             Stat(),
-            width=6,
+            width=5,
             limits=at(1, "KeysQuarantined"),
         ),
         Panel(
@@ -67,7 +80,7 @@ _TRUST = Row(
             Unit.SECONDS,
             (Prom("max by (worker) (abs(tradermind_clock_offset_seconds))", "{{worker}}"),),
             Lines(),
-            width=9,
+            width=6,
             limits=at(0.5, "ClockDrift"),
         ),
         Panel(
@@ -81,7 +94,7 @@ _TRUST = Row(
                 ),
             ),
             Table(),
-            width=9,
+            width=7,
             columns=(Column("time", Unit.DATE), Column("count", Unit.COUNT)),
         ),
     ),
@@ -184,7 +197,7 @@ _MARKET = Row(
                 ),
             ),
             States(),
-            names=(Named("0", "incomplete"), Named("1", "complete")),
+            names=(Named("0", "incomplete", Colour.WARN), Named("1", "complete", Colour.GOOD)),
         ),
     ),
 )

@@ -56,12 +56,13 @@ _FLOW = Row(
             limits=at(60, "PartitionStuck"),
         ),
         Panel(
-            "Records that were gone",
-            "Records that were asked for and were no more in the log, and dead letters, since the workers began.",
+            "What should not be",
+            "Records that were asked for and were no more in the log, dead letters, metrics that were not told.",
             Unit.COUNT,
             (
                 Prom("sum(tradermind_offset_gap_total) or vector(0)", "gone from the log"),
                 Prom("sum(tradermind_dlq_records_total) or vector(0)", "dead letters"),
+                Prom("sum(tradermind_metrics_errors_total) or vector(0)", "metrics not told"),
             ),
             Stat(),
             limits=at(1, "OffsetGap"),

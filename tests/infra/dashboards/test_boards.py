@@ -74,6 +74,11 @@ def test_every_series_that_is_asked_for_is_told_by_somebody_with_these_labels() 
             )
 
 
+def test_every_metric_is_on_some_board() -> None:
+    asked = "\n".join(query.text for _, panel in PANELS for query in panel.queries if isinstance(query, Prom))
+    assert not [metric.name for metric in TABLE if not re.search(rf"\b{metric.name}(_bucket|_count|_sum)?\b", asked)]
+
+
 def _asked(panel: Panel) -> set[str]:
     """Return the metrics that a panel asks for, histograms by their own name."""
     names = {name for query in panel.queries for name in re.findall(r"tradermind_[a-z_]+", query.text)}
@@ -109,6 +114,7 @@ def test_a_board_fits_its_grid_and_offers_what_it_uses(board: Board) -> None:
              for y in range(place["y"], place["y"] + place["h"])]  # fmt: skip
     assert len(taken) == len(set(taken)), "panels lie over each other"
     assert len({panel["id"] for panel in made["panels"]}) == len(places)
+    assert len({panel.title for panel in board.panels}) == len(board.panels), "two panels have one title"
     offered = {variable["name"] for variable in made["templating"]["list"]}
     text = json.dumps(made)
     assert all(mentions(text.replace(f'"name": "{name}"', ""), name) for name in offered)

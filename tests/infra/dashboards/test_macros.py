@@ -23,6 +23,7 @@ CASES = [
         "s.at_ns >= 1700000000000000000 AND s.at_ns <= 1700003600000000000",
     ),
     (Source.POSTGRES, "$__timeGroupAlias(time, $__interval)", 'floor(extract(epoch from time)/15)*15 AS "time"'),
+    (Source.POSTGRES, "$__timeGroup(time, '2m')", "floor(extract(epoch from time)/120)*120"),
     (Source.POSTGRES, "$__timeGroup(time, $__interval) AS t", "floor(extract(epoch from time)/15)*15 AS t"),
     (
         *(Source.INFLUX, 'WHERE "symbol" =~ /^$symbol$/ AND $timeFilter GROUP BY time($__interval)'),
@@ -41,6 +42,7 @@ def test_each_macro_becomes_what_grafana_makes_of_it(source: Source, text: str, 
     ("source", "text"),
     [
         (Source.POSTGRES, "$__timeFrom()"),
+        (Source.POSTGRES, "$__timeGroup(time, '1w')"),
         (Source.POSTGRES, "$__unixEpochFilter(a)"),
         (Source.PROMETHEUS, "x[$__rate_intervall]"),
         (Source.PROMETHEUS, "$__timeFilter(a)"),
