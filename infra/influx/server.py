@@ -26,14 +26,15 @@ class InfluxServer:
         # The client's own retries stay off: what is tried again, and when, is the writer's to say.
         self._client: Any = InfluxDBClient(url=url, token=token, org=org, timeout=timeout_ms)
         self._write_api: Any = self._client.write_api(write_options=SYNCHRONOUS)
-        self._org, self._bucket = org, bucket
+        self._org, self._bucket, self._token = org, bucket, token
 
     def write(self, lines: Sequence[str]) -> None:
         """Send the lines in one request."""
         try:
             self._write_api.write(self._bucket, self._org, "\n".join(lines), write_precision=WritePrecision.NS)
         except ApiException as error:
-            said = f"{error.status} {error.reason}: {str(error.body)[:200]}"
+            # Some servers and proxies say back what they were sent, and this is for the log.
+            said = f"{error.status} {error.reason}: {error.body!s}".replace(self._token, "(the token)")[:250]
             if error.status in _REFUSED:
                 partly = _PARTLY.search(str(error.body))
                 raise Refused(said, None if partly is None else min(int(partly[1]), len(lines))) from error
