@@ -20,10 +20,12 @@ from infra.postgres.queries import Connection, NotInRecord, RecordUnreachable, o
 from infra.servers.postgres import start_postgres
 from infra.servers.process import ServerFailed
 from infra.settings import DEFAULT_FILE, SettingsError, load_settings
+from infra.settings_sections import PostgresSettings
 
 LATEST_RUN: Final = Path(".run") / "latest"
 _RUN_FILE: Final = "run.json"
 _DSN_KEY: Final = "postgres.dsn"
+_SECRET_KEY: Final = "postgres.password_file"  # noqa: S105 - the name of a setting
 
 DsnOption = Annotated[str | None, typer.Option("--dsn", help="The database to read or write; else the newest run's.")]
 RunOption = Annotated[Path | None, typer.Option("--run", help="The directory of a run (default .run/latest).")]
@@ -59,7 +61,10 @@ def located_database(run: Path | None) -> tuple[str, Path | None]:
     run_file = directory / _RUN_FILE
     if run_file.exists():
         try:
-            return str(json.loads(run_file.read_text())["overrides"][_DSN_KEY]), directory.resolve()
+            overrides = json.loads(run_file.read_text())["overrides"]
+            # A run on somebody's database names the file of its password, and does not hold it.
+            named = PostgresSettings(dsn=overrides[_DSN_KEY], password_file=overrides.get(_SECRET_KEY))
+            return str(named.conninfo()), directory.resolve()
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RecordUnreachable(f"{run_file} does not describe a run.") from error
     if run is not None:

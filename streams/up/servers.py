@@ -63,9 +63,13 @@ def open_database(stack: ExitStack, settings: Settings, directory: Path, say: Sa
         return postgres.dsn, [Part("Postgres", lambda: postgres.process, postgres.restart, say)]
     found = current_revision(given)
     if found != HEAD:
+        from sqlalchemy.exc import ProgrammingError  # It comes with what migrates, which costs most of a second.
+
         try:
             migrate(given)
-        except psycopg.errors.InsufficientPrivilege as error:
+        except ProgrammingError as error:
+            if not isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
+                raise
             raise ServerFailed(
                 f"The database is at migration {found or 'none'}, this version needs {HEAD}, and the role of"
                 " postgres.dsn may not migrate it: run `tradermind migrate` as its owner."
