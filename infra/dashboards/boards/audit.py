@@ -143,7 +143,7 @@ _LETTERS = Row(
             (
                 Sql(
                     """SELECT topic, reason, status, count(*) AS letters, max(time) AS newest FROM dead_letter_states
-                    GROUP BY 1, 2, 3 ORDER BY 4 DESC"""
+                    WHERE $__unixEpochNanoFilter(recorded_at_ns) GROUP BY 1, 2, 3 ORDER BY 4 DESC"""
                 ),
             ),
             Table(sort="letters"),

@@ -4,6 +4,7 @@ import math
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from infra.dashboards.formats import colour_at, told
 from infra.dashboards.frames import Frame, Series
 from infra.dashboards.macros import Span
 from infra.dashboards.panels import Lines, Panel, States
+from infra.dashboards.show import main
 from infra.dashboards.queries import Prom, Sql
 from infra.dashboards.units import LEVELS, NO_LIMITS, Limit, Limits, Unit, at, below
 
@@ -101,3 +103,13 @@ def test_a_page_shows_every_panel_of_its_board_and_says_where_there_is_nothing()
     assert text.count("class=none") == 1
     assert "ann &amp; bob" in text
     assert "not by Grafana" in text
+
+
+def test_a_run_that_does_not_say_where_its_servers_are_is_told_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.json").write_text(
+        '{"overrides": {"postgres.dsn": "dbname=x", "influx.url": "http://127.0.0.1:1"}}'
+    )
+    assert main(["--run", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"{tmp_path} does not say where everything is: give --prometheus, --token-file.\n"
