@@ -15,8 +15,8 @@ from infra.dashboards.formats import colour_at, told
 from infra.dashboards.frames import Frame, Series
 from infra.dashboards.macros import Span
 from infra.dashboards.panels import Lines, Panel, States
-from infra.dashboards.show import main
 from infra.dashboards.queries import Prom, Sql
+from infra.dashboards.show import main
 from infra.dashboards.units import LEVELS, NO_LIMITS, Limit, Limits, Unit, at, below
 
 SPAN = Span(1_000.0, 1_100.0, 1.0)
