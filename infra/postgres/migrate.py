@@ -108,6 +108,7 @@ def _run(dsn: str, revision: str, *, upgrade: bool) -> None:
     from alembic import command
     from alembic.config import Config
     from sqlalchemy import create_engine
+    from sqlalchemy.exc import ProgrammingError
     from sqlalchemy.pool import NullPool
 
     engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(dsn), poolclass=NullPool)
@@ -115,4 +116,12 @@ def _run(dsn: str, revision: str, *, upgrade: bool) -> None:
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         config.attributes["connection"] = connection
-        (command.upgrade if upgrade else command.downgrade)(config, revision)
+        try:
+            (command.upgrade if upgrade else command.downgrade)(config, revision)
+        except ProgrammingError as error:
+            if not isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
+                raise
+            said = str(error.orig).splitlines()[0]
+            raise SchemaRefused(
+                f"The user of this address may not migrate the database ({said}): run `tradermind migrate` as its owner."
+            ) from error

@@ -5,13 +5,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Protocol
 
-import psycopg
 from msgspec.structs import replace
 
 from infra.kafka import topic_partitions
 from infra.kafka_security import security_of
 from infra.kafka_topics import mend_topics
-from infra.postgres.migrate import HEAD, current_revision, migrate
+from infra.postgres.migrate import migrate
 from infra.servers import KafkaMissing, ServerFailed, free_port, start_kafka, start_postgres
 from infra.servers.influx import RealInflux, start_influx
 from infra.servers.process import ChildProcess
@@ -51,7 +50,7 @@ def open_broker(stack: ExitStack, broker: str, settings: Settings, directory: Pa
 def open_database(stack: ExitStack, settings: Settings, directory: Path, say: Say) -> tuple[str, list[Part]]:
     """Start Postgres on the data that it left, or reach the one of the settings; return its DSN, migrated.
 
-    Raises ServerFailed, or psycopg.OperationalError for one that does not answer.
+    Raises ServerFailed, SchemaRefused, or psycopg.OperationalError for one that does not answer.
     """
     given = settings.postgres.conninfo()
     if given is None:
@@ -61,19 +60,7 @@ def open_database(stack: ExitStack, settings: Settings, directory: Path, say: Sa
         note.write_text(f"{postgres.port}\n")
         migrate(postgres.dsn)
         return postgres.dsn, [Part("Postgres", lambda: postgres.process, postgres.restart, say)]
-    found = current_revision(given)
-    if found != HEAD:
-        from sqlalchemy.exc import ProgrammingError  # It comes with what migrates, which costs most of a second.
-
-        try:
-            migrate(given)
-        except ProgrammingError as error:
-            if not isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
-                raise
-            raise ServerFailed(
-                f"The database is at migration {found or 'none'}, this version needs {HEAD}, and the role of"
-                " postgres.dsn may not migrate it: run `tradermind migrate` as its owner."
-            ) from error
+    migrate(given)
     return given, []
 
 

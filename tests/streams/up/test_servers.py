@@ -11,8 +11,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rich.console import Console
 
-from infra.postgres.migrate import HEAD, current_revision
-from infra.servers import KafkaMissing, ServerFailed
+from infra.postgres.migrate import HEAD, SchemaRefused, current_revision
+from infra.servers import KafkaMissing
 from infra.servers.kafka_real import KafkaNode
 from infra.servers.ports import free_port
 from infra.settings import load_settings
@@ -84,7 +84,7 @@ def test_who_may_not_migrate_is_told_whose_business_it_is(empty_database: str, t
         password.write_text("p\n")
         dsn = make_conninfo(empty_database, user=role, passfile="")
         overrides = {"postgres.dsn": dsn, "postgres.password_file": str(password)}
-        with ExitStack() as stack, pytest.raises(ServerFailed, match="run `tradermind migrate` as its owner"):
+        with ExitStack() as stack, pytest.raises(SchemaRefused, match="run `tradermind migrate` as its owner"):
             open_database(stack, load_settings(SETTINGS, overrides), tmp_path, lambda _: None)
     finally:
         with psycopg.connect(empty_database, autocommit=True) as connection:
