@@ -65,7 +65,7 @@ def _value(hint: Any, was: Any, chance: random.Random) -> Any:
         int: lambda: chance.randrange(2**53),
         float: lambda: _number(chance),
         str: lambda: chance.choice(NAMES),
-        Decimal: lambda: Decimal(chance.randrange(-(10**12), 10**12)).scaleb(-chance.randrange(23)),
+        Decimal: lambda: Decimal(chance.randrange(-(10**12), 10**12)).scaleb(-chance.randrange(19)),
     }
     return made[hint]()
 

@@ -1,7 +1,6 @@
 """Numbers that a graph wants and that no event says, each a function of one event: delays, ages, drawdown."""
 
 from collections.abc import Callable
-from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any, Final
 
 from schemas.event import Event
@@ -12,13 +11,6 @@ from schemas.orders import AccountMark, Fill, OrderEvent
 from schemas.values import NS_PER_MS, NS_PER_S
 
 _Derive = Callable[[Any], float | None]
-_MONEY_STEP: Final = Decimal("1e-18")
-_MONEY: Final = Context(prec=100, rounding=ROUND_HALF_UP)
-
-
-def as_kept(money: Decimal) -> float:
-    """Return money as a number, rounded as the record keeps it, so that a point made from there is the same."""
-    return float(money.quantize(_MONEY_STEP, context=_MONEY) if money.is_finite() else money)
 
 
 def _delay_ms(event: Any) -> float:
@@ -38,8 +30,8 @@ def _held_s(closed: Any) -> float:
 
 
 def _drawdown_ratio(mark: Any) -> float | None:
-    peak = as_kept(mark.equity_peak)
-    return 1.0 - as_kept(mark.equity) / peak if peak > 0 else None
+    peak = float(mark.equity_peak)
+    return 1.0 - float(mark.equity) / peak if peak > 0 else None
 
 
 DERIVED: Final[dict[type[Event], dict[str, tuple[tuple[str, ...], _Derive]]]] = {

@@ -17,7 +17,7 @@ from typing import Any, Final
 from influxdb_client.client.write.point import Point
 from influxdb_client.domain.write_precision import WritePrecision
 
-from infra.influx.derived import DERIVED, as_kept
+from infra.influx.derived import DERIVED
 from infra.influx.schema import (
     CLOSED,
     ENTRY_FIELDS,
@@ -59,7 +59,7 @@ class _Draft:
 
     def number(self, name: str, value: float | Decimal) -> None:
         """Add a field that is a number; what is no number at all is left out."""
-        number = as_kept(value) if isinstance(value, Decimal) else float(value)
+        number = float(value)
         if math.isfinite(number):
             self.point.field(name, number)
 

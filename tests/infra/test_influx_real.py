@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -17,16 +19,33 @@ from infra.influx import InfluxServer, InfluxWriter, Unwritten
 from infra.influx.points import lines_of
 from infra.postgres.projections import Projections
 from infra.servers import RealInflux, start_influx
+from schemas.codec import Codec
 from schemas.event import Event
 from schemas.feedback import OutcomeReported
 from schemas.market import Quote
 from schemas.opinions import Vote
+from schemas.routing import topic_of
+from schemas.schema_table import SchemaTable
 from schemas.values import NS_PER_S
 from streams.cli import app
+from streams.sinks import Sink
 
 pytestmark = [pytest.mark.slow, pytest.mark.embedded]
 PLAIN = Path(__file__).parents[2] / "tradermind.toml"
 T0 = 1_760_000_000 * NS_PER_S
+
+
+@dataclass(frozen=True)
+class Record:
+    """A Kafka record as a client gives it."""
+
+    topic: str
+    value: bytes
+    offset: int = 0
+    partition: int = 0
+    key: bytes | None = b"key"
+    headers: Sequence[tuple[str, bytes]] = ()
+    timestamp_ms: int = 0
 
 
 def server_of(real: RealInflux, bucket: str, timeout_ms: int = 5_000) -> InfluxServer:
@@ -209,3 +228,51 @@ def test_a_rebuild_into_a_server_that_is_away_says_so_in_one_sentence(
     assert "InfluxDB takes no points" in str(said["said"])
     with pytest.raises(Unwritten):
         server_of(real, real.bucket).write(["m f=1 1"])
+
+
+def test_the_record_is_written_in_full_while_it_is_killed_or_hangs_and_a_rebuild_fills_the_gap(
+    database: str, tmp_path: Path
+) -> None:
+    real = start_influx(tmp_path / "influxdb")
+    codec = Codec(SchemaTable.committed())
+    records = []
+    for event in random_events(60, seed=9, start_ns=T0):
+        topic = topic_of(event)
+        assert topic is not None
+        records.append(Record(topic.name, codec.encode(topic.name, event)))
+    parts = [records[start::4] for start in range(4)]
+
+    async def run(writer: InfluxWriter) -> dict[str, float]:
+        sink = Sink(database, codec, writer)
+        took_s = {}
+        for (name, change), part in zip(
+            {"up": bool, "hangs": real.pause, "killed": real.kill, "back": real.restart}.items(), parts, strict=True
+        ):
+            change()
+            began = time.perf_counter()
+            for start in range(0, len(part), 50):
+                outcome = await sink.handle(part[start : start + 50])
+                assert not outcome.refused
+            took_s[name] = time.perf_counter() - began
+        await sink.close()
+        return took_s
+
+    try:
+        writer = InfluxWriter(server_of(real, real.bucket, timeout_ms=300), queue_events=100, backoff_s=(0.05,))
+        sys.stdout.write(f"the sink's way into Postgres took, in s: {asyncio.run(run(writer))}\n")
+        assert writer.flush(30)
+        writer.close()
+        counts = writer.counts
+        assert counts.dropped > 0 and counts.retries > 0 and counts.refused == 0
+        with psycopg.connect(database) as connection:
+            for table in ("fills", "order_events", "account_marks", "position_events", "votes"):
+                assert connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone() == (60,), table
+        some = all_points(real, real.bucket)
+        code, said = rebuilt(real, real.bucket, database, tmp_path)
+        assert code == 0, said
+        full = all_points(real, real.bucket)
+        assert len(full) == said["points"] == sum(len(lines_of(codec.decode(r.topic, r.value))) for r in records)
+        assert len(some) < len(full)
+        assert differing(some, {identity: full[identity] for identity in some}) == ""
+    finally:
+        real.kill()

@@ -76,7 +76,7 @@ def rebuild(run: Path, *options: str) -> dict[str, Any]:
 @pytest.mark.embedded
 @pytest.mark.slow(seconds=45)
 def test_it_trades_on_while_influxdb_is_killed_and_hangs_and_a_rebuild_fills_the_gap(
-    tmp_path: Path, real_influx: RealInflux, record_property: Callable[[str, object], None]
+    tmp_path: Path, real_influx: RealInflux
 ) -> None:
     # One of its own, to be killed; where it cannot be had ``real_influx`` has said so, loudly.
     real = start_influx(tmp_path / "influxdb")
@@ -86,13 +86,14 @@ def test_it_trades_on_while_influxdb_is_killed_and_hangs_and_a_rebuild_fills_the
             trades_on(demo, 2)
             for name, end, again in (("killed", real.kill, real.restart), ("hangs", real.pause, real.resume)):
                 told = while_away(demo, end, again)
-                record_property(name, told)
+                sys.stdout.write(f"{name}: {told}\n")
                 assert told["orders"] >= 3
                 assert told["dropped"] > 0
             assert demo.rows("SELECT count(*) FROM ledger_imbalance") == [(0,)]
             run = demo.run
         the_sinks_wrote = all_points(real, real.bucket)
-        record_property("lost", rebuild(run, "--dry-run")["points"] - len(the_sinks_wrote))
+        points = rebuild(run, "--dry-run")["points"]
+        sys.stdout.write(f"points {points}, lost {points - len(the_sinks_wrote)}\n")
         said = rebuild(run)
         filled = all_points(real, real.bucket)
         assert len(filled) == said["points"] > len(the_sinks_wrote)
