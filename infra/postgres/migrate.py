@@ -123,5 +123,5 @@ def _run(dsn: str, revision: str, *, upgrade: bool) -> None:
                 raise
             said = str(error.orig).splitlines()[0]
             raise SchemaRefused(
-                f"The user of this address may not migrate the database ({said}): run `tradermind migrate` as its owner."
+                f"This user may not migrate the database ({said}): run `tradermind migrate` as its owner."
             ) from error

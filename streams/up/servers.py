@@ -11,7 +11,7 @@ from infra.kafka import topic_partitions
 from infra.kafka_security import security_of
 from infra.kafka_topics import mend_topics
 from infra.postgres.migrate import migrate
-from infra.servers import KafkaMissing, ServerFailed, free_port, start_kafka, start_postgres
+from infra.servers import KafkaMissing, free_port, start_kafka, start_postgres
 from infra.servers.influx import RealInflux, start_influx
 from infra.servers.process import ChildProcess
 from infra.servers.prometheus import start_alertmanager, start_prometheus

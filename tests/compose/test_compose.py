@@ -47,6 +47,7 @@ def settings_of(service: dict[str, Any], tmp_path: Path) -> Settings:
     return load_settings(ROOT / "tradermind.toml", environment=environment)
 
 
+@pytest.mark.slow(seconds=4)
 def test_it_is_what_the_compose_specification_says(compose_schema: Path, tmp_path: Path) -> None:
     assert schema_faults(compose_schema, FOLDER / "compose.yaml") is None
     wrong = tmp_path / "wrong.yaml"

@@ -91,6 +91,7 @@ def test_who_may_not_migrate_is_told_whose_business_it_is(empty_database: str, t
             connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
+@pytest.mark.slow
 def test_an_exchange_that_is_started_again_is_where_it_was_and_knows_what_it_knew(tmp_path: Path) -> None:
     run = compose(load_settings(SETTINGS))
     said: list[str] = []
