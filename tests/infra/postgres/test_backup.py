@@ -269,7 +269,9 @@ def test_no_password_is_in_a_backups_manifest_or_on_a_command_line(
     canary = "canary-of-the-backup-5f1c"
     with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
         connection.execute("DROP ROLE IF EXISTS backup_test")
-        connection.execute(f"CREATE ROLE backup_test SUPERUSER LOGIN PASSWORD '{canary}'".encode())
+        # As much as a backup needs: to make room for a day of market data, and to read all, sequences too.
+        rights = "LOGIN IN ROLE tradermind_app, pg_read_all_data"
+        connection.execute(f"CREATE ROLE backup_test {rights} PASSWORD '{canary}'".encode())
     dsn = psycopg.conninfo.make_conninfo(filled, user="backup_test", password=canary)
     seen: list[bytes] = []
     done = threading.Event()
