@@ -30,7 +30,7 @@ NEVER_IN_A_DEMO = {"venue_bar", "ballot_request", "outcome", "alert", "model_rel
 
 def changes(real: RealInflux) -> list[tuple[str, str]]:
     return [
-        ("# url = ", f'url = "{real.url}"'),
+        ('# url = "http://host:8086"', f'url = "{real.url}"'),
         ("# org = ", f'org = "{real.org}"'),
         ("# bucket = ", f'bucket = "{real.bucket}"'),
         ("# token_file = ", f'token_file = "{real.token_file}"'),
