@@ -4,6 +4,7 @@ A server is started once per test process, when a test first asks for it, and st
 """
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ from infra.servers.influx import VERSION as INFLUX_VERSION
 from infra.servers.kafka_real import VERSION
 from infra.servers.kubernetes import VERSION as KUBERNETES_VERSION
 from infra.servers.kubernetes import KubernetesMissing, RealKubernetes, start_kubernetes
-from infra.servers.kubernetes_programs import built_programs
+from infra.servers.kubernetes_programs import KUBECONFORM, built_programs
 from infra.servers.prometheus import amtool, prometheus_version, promtool
 
 _MET: dict[str, str] = {}
@@ -167,6 +168,17 @@ def kubectl_here() -> str:
     except KubectlMissing as error:
         _NOT_MET["kubectl"] = str(error)
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def kubeconform_here() -> Path:
+    """The checker of Kubernetes objects against schemas. Where it is not built the test is skipped, and loudly."""
+    found = shutil.which("kubeconform") or built_programs().get("kubeconform")
+    if found is None:
+        _NOT_MET["kubeconform"] = "It is not on this machine: make setup-kube builds it."
+        pytest.skip(_NOT_MET["kubeconform"])
+    _MET["kubeconform"] = KUBECONFORM
+    return Path(found)
 
 
 @pytest.fixture(scope="session")
