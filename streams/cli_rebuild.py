@@ -142,7 +142,11 @@ def _target(run: Path | None, settings: Path | None, files: Path | None) -> "Poi
     where: InfluxSettings = settings_of_run(described if of_a_run else None, settings).influx
     if where.url is None or where.token_file is None:
         raise SettingsError("influx.url is not set: name an InfluxDB in the settings, or a folder with --files.")
-    return InfluxServer(where.url, read_secret(where.token_file), where.org, where.bucket, where.timeout_ms)
+    try:
+        token = read_secret(where.token_file)
+    except OSError as error:
+        raise SettingsError(f"influx.token_file cannot be read: {error.strerror}: {where.token_file}.") from error
+    return InfluxServer(where.url, token, where.org, where.bucket, where.timeout_ms)
 
 
 def _moment(given: str | None, default: int) -> int:

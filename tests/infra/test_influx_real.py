@@ -156,6 +156,15 @@ def test_what_cannot_be_rebuilt_is_one_sentence(
     assert str(told["said"]).startswith(said) and str(told["said"]).count("\n") == 1
 
 
+def test_without_its_token_a_rebuild_is_one_sentence(database: str, tmp_path: Path) -> None:
+    settings = tmp_path / "tradermind.toml"
+    there = '[influx]\nurl = "http://127.0.0.1:1"\ntoken_file = "nowhere"\n'
+    settings.write_text(PLAIN.read_text().replace("[influx]\n", there))
+    code, told = cli(["--dsn", database, "--settings", str(settings)])
+    assert code == 2
+    assert str(told["said"]).startswith("influx.token_file cannot be read: No such file")
+
+
 def test_of_points_that_it_cannot_take_only_they_are_lost(real_influx: RealInflux, influx_bucket: str) -> None:
     server = server_of(real_influx, influx_bucket)
     server.write([f'vote,expert=other text_fed="a text" {example(Vote).available_at_ns}'])
