@@ -15,7 +15,7 @@ from rich.console import Console
 
 from infra.postgres.backup_make import BackupOrder, make_backup
 from infra.postgres.backup_restore import drill, put_back
-from infra.postgres.backups import Backup, BackupFailed, backups_in, newest_backup, now_utc, read_backup
+from infra.postgres.backups import ANCHORS, Backup, BackupFailed, backups_in, newest_backup, now_utc, read_backup
 from infra.settings import Settings, SettingsError
 from streams.cli_record import print_json
 from streams.cli_tables import print_rows
@@ -54,6 +54,10 @@ def create(
             anchors=loaded.audit.anchor_file,
         )
         backup, removed = make_backup(order)
+    if order.anchors is not None and all(file.name != ANCHORS for file in backup.manifest.files):
+        typer.echo(
+            f"The audit's anchors {order.anchors} are not on this machine: keep them from where they are.", err=True
+        )
     took = (backup.manifest.finished_at - backup.manifest.started_at).total_seconds()
     if as_json:
         print_json(_row(backup) | {"folder": str(backup.folder), "seconds": took, "removed": removed})

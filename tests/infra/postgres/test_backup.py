@@ -320,3 +320,20 @@ def test_a_backup_of_a_newer_release_is_refused(filled: str, other: str, tmp_pat
     (backup.folder / "manifest.json").write_text(json.dumps(manifest | {"revision": "9000"}))
     code, told = _cli("restore", "--directory", str(tmp_path), "--dsn", other)
     assert code == 1 and "newer than this version" in told
+
+
+def test_the_anchors_are_in_the_backup_to_their_last_whole_line_or_it_says_that_they_are_not(
+    filled: str, tmp_path: Path
+) -> None:
+    settings = tmp_path / "settings.toml"
+    anchors = tmp_path / "audit.anchors"
+    text = (ROOT / "tradermind.toml").read_text()
+    settings.write_text(text.replace("[audit]\n", f'[audit]\nanchor_file = "{anchors}"\n', 1))
+    place = ("--directory", str(tmp_path / "kept"), "--dsn", filled, "--settings", str(settings))
+    code, told = _cli("create", *place)
+    assert code == 0 and "are not on this machine" in told
+    anchors.write_bytes(b'{"stream": "orders"}\n{"stream": "deci')
+    time.sleep(1.0)  # A backup's name is its second.
+    code, told = _cli("create", *place)
+    assert code == 0 and "are not on this machine" not in told
+    assert (newest_backup(tmp_path / "kept").folder / anchors.name).read_bytes() == b'{"stream": "orders"}\n'
