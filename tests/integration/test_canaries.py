@@ -145,7 +145,8 @@ def test_no_secret_is_anywhere_but_in_its_file(
             leaks = canaries.leaks(seen_of_processes([*pids, run.exchange.pid]))
             leaks += canaries.leaks(_scraped(ports))
             _settings_file(tmp_path, run, binance)
-            leaks += canaries.leaks(_printed(READ_BACK, run, tmp_path))
+            signing = f"change approve {'0' * 32} --key {canaries.folder / 'person_key'}"
+            leaks += canaries.leaks(_printed((*READ_BACK, signing), run, tmp_path))
             run.stop(*run.workers)
             leaks += canaries.leaks(_refused(run, canaries))
             leaks += canaries.leaks(tables_of(owner))
@@ -193,7 +194,7 @@ def _printed(commands: tuple[str, ...], run: Platform, folder: Path) -> Iterator
 def _said(words: list[str], folder: Path, run: Platform) -> bytes:
     environment = without_secrets() | {"PYTHONPATH": str(ROOT)}
     place = ["--settings", str(_settings_file(folder, run))] if words[0] in ("config", "worker", "doctor") else []
-    if words[0] in ("positions", "orders", "audit", "reconcile"):
+    if words[0] in ("positions", "orders", "audit", "reconcile", "change"):
         place = ["--run", str(run.directory)]
     done = subprocess.run(
         [sys.executable, "-m", "streams.cli", *words, *place],
