@@ -153,20 +153,22 @@ def _amount(quantity: str) -> float:
 
 
 def probes_of_workers(items: list[Resource]) -> Iterator[str]:
-    """Start and life ask /livez, readiness asks /readyz, all on the port of the metrics; the start may take 2 min."""
+    """Start, life and readiness ask /startupz, /livez and /readyz on the metrics' port; the start may take 5 min."""
     for pod in workers(items):
         (container,) = pod.spec["containers"]
         if {"name": "metrics", "containerPort": 9108}.items() - container["ports"][0].items():
             yield f"{pod.at} has no port for metrics"
-        for name, path in (("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")):
+        for name, path in (("startupProbe", "/startupz"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")):
             asked = container.get(name, {}).get("httpGet", {})
             if asked != {"path": path, "port": "metrics"}:
                 yield f"{pod.at}: the {name} asks {asked}"
         start, life = container.get("startupProbe", {}), container.get("livenessProbe", {})
-        if start.get("periodSeconds", 0) * start.get("failureThreshold", 0) < 120:
-            yield f"{pod.at} may not take two minutes to start"
+        if start.get("periodSeconds", 0) * start.get("failureThreshold", 0) < 300:
+            yield f"{pod.at} may not take five minutes to start"
         if life.get("periodSeconds", 0) * life.get("failureThreshold", 0) < 30:
             yield f"{pod.at} is restarted for less than half a minute's stall"
+        if container.get("readinessProbe", {}).get("failureThreshold") != 1:
+            yield f"{pod.at} is ready for longer than it says"
 
 
 def grace_periods(items: list[Resource]) -> Iterator[str]:

@@ -91,7 +91,7 @@ def _read(path: Path) -> Schema:
 
 
 def _closed(schema: Schema, known: dict[str, Schema], named: dict[str, str]) -> Schema:
-    whole = _resolved(schema, known)
+    whole: Schema = _resolved(schema, known)
     group = f"{named['group']}/" if named["group"] else ""
     properties = whole["properties"]
     properties["apiVersion"] = {"const": f"{group}{named['version']}"}
