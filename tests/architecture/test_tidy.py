@@ -5,11 +5,10 @@ import importlib.metadata
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("schemas", "agents", "infra", "streams")
@@ -40,44 +39,83 @@ def _code_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return (node.end_lineno or 0) - node.lineno + 1 - docstring_lines
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_module_obeys_the_caps(path: Path) -> None:
-    text = path.read_text()
-    tree = ast.parse(text)
-    assert len(text.splitlines()) <= MODULE_LINES_MAX, "split the module"
-    assert path.stem not in BANNED_NAMES, "name the module for what it does"
-    assert ast.get_docstring(tree) or not text.strip(), "say in the module docstring why it exists"
+@cache
+def _tree(path: Path) -> ast.Module:
+    """Return what a module says, read once for all that is asked of it."""
+    return ast.parse(path.read_text())
+
+
+def _beyond_the_caps(text: str, tree: ast.Module) -> Iterator[str]:
+    """Yield what is too much in a module, or missing."""
+    if len(text.splitlines()) > MODULE_LINES_MAX:
+        yield "split the module"
+    if not ast.get_docstring(tree) and text.strip():
+        yield "say in the module docstring why it exists"
     for function in _functions(tree):
-        assert _code_lines(function) <= FUNCTION_LINES_MAX, f"{function.name} is too long"
+        if _code_lines(function) > FUNCTION_LINES_MAX:
+            yield f"{function.name} is too long"
         positional = [argument.arg for argument in function.args.posonlyargs + function.args.args]
         count = len([name for name in positional if name not in ("self", "cls")])
-        assert count <= POSITIONAL_MAX, f"{function.name} takes {count} positional parameters"
+        if count > POSITIONAL_MAX:
+            yield f"{function.name} takes {count} positional parameters"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_public_things_are_documented(path: Path) -> None:
-    tree = ast.parse(path.read_text())
+def _undocumented(tree: ast.Module) -> Iterator[str]:
+    """Yield the public things of a module that have no docstring."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-            assert ast.get_docstring(node), f"{node.name} has no docstring"
+        if isinstance(node, kinds) and not node.name.startswith("_") and not ast.get_docstring(node):
+            yield f"{node.name} has no docstring"
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if path.is_relative_to(ROOT / "agents")], ids=str)
-def test_the_core_imports_only_what_is_pure(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text())):
+def _impure(name: str, tree: ast.Module) -> Iterator[str]:
+    """Yield what a module of the core imports and must not."""
+    allowed = PURE_ALLOWED | {"gymnasium"} if name == "env.py" else PURE_ALLOWED
+    for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
+            if node.level:
+                yield "imports are absolute"
             names = [node.module or ""]
-        for name in names:
-            allowed = PURE_ALLOWED | {"gymnasium"} if path.name == "env.py" else PURE_ALLOWED
-            assert name.split(".")[0] in allowed, f"{path.name} imports {name}; time, ids and I/O enter as events"
+        for imported in names:
+            if imported.split(".")[0] not in allowed:
+                yield f"imports {imported}; time, ids and I/O enter as events"
+
+
+def _told(path: Path, complaints: Iterable[str]) -> list[str]:
+    return [f"{path.relative_to(ROOT)}: {complaint}" for complaint in complaints]
+
+
+# One test for all modules, not one for each: a test costs more than to look at a module.
+def test_every_module_obeys_the_caps() -> None:
+    assert [path for path in SOURCES if path.stem in BANNED_NAMES] == [], "name a module for what it does"
+    assert [line for path in SOURCES for line in _told(path, _beyond_the_caps(path.read_text(), _tree(path)))] == []
+
+
+def test_public_things_are_documented() -> None:
+    assert [line for path in SOURCES for line in _told(path, _undocumented(_tree(path)))] == []
+
+
+def test_the_core_imports_only_what_is_pure() -> None:
+    core = [path for path in SOURCES if path.is_relative_to(ROOT / "agents")]
+    assert [line for path in core for line in _told(path, _impure(path.name, _tree(path)))] == []
+
+
+def test_these_rules_find_what_is_against_them() -> None:
+    long = "\n".join(["def f(a, b, c, d, e, g):", *["    pass"] * 60, *["x = 1"] * 250])
+    assert len(list(_beyond_the_caps(long, ast.parse(long)))) == 4
+    assert list(_undocumented(ast.parse("def f(): ...\ndef _g(): ...\nclass C: ..."))) == [
+        "f has no docstring",
+        "C has no docstring",
+    ]
+    assert len(list(_impure("x.py", ast.parse("import time\nfrom . import y\nfrom os import path\nimport math")))) == 4
+    assert list(_impure("env.py", ast.parse("import gymnasium"))) == []
 
 
 def test_the_core_has_no_try_and_no_logging() -> None:
     for path in SOURCES:
         if path.is_relative_to(ROOT / "agents"):
-            found = [node.lineno for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Try)]
+            found = [node.lineno for node in ast.walk(_tree(path)) if isinstance(node, ast.Try)]
             assert not found, f"{path}: try at lines {found}; return an event with a reason instead"
 
 
@@ -86,7 +124,7 @@ def test_experts_never_see_each_other() -> None:
     for path in (ROOT / "agents" / "experts").glob("[!_]*.py"):
         if path.name == "stage.py":
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(_tree(path)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("agents.experts"):
                 assert (node.module or "").split(".")[2:] == ["_contract"], f"{path.name} imports {node.module}"
 

@@ -4,7 +4,9 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -27,6 +29,12 @@ TOP_LEVEL = ("schemas/", "agents/", "infra/", "streams/", "tests/", "docs/", "be
 _CODE = re.compile(r"```.*?\n(.*?)```|`([^`\n]+)`", re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _SHELL_ENDS = frozenset({"|", "&&", ";", "#", "then", "and", ">"})
+
+
+@cache
+def _tradermind() -> Any:
+    """Return the whole command line as click has it; to build it takes longer than to hold a hundred pages to it."""
+    return get_command(app)
 
 
 def _code(page: str) -> Iterator[str]:
@@ -79,25 +87,37 @@ def test_every_file_that_is_named_exists(page: str) -> None:
                 assert any(ROOT.glob(name)), f"{page} names {name}"
 
 
-@pytest.mark.parametrize(("page", "call"), _calls("make"), ids=lambda value: str(value))
-def test_every_make_target_and_variable_exists(page: str, call: list[str]) -> None:
-    assert call, f"{page} calls make without a target"
+def _wrong_with_make(call: list[str]) -> str:
+    """Return what is wrong with the arguments of a call of make, or nothing."""
+    if not call:
+        return "make without a target"
     for word in call:
         name, assigns, _ = word.partition("=")
-        assert name in (VARIABLES if assigns else TARGETS), f"{page}: make {' '.join(call)}"
+        if name not in (VARIABLES if assigns else TARGETS):
+            return f"there is no {name} for make {' '.join(call)}"
+    return ""
 
 
-@pytest.mark.parametrize(("page", "call"), _calls("tradermind"), ids=lambda value: str(value))
-def test_every_command_and_option_exists(page: str, call: list[str]) -> None:
-    command = get_command(app)
-    words = list(call)
+def _wrong_with_tradermind(call: list[str]) -> str:
+    """Return what is wrong with the arguments of a call of tradermind, or nothing."""
+    command, words = _tradermind(), list(call)
     while words and (commands := getattr(command, "commands", None)) is not None:
-        assert words[0] in commands, f"{page}: tradermind has no {' '.join(call)}"
+        if words[0] not in commands:
+            return f"there is no tradermind {' '.join(call)}"
         command = commands[words.pop(0)]
     options = {name for item in command.params for name in (*item.opts, *item.secondary_opts)} | {"--help"}
-    for word in words:
-        if word.startswith("--"):
-            assert word.partition("=")[0] in options, f"{page}: {command.name} has no option {word}"
+    unknown = [word for word in words if word.startswith("--") and word.partition("=")[0] not in options]
+    return f"{command.name} has no option {unknown[0]}" if unknown else ""
+
+
+def test_every_make_target_and_variable_exists() -> None:
+    assert _wrong_with_make([]) and _wrong_with_make(["no-such-target"]) and _wrong_with_make(["test", "NOTHING=1"])
+    assert [f"{page}: {wrong}" for page, call in _calls("make") if (wrong := _wrong_with_make(call))] == []
+
+
+def test_every_command_and_option_exists() -> None:
+    assert _wrong_with_tradermind(["model", "fly"]) and _wrong_with_tradermind(["model", "ls", "--nothing"])
+    assert [f"{page}: {wrong}" for page, call in _calls("tradermind") if (wrong := _wrong_with_tradermind(call))] == []
 
 
 def test_every_decision_record_has_its_number_once_and_says_what_it_costs() -> None:
