@@ -75,7 +75,7 @@ class Asker:
         """Return the answer to one query of a panel. Raises AskFailed and UnknownMacro."""
         text = expanded(query.text, query.source, self.span, choices)
         if isinstance(query, Prom):
-            return self._instant(text) if query.instant else self._ranged(text, query)
+            return self._newest(text, query) if query.instant or query.table else self._ranged(text, query)
         if isinstance(query, Sql):
             return self._postgres(text, series=query.series)
         return self._influx(text, query)
@@ -93,8 +93,11 @@ class Asker:
             )
         )
 
-    def _instant(self, text: str) -> Frame:
+    def _newest(self, text: str, query: Prom) -> Frame:
         answers = self._prometheus("query", {"query": text, "time": f"{self.span.to_s:.3f}"})["result"]
+        if not query.table:
+            points = ((_legend(query.legend, one["metric"]), one["value"]) for one in answers)
+            return Frame(tuple(Series(name, ((float(at), float(value)),)) for name, (at, value) in points))
         labels = sorted({label for one in answers for label in one["metric"]})
         rows = tuple((*(one["metric"].get(label, "") for label in labels), float(one["value"][1])) for one in answers)
         return Frame(columns=(*labels, "Value"), rows=rows)

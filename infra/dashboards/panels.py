@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from infra.dashboards.json_values import Json, Object
-from infra.dashboards.queries import Query
+from infra.dashboards.queries import Prom, Query
 from infra.dashboards.units import NO_LIMITS, Column, Limits, Named, Unit, mappings
 
 _REFS = "ABCDEFGH"
@@ -206,7 +206,7 @@ class Panel:
         given = {"decimals": self.decimals, "min": self.least, "max": self.most}
         defaults.update({name: value for name, value in given.items() if value is not None})
         overrides: list[Json] = [column.json() for column in self.columns]
-        hidden_time = isinstance(self.kind, Table) and any(getattr(query, "instant", False) for query in self.queries)
+        hidden_time = isinstance(self.kind, Table) and any(isinstance(query, Prom) for query in self.queries)
         answer: Object = {
             "datasource": self.queries[0].source.reference,
             "description": self.description,

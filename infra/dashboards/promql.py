@@ -9,12 +9,6 @@ def rate(metric: str, by: str = "", where: str = "", legend: str = "__auto") -> 
     return Prom(f"sum by ({by}) ({inner})" if by else f"sum({inner})", legend)
 
 
-def count(metric: str, by: str = "", where: str = "", legend: str = "__auto") -> Prom:
-    """Return by how much a counter rose over the range that the board shows, as it is now."""
-    inner = f"increase({metric}{_braces(where)}[$__range])"
-    return Prom(f"sum by ({by}) ({inner})" if by else f"sum({inner})", legend, instant=True)
-
-
 def quantile(share: float, metric: str, by: str = "", where: str = "", legend: str = "") -> Prom:
     """Return a quantile of a histogram, in the unit of its bounds."""
     labels = f"le, {by}" if by else "le"

@@ -26,11 +26,16 @@ class Source(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Prom:
-    """PromQL. ``legend`` names the series; with ``instant`` the newest value of each series is asked, as a table."""
+    """PromQL. ``legend`` names the series; with ``instant`` only the newest value of each is asked.
+
+    With ``table``, too, and the values come as rows with a column for each label: for tables alone, since other panels
+    make one number of a table.
+    """
 
     text: str
     legend: str = "__auto"
     instant: bool = False
+    table: bool = False
     heatmap: bool = False
 
     @property
@@ -40,15 +45,15 @@ class Prom:
 
     def json(self, ref: str) -> Object:
         """Return it as Grafana keeps it, under the name ``ref``."""
-        shape = "heatmap" if self.heatmap else "table" if self.instant else "time_series"
+        shape = "heatmap" if self.heatmap else "table" if self.table else "time_series"
         return {
             "datasource": self.source.reference,
             "editorMode": "code",
             "expr": self.text,
             "format": shape,
-            "instant": self.instant,
+            "instant": self.instant or self.table,
             "legendFormat": self.legend,
-            "range": not self.instant,
+            "range": not (self.instant or self.table),
             "refId": ref,
         }
 

@@ -89,7 +89,7 @@ _MODELS = Row(
             "In force",
             "Which policy decides for which strategy, and at which stage of the release train.",
             Unit.TEXT,
-            (Prom(f"max by (strategy, policy, stage) (tradermind_policy_in_force{{{_OF}}}) == 1", instant=True),),
+            (Prom(f"max by (strategy, policy, stage) (tradermind_policy_in_force{{{_OF}}}) == 1", table=True),),
             Table(),
             width=12,
         ),

@@ -183,7 +183,7 @@ _WORK = Row(
             "What runs",
             "Version of the code and of the settings of every worker. Two of a kind: an upgrade is under way.",
             Unit.TEXT,
-            (Prom("max by (worker, version, code_version, settings_hash) (tradermind_build_info)", instant=True),),
+            (Prom("max by (worker, version, code_version, settings_hash) (tradermind_build_info)", table=True),),
             Table(),
             width=12,
         ),

@@ -13,7 +13,7 @@ from infra.dashboards.__main__ import main, stale
 from infra.dashboards.board import ANNOTATIONS, Board, mentions
 from infra.dashboards.boards.foreign import NATIVE_EXPERTS
 from infra.dashboards.every_board import BOARDS, ROOT, files
-from infra.dashboards.panels import Panel
+from infra.dashboards.panels import Panel, Table
 from infra.dashboards.queries import Prom, Source
 from infra.dashboards.variables import VARIABLES
 from infra.metrics.table import SERIES, TABLE
@@ -56,6 +56,9 @@ def test_a_panel_says_what_it_shows_and_in_which_unit() -> None:
         assert made["fieldConfig"]["defaults"]["unit"], name
         assert made["fieldConfig"]["defaults"]["noValue"], name
         assert panel.queries, name
+        # Panels but tables make one number of a table, and draw the last row alone.
+        tables = {query.table for query in panel.queries if isinstance(query, Prom)}
+        assert tables <= {isinstance(panel.kind, Table)}, name
 
 
 def test_every_series_that_is_asked_for_is_told_by_somebody_with_these_labels() -> None:
