@@ -17,7 +17,6 @@ class Lines:
     stacked: bool = False
     bars: bool = False
     steps: bool = False
-    logarithmic: bool = False
     fill: int = 10
 
     kind = "timeseries"
@@ -29,7 +28,6 @@ class Lines:
 
     def custom(self, limits: Limits) -> Object:
         """Return how its fields are drawn."""
-        scale: Object = {"log": 10, "type": "log"} if self.logarithmic else {"type": "linear"}
         return {
             "axisBorderShow": False,
             "axisPlacement": "auto",
@@ -38,7 +36,7 @@ class Lines:
             "hideFrom": _HIDDEN_FROM_NOTHING,
             "lineInterpolation": "stepAfter" if self.steps else "linear",
             "lineWidth": 1,
-            "scaleDistribution": scale,
+            "scaleDistribution": {"type": "linear"},
             "showPoints": "auto",
             "spanNulls": False,
             "stacking": {"group": "A", "mode": "normal" if self.stacked else "none"},
@@ -51,7 +49,6 @@ class Stat:
     """One number a series, as it is now. ``per_row``: one for each row of a table that SQL answers."""
 
     per_row: bool = False
-    reduce: str = "lastNotNull"
     spark: bool = True
 
     kind = "stat"
@@ -64,7 +61,7 @@ class Stat:
             "justifyMode": "auto",
             "orientation": "auto",
             "percentChangeColorMode": "standard",
-            "reduceOptions": {"calcs": [self.reduce], "fields": "", "values": self.per_row},
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": self.per_row},
             "showPercentChange": False,
             "textMode": "auto",
             "wideLayout": True,

@@ -26,10 +26,7 @@ class Unit(enum.StrEnum):
     BASIS_POINTS = "suffix: bp"
     MONEY = "currencyUSD"
     QUOTE = "suffix: quote"
-    ON_OFF = "bool_on_off"
-    YES_NO = "bool_yes_no"
     DATE = "dateTimeAsIso"
-    NATS = "suffix: nats"
 
 
 class Colour(enum.StrEnum):
