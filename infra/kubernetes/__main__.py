@@ -14,7 +14,7 @@ def main(arguments: list[str] | None = None) -> int:
         for path, text in generated_files().items():
             path.write_text(text, encoding="utf-8")
         return 0
-    stale = stale_files()
+    stale = stale_files(generated_files())
     for path in stale:
         sys.stderr.write(f"{path.relative_to(DEPLOY)} is not fresh: run `python -m infra.kubernetes`.\n")
     return 1 if stale else 0

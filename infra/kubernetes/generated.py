@@ -1,5 +1,6 @@
 """Which files of ``deploy/k8s`` are made, out of what, and whether those that lie there are what would be made."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -25,10 +26,6 @@ def generated_files() -> dict[Path, str]:
     }
 
 
-def stale_files() -> list[Path]:
+def stale_files(wanted: Mapping[Path, str]) -> list[Path]:
     """Return the files that are missing, or not what they have to be."""
-    return [
-        path
-        for path, text in generated_files().items()
-        if not path.is_file() or path.read_text(encoding="utf-8") != text
-    ]
+    return [path for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
