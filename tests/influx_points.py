@@ -3,6 +3,7 @@
 import json
 import urllib.parse
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from infra.servers import RealInflux
 
@@ -11,22 +12,22 @@ Identity = tuple[str, tuple[tuple[str, str], ...], int]
 Points = dict[Identity, dict[str, object]]
 
 
-def ask(server: RealInflux, bucket: str, query: str) -> list[dict[str, object]]:
+def ask(server: RealInflux, bucket: str, query: str) -> list[dict[str, Any]]:
     """Return the series that an InfluxQL query answers with; an error that it tells fails the test."""
     asked = urllib.parse.urlencode({"db": bucket, "epoch": "ns", "q": query})
     (answer,) = server.ask("GET", f"/query?{asked}")["results"]
     assert "error" not in answer, answer
-    series: list[dict[str, object]] = answer.get("series", [])
+    series: list[dict[str, Any]] = answer.get("series", [])
     return series
 
 
-def rows_of(series: Iterable[Mapping[str, object]]) -> list[dict[str, object]]:
+def rows_of(series: Iterable[Mapping[str, Any]]) -> list[dict[str, object]]:
     """Return every row of an answer, its tags beside its columns."""
     found = []
     for one in series:
-        tags: Mapping[str, object] = one.get("tags", {})  # type: ignore[assignment]
-        for row in one["values"]:  # type: ignore[attr-defined]
-            found.append({**tags, **dict(zip(one["columns"], row, strict=True))})  # type: ignore[call-overload]
+        tags: Mapping[str, object] = one.get("tags", {})
+        for row in one["values"]:
+            found.append({**tags, **dict(zip(one["columns"], row, strict=True))})
     return found
 
 
@@ -34,10 +35,10 @@ def all_points(server: RealInflux, bucket: str) -> Points:
     """Return every point of a bucket."""
     found: Points = {}
     for one in ask(server, bucket, "SELECT * FROM /.*/ GROUP BY *"):
-        tags: Mapping[str, str] = one.get("tags", {})  # type: ignore[assignment]
+        tags: Mapping[str, str] = one.get("tags", {})
         said = tuple(sorted((name, value) for name, value in tags.items() if value))
-        for row in one["values"]:  # type: ignore[attr-defined]
-            fields = dict(zip(one["columns"], row, strict=True))  # type: ignore[call-overload]
+        for row in one["values"]:
+            fields = dict(zip(one["columns"], row, strict=True))
             time_ns = fields.pop("time")
             identity = (str(one["name"]), said, time_ns)
             assert identity not in found
