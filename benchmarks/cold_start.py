@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.machine import describe
+from benchmarks.machine import cpu_seconds, describe
 from benchmarks.measured_demo import MeasuredDemo
 from benchmarks.results import add_json_option, resident_mib, run_in_directory, say, table, write_json
 from infra.servers.ports import LOOPBACK
@@ -37,6 +37,7 @@ class StartedDemo(MeasuredDemo):
     def __init__(self, plan: DemoPlan, ticks_per_s: float) -> None:
         super().__init__(plan, ticks_per_s)
         self.ready_s: dict[str, float] = {}
+        self.ready_cpu_s: dict[str, float] = {}
         self.rest_mib: dict[str, float] = {}
         self.load_mib: dict[str, float] = {}
 
@@ -52,6 +53,7 @@ class StartedDemo(MeasuredDemo):
             name = worker_name(group)
             _wait_until_ready(worker, int(ports[name]))
             self.ready_s[name] = time.monotonic() - began
+            self.ready_cpu_s[name] = cpu_seconds(worker.pid)
             say(f"{name}: ready after {self.ready_s[name]:.2f} s")
             if len(self._workers) == len(self.plan.groups) - 1:
                 time.sleep(_REST_S)
@@ -98,6 +100,7 @@ def measure(directory: Path, seconds: float, per_s: float) -> dict[str, Any] | N
         {
             "worker": name,
             "ready_s": round(demo.ready_s[name], 2),
+            "ready_cpu_s": round(demo.ready_cpu_s[name], 2),
             "rest_mib": round(demo.rest_mib[name], 1),
             "load_mib": round(demo.load_mib[name], 1),
             "cpu_s": round(cpu_s, 1),
@@ -115,9 +118,16 @@ def measure(directory: Path, seconds: float, per_s: float) -> dict[str, Any] | N
 
 def show(result: dict[str, Any]) -> str:
     """Return the result as people read it."""
-    header = ("worker", "ready, s", "at rest, MiB", "under load, MiB", "processor, s")
+    header = ("worker", "ready, s", "of it processor, s", "at rest, MiB", "under load, MiB", "processor, s")
     rows: Sequence[Sequence[object]] = [
-        (one["worker"], f"{one['ready_s']:.2f}", one["rest_mib"], one["load_mib"], one["cpu_s"])
+        (
+            one["worker"],
+            f"{one['ready_s']:.2f}",
+            f"{one['ready_cpu_s']:.2f}",
+            one["rest_mib"],
+            one["load_mib"],
+            one["cpu_s"],
+        )
         for one in result["workers"]
     ]
     told = f"{result['reached_per_s']:,.0f} messages/s for {result['seconds']:g} s; {result['machine']}"

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from demo_process import changed_settings, children_of
@@ -71,6 +72,25 @@ def test_it_goes_on_where_it_was_killed_and_ends_when_it_is_told(tmp_path: Path,
     assert second.process.wait(10) == 0, second.told()
     assert not (second.data / "up.json").exists()
     assert subprocess.run(down, cwd=tmp_path, capture_output=True, timeout=60, check=False).returncode == 1
+
+
+@pytest.mark.campaign
+@pytest.mark.kafka
+def test_life_after_life_nothing_is_lost_and_nothing_doubled(tmp_path: Path, platform: list[UpProcess]) -> None:
+    (tmp_path / "tradermind.toml").write_text(changed_settings([("parameters = { every = 5", PULSE)]))
+    fills: set[tuple[str]] = set()
+    ended: set[tuple[str, str, Any]] = set()
+    for life, is_killed in enumerate((False, True, False, True, False)):
+        one = started(tmp_path, platform)
+        assert fills <= set(one.rows("SELECT fill_id FROM fills")), f"life {life}"
+        assert ended <= set(one.rows(ENDED)), f"life {life}"
+        one.until(FILLED, len(fills) + 2)
+        assert_books_are_whole(one)
+        fills, ended = set(one.rows("SELECT fill_id FROM fills")), set(one.rows(ENDED))
+        if is_killed:
+            one.kill_all()
+        else:
+            assert one.end() == 0, one.told()
 
 
 def wait_for(holds: Callable[[], bool], up: UpProcess) -> None:
