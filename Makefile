@@ -17,6 +17,8 @@ DEMO_FLAGS ?=
 UP_FLAGS ?=
 # Processes of one part of the suite.
 JOBS ?= 2
+# Whose tests are counted line by line; where all parts run, they run there and not twice.
+COUNTED := tests/schemas tests/agents tests/contracts tests/simulation
 BENCH_FLAGS ?=
 # A run's directory, for dashboards-shown.
 RUN ?=
@@ -76,7 +78,8 @@ train-quant: setup-train ## grow the trees of the expert quant again, on the sim
 	@nice -n 10 .venv-train/bin/python -m streams.training.quant
 
 # The integration tests mostly wait for servers, so what needs none runs beside them.
-test: setup-dev test-fast ## run the whole suite
+test: setup-dev ## run the whole suite
+	@$(MAKE) --no-print-directory test-fast ELSEWHERE="$(COUNTED)"
 	@$(MAKE) --no-print-directory -j 3 JOBS=1 test-beside test-embedded test-kafka test-kube
 	@echo "not run here: the campaigns (kill every worker of the platform; a foreign expert over 500 ballots): make test-campaign"
 
@@ -86,10 +89,10 @@ test-beside: setup-dev
 	@$(MAKE) --no-print-directory test-train
 
 test-fast: setup-dev ## unit, contract, property, simulation and architecture tests
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not embedded and not kafka and not kube and not slow and not campaign and not train"
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not embedded and not kafka and not kube and not slow and not campaign and not train" $(ELSEWHERE:%=--ignore=%)
 
-test-coverage: setup-dev ## the tests of schemas and agents once more, counting the lines that they reach
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not slow" tests/schemas tests/agents tests/contracts tests/simulation --cov --cov-report=term:skip-covered --cov-fail-under=90
+test-coverage: setup-dev ## the tests of schemas, agents, contracts and simulation, counting the lines that they reach
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not slow" $(COUNTED) --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 test-slow: setup-dev have-influx ## what takes longer without a broker: hundreds of seeds, whole captures, regimes of the market
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "slow and not embedded and not kafka and not kube and not campaign and not train"
