@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from demo_process import DemoProcess, running_demo
 from other_clients import EXAMPLES, java_libraries, kcat
 
+from infra.kafka import topic_partitions
 from schemas.codec import Codec
 from schemas.market import Quote, Trade
 from schemas.schema_table import SchemaTable
@@ -42,7 +43,10 @@ _CONSUMED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What was written and what became of it. ``lag_max``: records of the ingress topics that nobody had taken yet."""
+    """What was written and what became of it.
+
+    ``seconds``: between the first and the last record, by the broker. ``lag_max``: records that nobody had taken yet.
+    """
 
     seconds: float
     trades: int
@@ -90,7 +94,7 @@ def load(demo: DemoProcess, rate: int, seconds: int) -> Load:
     demo.until(lambda: sum((Counter(_consumed(demo)) - before).values()) >= wanted + refused * seconds, 30)
     in_log, twice = _in_log(demo.bootstrap)
     return Load(
-        seconds=took,
+        seconds=_written_s(demo.bootstrap),
         trades=trades * seconds,
         quotes=quotes * seconds,
         refused=refused * seconds,
@@ -148,6 +152,19 @@ def _consumed(demo: DemoProcess) -> dict[str, int]:
         if topic in (TRADES, QUOTES):
             found[outcome] += round(float(count))
     return found
+
+
+def _written_s(bootstrap: str) -> float:
+    """Return the seconds between the first and the last record of both topics, by the broker's own clock."""
+    times: list[int] = []
+    partitions = topic_partitions(bootstrap)
+    for topic in (TRADES, QUOTES):
+        for partition in range(partitions[topic]):
+            reader = LogReader(bootstrap, (topic, partition))
+            while (record := reader.next()) is not None:
+                times.append(record.timestamp_ms)
+            reader.close()
+    return (max(times) - min(times)) / 1000
 
 
 def _in_log(bootstrap: str) -> tuple[dict[str, int], int]:

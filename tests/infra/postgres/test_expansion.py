@@ -6,6 +6,7 @@ And what a migration takes away, it says: so that the release before it does not
 import asyncio
 import re
 
+import msgspec
 import psycopg
 import pytest
 from audit_stories import verified, write
@@ -17,6 +18,7 @@ from infra.postgres.commands import Command, insert_command
 from infra.postgres.migrate import HEAD, MIGRATIONS, SchemaRefused, migrate, refuse_other_schema
 from schemas.control import ControlAction
 from streams.cli import app
+from streams.engine.shard import Progress
 
 pytestmark = pytest.mark.embedded
 NEXT = f"{int(HEAD) + 1:04d}"
@@ -59,7 +61,12 @@ def test_all_that_we_write_and_ask_works_on_a_schema_that_has_grown(expanded: st
             store = ShardStore(expanded, ShardName("risk", "0", "test"), durable=True)
             claimed = await store.claim_once(facts)
             commit = Commit(
-                batch=life, progress=b"p", state={"k": b"v"}, sent_through=life - 1, journal=b"j", outbox=b"o"
+                batch=life,
+                progress=msgspec.msgpack.encode(Progress()),
+                state={"k": b"v"},
+                sent_through=life - 1,
+                journal=b"j",
+                outbox=b"o",
             )
             await store.write_once(commit, facts)
             assert claimed is not None
