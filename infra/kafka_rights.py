@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from schemas.topics import MARKET_EVENT, PREFIX, TOPICS, Topic
+from schemas.topics import MARKET_EVENT, MARKET_MARK, PREFIX, TOPICS, Topic
 
 _MIB: Final = 2**20
 Operation = Literal["Read", "Write", "Describe", "DescribeConfigs"]
@@ -43,6 +43,8 @@ _INGRESS_GROUP: Final = ".".join(
     sorted(f"ingress.{topic.name.split('.')[2]}" for topic in TOPICS.values() if topic.public)
 )
 _GROUPED: Final = {"experts", "voting", "decider", "risk", "execution", "feedback", "trainer"}
+_ASKED: Final = tuple(Right("group", f"{PREFIX}.{name}", ("Describe",)) for name in ("recompute", "watermarks"))
+"""The groups under whose names logs are read outside any group: clients look for their coordinators all the same."""
 _TOLD_OTHERWISE: Final = {"execution", "control", "trainer"}
 """Stages that also hear what comes by no topic: what they refuse of it lies with the letters of their first output."""
 
@@ -86,7 +88,7 @@ def _sinks() -> KafkaPrincipal:
         rights[topic.dead_letters] = {"Read"}
     for topic in read:
         rights[topic.dead_letters].add("Write")
-    return KafkaPrincipal(f"{PREFIX}-sinks", (*_on_topics(rights), _group("sinks")), "worker sinks")
+    return KafkaPrincipal(f"{PREFIX}-sinks", (*_on_topics(rights), _group("sinks"), *_ASKED), "worker sinks")
 
 
 def _keda() -> KafkaPrincipal:
@@ -121,7 +123,10 @@ def _user(
     for topic in writes:
         # What it has sent it reads again after a crash, to know where its numbers ended.
         rights.setdefault(topic.name, set()).update(("Read", "Write"))
-    groups = (_group(name),) if grouped else ()
+    # Whoever holds no partition asks the broker about this topic, to know that it is there.
+    if not {"Read", "Write"} & rights.setdefault(MARKET_MARK.name, set()):
+        rights[MARKET_MARK.name].add("Describe")
+    groups = (*((_group(name),) if grouped else ()), *_ASKED)
     return KafkaPrincipal(f"{PREFIX}-{name}", (*_on_topics(rights), *groups), f"worker {name}")
 
 

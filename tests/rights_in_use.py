@@ -17,6 +17,7 @@ import psycopg
 from confluent_kafka import Producer
 from secured_kafka import SecuredKafka, secured_kafka
 
+from infra.audit_keys import add_key
 from infra.kafka import apply_topics, client_settings
 from infra.kafka_rights import KafkaPrincipal, principals
 from infra.kubernetes import DEPLOY
@@ -127,9 +128,11 @@ def _changes(directory: Path, dsn: str) -> dict[str, str]:
         "RUN__DIRECTORY": directory / "run",
         "MODELS__DIRECTORY": directory / "models",
         "TRAINER__DIRECTORY": directory / "trainer",
+        "AUDIT__KEY_FILE": directory / "audit.keys",
     }
     for made in ("run", "models", "trainer"):
         (directory / made).mkdir()
+    add_key(directory / "audit.keys", "first")
     return {
         "POSTGRES__DSN": dsn,
         "FEED__KIND": "simulated",
