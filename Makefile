@@ -59,11 +59,11 @@ setup-dev: $(VENV)/.dev ## install what its tests need, too
 setup-train: .venv-train/.done ## install what training needs, and its tests, beside the rest (torch: several GB)
 
 setup-influx: setup ## build InfluxDB 2.7 into the cache, if it is not there (go, cargo; 3 minutes once)
-	@$(BIN)/python -m infra.servers.influx
+	@$(BIN)/python -c 'from infra.servers.influx import main; main()'
 
 # Without go or cargo the suite goes on, and says at its end what it has not met.
 have-influx: setup-dev
-	@$(BIN)/python -m infra.servers.influx || true
+	@$(BIN)/python -c 'from infra.servers.influx import main; main()' || true
 
 demo: setup ## run the whole platform: DURATION= BROKER=kafka|host:port FEED=path SPEED=n|max POLICY=probe
 	@$(BIN)/tradermind demo $(if $(DURATION),--duration $(DURATION)) --broker $(BROKER) --feed $(FEED) --speed $(SPEED) $(if $(POLICY),--policy $(POLICY)) --seed $(SEED) $(DEMO_FLAGS)

@@ -210,7 +210,3 @@ def main() -> None:
         sys.stdout.write(f"InfluxDB {VERSION}: {influxd()}\n")
     except InfluxMissing as error:
         sys.exit(str(error))
-
-
-if __name__ == "__main__":
-    main()
