@@ -20,6 +20,7 @@ from secured_kafka import SecuredKafka, secured_kafka
 from infra.audit_keys import add_key
 from infra.kafka import apply_topics, client_settings
 from infra.kafka_rights import KafkaPrincipal, principals
+from infra.kafka_security import security_of
 from infra.kubernetes import DEPLOY
 from infra.postgres.commands import Command, insert_command
 from infra.servers import ChildProcess, Launch, start_process
@@ -51,6 +52,7 @@ class Platform:
     dsn: str
     directory: Path
     workers: dict[str, ChildProcess] = field(default_factory=dict)
+    known: dict[str, KafkaSettings] = field(default_factory=dict)
 
     def decisions(self, said: str) -> set[Used]:
         """Return what the broker has ``Allowed`` or ``Denied`` so far, as it wrote it down."""
@@ -71,6 +73,15 @@ class Platform:
         """Raise AssertionError where a worker has ended."""
         for name, worker in self.workers.items():
             assert worker.alive(), f"{name} ended with {worker.exit_code()}: {worker.last_lines(4)}"
+
+    def may_write(self, principal: str, topic: str) -> bool:
+        """Tell whether the broker takes a record from a principal, by its certificate."""
+        refused: list[object] = []
+        known = self.known[principal.removeprefix("tradermind-")]
+        producer = Producer({**client_settings(str(known.bootstrap), security_of(known)), "message.timeout.ms": 10_000})
+        producer.produce(topic, b"spoilt", key=b"NOBODY", on_delivery=lambda error, _: refused.append(error))
+        assert producer.flush(20) == 0
+        return refused == [None]
 
     def order_reducing(self) -> None:
         """Let a person say something, so that the control worker has something to pass on."""
@@ -117,8 +128,8 @@ def running_platform(directory: Path, dsn: str) -> Iterator[Platform]:
         changes["TRADERMIND__VENUE__URL"] = _start_exchange(stack, directory, changes)
         stack.callback(_stop_all, platform.workers)
         for name in WORKERS:
-            known = broker.introduce(principals()[name], directory)
-            platform.workers[name] = _start_worker(directory, name, changes | _kafka(known))
+            platform.known[name] = broker.introduce(principals()[name], directory)
+            platform.workers[name] = _start_worker(directory, name, changes | _kafka(platform.known[name]))
         yield platform
 
 
