@@ -17,6 +17,8 @@ DEMO_FLAGS ?=
 UP_FLAGS ?=
 # Processes of one part of the suite.
 JOBS ?= 2
+# The same for the embedded part, whose tests wait more than they work: a file's tests stay together, with its servers.
+EMBEDDED_JOBS ?= 1
 # Whose tests are counted line by line; where all parts run, they run there and not twice.
 COUNTED := tests/schemas tests/agents tests/contracts tests/simulation
 BENCH_FLAGS ?=
@@ -103,7 +105,7 @@ test-train: setup-train ## what needs torch: networks, learning, their controls 
 test-integration: test-embedded test-kafka ## the platform on the embedded servers and on real Kafka (java, mvn)
 
 test-embedded: setup-dev have-influx ## the platform on the embedded broker and Postgres
-	@$(BIN)/python -m pytest -q --durations=15 -m "embedded and not kafka and not campaign and not train"
+	@$(BIN)/python -m pytest -q --durations=15 $(if $(filter-out 1,$(EMBEDDED_JOBS)),-n $(EMBEDDED_JOBS) --dist loadfile) -m "embedded and not kafka and not campaign and not train"
 
 test-kafka: setup-dev have-influx ## the platform on real Kafka (java, mvn)
 	@$(BIN)/python -m pytest -q --durations=15 -m "kafka and not campaign and not train"
