@@ -39,10 +39,10 @@ def test_the_api_server_takes_every_object_to_the_letter(with_namespace: RealKub
 @pytest.mark.parametrize(
     ("was", "becomes", "said"),
     [
-        ("terminationGracePeriodSeconds:", "terminationGraceSeconds:", "unknown field"),
+        ("terminationGracePeriodSeconds:", "terminationGraceSeconds:", "field not declared"),
         ("schedule: 7 * * * *", "schedule: 7 * * *", "schedule"),
         ("type: Recreate", "type: Recreated", "Unsupported value"),
-        ("operations:", "operation:", "unknown field"),
+        ("operations:", "operation:", "field not declared"),
         ("runAsNonRoot: true", "runAsNonRoot: false", "PodSecurity"),
         ("cidr: 0.0.0.0/0", "cidr: 0.0.0.0/33", "cidr"),
     ],
