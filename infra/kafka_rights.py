@@ -83,12 +83,13 @@ def _ingress() -> KafkaPrincipal:
 def _sinks() -> KafkaPrincipal:
     read = [topic for topic in TOPICS.values() if "sinks" in topic.consumers]
     rights: dict[str, set[Operation]] = {topic.name: {"Read"} for topic in read}
-    # Every dead letter is kept in the record, and what the sinks cannot use becomes one.
+    # Every dead letter is kept in the record. What the sinks cannot use becomes one where no other reader makes it: the
+    # trainer is not always there.
     for topic in TOPICS.values():
         rights[topic.dead_letters] = {"Read"}
-    for topic in read:
-        rights[topic.dead_letters].add("Write")
-    return KafkaPrincipal(f"{PREFIX}-sinks", (*_on_topics(rights), _group("sinks"), *_ASKED), "worker sinks")
+        if set(topic.consumers) - {"trainer"} == {"sinks"}:
+            rights[topic.dead_letters].add("Write")
+    return KafkaPrincipal(f"{PREFIX}-sinks", (*_on_topics(rights), _group("sinks")), "worker sinks")
 
 
 def _keda() -> KafkaPrincipal:

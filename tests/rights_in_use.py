@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import psycopg
 from confluent_kafka import Producer
 from secured_kafka import SecuredKafka, secured_kafka
@@ -27,10 +28,12 @@ from infra.servers import ChildProcess, Launch, start_process
 from infra.settings import load_settings
 from infra.settings_sections import KafkaSettings
 from infra.topic_specs import topic_specs
+from schemas.codec import Codec
 from schemas.control import ControlAction, ScopeKind
 from schemas.kit import accepted_examples
+from schemas.schema_table import SchemaTable
 from schemas.topics import TOPICS
-from schemas.values import Level
+from schemas.values import NS_PER_S, Level
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKERS = ("sinks", "control", "feedback", "execution", "risk", "decider", "voting", "experts", "ingress", "feed")
@@ -38,7 +41,21 @@ _AUDITED = "-Dorg.slf4j.simpleLogger.log.kafka.authorizer.logger=debug"
 _SAID = re.compile(
     r"Principal = User:(\S+) is (Allowed|Denied) operation = (\w+) .*? on resource = (\w+):LITERAL:(\S+) for"
 )
-_PULSE = '{ account = "main", policy = "probe", horizon_s = 1, instruments = ["*"], share = 0.3, risk_budget = 0.25 }'
+_PULSE = '{ account = "main", policy = "probe", horizon_s = 1, instruments = ["*"], share = 0.3, risk_budget = 0.01, parameters = { every = 2, size = 0.5 } }'
+
+_EXTERNAL = "EXT:DEMO"
+_INSTRUMENT = f"""
+[instruments."{_EXTERNAL}"]
+tick_size = 0.01
+lot_size = 0.001
+quantity_min = 0.001
+quantity_max = 1000
+base_currency = "DEMO"
+quote_currency = "USD"
+maker_fee_rate = 0.0005
+taker_fee_rate = 0.0005
+"""
+_CODEC = Codec(SchemaTable.committed())
 
 Used = tuple[str, str, str, str]
 """A principal, an operation, a kind of resource, and its name."""
@@ -90,10 +107,14 @@ class Platform:
 
     def write_from_outside(self) -> None:
         """Write a good record to each public topic, as other systems would."""
-        producer = Producer(client_settings(self.broker.server.bootstrap))
+        producer, now_ns = Producer(client_settings(self.broker.server.bootstrap)), time.time_ns()
+        theirs = {"event_time_ns": now_ns, "expires_at_ns": now_ns + 60 * NS_PER_S, "horizon_ns": NS_PER_S}
+        theirs |= {"event_id": f"outsider/{now_ns}", "instrument": _EXTERNAL, "expert": "others.expert"}
         for example in accepted_examples():
-            if TOPICS[example.topic].public:
-                producer.produce(example.topic, example.framed)
+            topic = TOPICS[example.topic]
+            if topic.public:
+                fields = {name: theirs.get(name, value) for name, value in example.fields.items()}
+                producer.produce(topic.name, _CODEC.encode(topic.name, msgspec.convert(fields, topic.records[0])))
         assert producer.flush(30) == 0
 
     def spoil(self) -> None:
@@ -201,7 +222,7 @@ def _settings_file(directory: Path) -> Path:
         if kept and not line.startswith(("password_file", "allowed_keys_file")):
             lines.append(line)
     path = directory / "tradermind.toml"
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n" + _INSTRUMENT)
     return path
 
 

@@ -16,6 +16,7 @@ from schemas.topics import (
     MARKET_MARK,
     MODEL_RELEASE,
     ORDER_APPROVED,
+    RL_EXPERIENCE,
     TOPICS,
 )
 
@@ -31,6 +32,9 @@ NOT_IN_THIS_RUN = {
         for topic in TOPICS.values()
         if producer in topic.producers
     ),
+    *((f"tradermind-{name}", "DESCRIBE", "Group", "tradermind.recompute") for name in ("experts", "ingress")),
+    # The trainer makes this letter, where there is one.
+    ("tradermind-sinks", "WRITE", "Topic", RL_EXPERIENCE.dead_letters),
     # People promote a model, one is retired, another is tried in the shadow, the market is out of the ordinary.
     *((f"tradermind-{name}", "WRITE", "Topic", MODEL_RELEASE.name) for name in ("control", "decider")),
     ("tradermind-decider", "WRITE", "Topic", DECISION_SHADOW.name),
