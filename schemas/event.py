@@ -13,6 +13,9 @@ from msgspec.structs import force_setattr
 ORDINALS_PER_OFFSET: Final = 65_536
 """A one-topic stage numbers its outputs ``input offset x ORDINALS_PER_OFFSET + ordinal``."""
 
+WALL_CLOCK: Final = "wall"
+"""The ``clock`` of a Heartbeat that tells real time, not a capture's."""
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Base of everything that travels on a topic of ours.
@@ -35,7 +38,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Heartbeat(Event, frozen=True, kw_only=True, gc=False):
     """Time itself: ``available_at_ns`` is *now* for whoever reads it. ``clock`` names whose clock it is."""
 
-    clock: str = "wall"
+    clock: str = WALL_CLOCK
 
 
 def derive_id(cause_id: str, stage: str, ordinal: int) -> str:

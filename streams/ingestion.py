@@ -15,7 +15,7 @@ from infra.feeds.capture import first_records
 from infra.feeds.pacing import Hold, PacedCapture
 from infra.postgres.checkpoints import reached_times_ns
 from infra.postgres.session import KeptSession
-from schemas.event import ORDINALS_PER_OFFSET, Event, Heartbeat, derive_id
+from schemas.event import ORDINALS_PER_OFFSET, WALL_CLOCK, Event, Heartbeat, derive_id
 from schemas.feed import FeedRecord
 from schemas.ingress import IngressEnvelope, IngressRecord
 from schemas.market import Quality, QualityKind
@@ -116,7 +116,8 @@ class FeedSteps:
             event_id=derive_id(cause, "feed", 0),
             clock=clock,
         )
-        core.take_event(beat, 0, number * ORDINALS_PER_OFFSET)
+        # An order of a ballot that the time itself has closed is as late as any other, and must not go uncounted.
+        core.take_event(beat, now_ns if clock == WALL_CLOCK else 0, number * ORDINALS_PER_OFFSET)
 
     def close(self) -> None:
         """Step the end of a capture: nothing more comes."""
@@ -227,7 +228,7 @@ class FeedResident:
         now_s = asyncio.get_running_loop().time()
         if now_s - self._beat_at >= _HEARTBEAT_S:
             self._beat_at = now_s
-            self._steps.beat(self._shard.core.hosting.now_ns(), "wall", self._live_numbers)
+            self._steps.beat(self._shard.core.hosting.now_ns(), WALL_CLOCK, self._live_numbers)
             self._live_numbers += 1
 
     async def _new_generation(self) -> None:

@@ -9,18 +9,17 @@ from agents.execution.orders import OrderState
 from agents.execution.reconciliation import ask_again, begin
 from agents.execution.state import FinishedBucket
 from agents.execution.turn import Turn
-from schemas.event import Event, Heartbeat
+from schemas.event import WALL_CLOCK, Event, Heartbeat
 from schemas.orders import Claimed, ExecType, OrderStatus
 
 _UNANSWERED_BOOKS: Final = 3
 _UNANSWERED: Final = frozenset({OrderStatus.PENDING_NEW, OrderStatus.PENDING_CANCEL, OrderStatus.PENDING_REPLACE})
-_WALL: Final = "wall"
 
 
 def take_time(turn: Turn, event: Event) -> None:
     """Move *now* on and do what has fallen due. Time never runs backwards here."""
     desk = turn.desk
-    if isinstance(event, Heartbeat) and event.clock == _WALL:
+    if isinstance(event, Heartbeat) and event.clock == WALL_CLOCK:
         desk.clock_ns = event.available_at_ns
         turn.touch_desk()
     at_ns = event.available_at_ns

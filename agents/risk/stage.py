@@ -28,14 +28,13 @@ from schemas.changes import ControlOutcome, OutcomeKind
 from schemas.control import ControlAction, ControlCommand, ScopeKind
 from schemas.dead_letters import BadRecord, DeadLetterReason
 from schemas.decisions import Decision, DecisionOutcome, DenyReason, OrderDenied
-from schemas.event import Event, Heartbeat, derive_id
+from schemas.event import WALL_CLOCK, Event, Heartbeat, derive_id
 from schemas.opinions import AlertLevel, AnomalyAlert, MarketMark
 from schemas.orders import AccountMark, OrderEvent, Position
 from schemas.values import Level
 
 _Handler = Callable[[ShardState, Any], Sequence[Event]]
 _BREACH_AUTHOR: Final = "risk"
-_WALL: Final = "wall"
 
 
 class Risk:
@@ -109,7 +108,7 @@ class Risk:
 
     def _heartbeat(self, state: ShardState, event: Heartbeat) -> Sequence[Event]:
         self._now(state, event.available_at_ns)
-        if event.clock == _WALL:
+        if event.clock == WALL_CLOCK:
             levels: Levels = state[LEVELS_KEY]
             levels.clock_ns = event.available_at_ns
             state[LEVELS_KEY] = levels

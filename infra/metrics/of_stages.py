@@ -118,7 +118,7 @@ ORDER_SUBMIT: Final = histogram(
 TICK_TO_ORDER: Final = histogram(
     "tradermind_tick_to_order_seconds",
     "",
-    "From when the newest market data of an order's decision was available until the order was sent.",
+    "From when what set an order off reached us (market data, or the time that closed a ballot) until it was sent.",
     _EXECUTION,
     AGE_S,
 )
