@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import psycopg
+from patience import PATIENCE
 
 from agents.sim.engine import VenueOrder
 from agents.sim.venue_state import VenueAccount
@@ -141,11 +142,11 @@ class Platform:
     def until(self, what: str, holds: Callable[[], bool], limit_s: float = 90.0) -> None:
         """Wait until it holds; a worker that ends by itself fails at once, and so does a limit that is passed."""
         began = time.monotonic()
-        limit = began + limit_s
+        limit = began + limit_s * PATIENCE
         while not holds():
             for name, worker in self.workers.items():
                 assert worker.alive(), f"{name} ended with {worker.exit_code()}: {worker.last_lines(20)}"
-            assert time.monotonic() < limit, f"{what} did not come within {limit_s:g} s; {self.standing()}"
+            assert time.monotonic() < limit, f"{what} did not come within {limit_s * PATIENCE:g} s; {self.standing()}"
             time.sleep(_POLL_S)
         LOG.info("%s after %.1f s", what, time.monotonic() - began)
 
@@ -194,6 +195,8 @@ def platform_on_fresh_topics(
     topics = [spec.name for spec in topic_specs(load_settings(SETTINGS, {}))]
     delete_topics(bootstrap, topics)
     made = Platform(directory, bootstrap, dsn, changes)
-    yield made
-    made.close()
-    delete_topics(bootstrap, topics)
+    try:
+        yield made
+    finally:
+        made.close()
+        delete_topics(bootstrap, topics)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[1]
 START_LIMIT_S = 180.0
@@ -83,10 +84,10 @@ class DemoProcess:
 
     def until(self, holds: Callable[[], Any], limit_s: float = 60.0) -> Any:
         """Ask until the answer is true, and return it; the demo must live that long."""
-        limit = time.monotonic() + limit_s
+        limit = time.monotonic() + limit_s * PATIENCE
         while not (answer := holds()):
             assert self.process.poll() is None, self.told()
-            assert time.monotonic() < limit, f"not within {limit_s:g} s; {self.stages()}"
+            assert time.monotonic() < limit, f"not within {limit_s * PATIENCE:g} s; {self.stages()}"
             time.sleep(0.1)
         return answer
 

@@ -12,6 +12,7 @@ from urllib.error import HTTPError
 
 from alert_files import ALERTMANAGER, RULES
 from alert_receiver import AlertReceiver, alert_receiver, asked, queried
+from patience import PATIENCE
 
 from infra.servers import start_alertmanager, start_prometheus
 
@@ -68,6 +69,6 @@ def wait_until(what: str, holds: Callable[[], bool], limit_s: float) -> float:
     """Return after how many seconds it held; fails when it does not within the limit."""
     began = time.monotonic()
     while not holds():
-        assert time.monotonic() - began < limit_s, f"not within {limit_s:g} s: {what}"
+        assert time.monotonic() - began < limit_s * PATIENCE, f"not within {limit_s * PATIENCE:g} s: {what}"
         time.sleep(POLL_S)
     return time.monotonic() - began

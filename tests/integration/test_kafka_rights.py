@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 from rights_in_use import WORKERS, Platform, rights_of, running_platform, summary
 
 from infra.kafka_rights import principals
@@ -66,7 +67,7 @@ def test_each_right_is_used_and_none_is_missing(database: str, tmp_path: Path) -
 
 
 def _wait_until_used(platform: Platform, granted: set[tuple[str, str, str, str]]) -> set[tuple[str, str, str, str]]:
-    limit = time.monotonic() + _LIMIT_S
+    limit = time.monotonic() + _LIMIT_S * PATIENCE
     while (unused := granted - platform.decisions("Allowed")) and time.monotonic() < limit:
         platform.look_after()
         time.sleep(0.5)

@@ -18,7 +18,6 @@ def test_two_thousand_records_a_second_by_kcat_and_java(tmp_path: Path, capsys: 
     with running_demo(tmp_path, ("--broker", "kafka")) as demo:
         found = load(demo, RATE, SECONDS)
     check(found)
-    assert found.rate > RATE / 2, "the writers themselves were held up"
     assert found.lag_max < 2 * RATE * SECONDS / 3
     with capsys.disabled():
         sys.stdout.write(f"\n{told(found)}\n")

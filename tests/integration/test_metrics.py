@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 from demo_process import ROOT, running_demo
+from patience import PATIENCE
 from scraping import ours, probe, scrape, targets_of
 
 from infra.kafka import client_settings
@@ -83,7 +84,7 @@ def _refused_where_the_port_is_taken(directory: Path, run_file: Path) -> None:
 
 def _await(port: int, path: str, status: int, process: ChildProcess, limit_s: float = 40.0) -> list[str]:
     """Ask a probe until it gives this status; return its reasons. Liveness must be green all the while."""
-    limit = time.monotonic() + limit_s
+    limit = time.monotonic() + limit_s * PATIENCE
     while True:
         answer, body = probe(port, path)
         if answer == status:

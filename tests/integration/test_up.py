@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from demo_process import changed_settings, children_of
+from patience import PATIENCE
 from up_process import UpProcess
 
 from infra.servers import KafkaMissing
@@ -95,7 +96,7 @@ def test_life_after_life_nothing_is_lost_and_nothing_doubled(tmp_path: Path, pla
 
 def wait_for(holds: Callable[[], bool], up: UpProcess) -> None:
     """Wait until something holds of a platform that must live that long."""
-    limit = time.monotonic() + 30
+    limit = time.monotonic() + 30 * PATIENCE
     while not holds():
         assert up.process.poll() is None and time.monotonic() < limit, up.told()
         time.sleep(0.1)
