@@ -12,6 +12,8 @@ from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from patience import PATIENCE
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -46,10 +48,10 @@ class AlertReceiver:
     def wait_for(self, name: str, deadline_s: float, *, status: str = "firing", **labels: str) -> Told:
         """Return the first such alert, told already or within ``deadline_s``. Fails with what was told instead."""
         with self._more:
-            self._more.wait_for(lambda: self._find(name, status, labels) is not None, deadline_s)
+            self._more.wait_for(lambda: self._find(name, status, labels) is not None, deadline_s * PATIENCE)
             found = self._find(name, status, labels)
             heard = sorted({(told.labels["alertname"], told.status) for told in self.told})
-            assert found is not None, f"{name} was not told {status} within {deadline_s:g} s, but {heard}"
+            assert found is not None, f"{name} was not told {status} within {deadline_s * PATIENCE:g} s, but {heard}"
             return found
 
     def _find(self, name: str, status: str, labels: Mapping[str, str]) -> Told | None:

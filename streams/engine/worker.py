@@ -36,6 +36,7 @@ from streams.engine.watchdog import RealWorld, Watch
 LOG: Final = logging.getLogger("tradermind.worker")
 STREAM_CHUNKS: Final = 16
 _SEEK_BOUND_S: Final = 20.0
+_BROKER_ANSWER_S: Final = 15.0
 _STOP_GRACE_S: Final = 8.0
 _CRASH_WATCH_S: Final = 0.5
 _PATIENT_WAIT_MS: Final = 200
@@ -238,7 +239,8 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
         try:
-            cluster = await asyncio.to_thread(cluster_id, self.engine.bootstrap, self.engine.security)
+            at = (self.engine.bootstrap, self.engine.security)
+            cluster = await asyncio.to_thread(cluster_id, *at, timeout_s=_BROKER_ANSWER_S)
         except BrokerUnreachable as error:
             sys.stderr.write(f"{error}\n")
             return 2
