@@ -30,7 +30,7 @@ TRAIN_FLAGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo up setup setup-dev setup-train setup-influx have-influx test test-beside test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka setup-kube test-kube test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-gate bench-kill bench-load bench-limits bench-orders bench-order-throughput bench-recovery bench-workers bench-image bench-stream bench-sustained bench-votes bench-ablation bench-policy bench-controls bench-metrics bench-environment bench-training bench-walk-forward bench-regimes bench-set-policy train train-quant schemas dashboards dashboards-shown metrics-page influx-page lock clean
+.PHONY: help demo up setup setup-dev setup-train setup-influx have-influx test test-fast-alone test-one-half test-other-half test-fast test-coverage test-slow test-train test-integration test-embedded test-kafka setup-kube test-kube test-campaign test-faults test-split-brain test-orders test-crash-points check format bench bench-gate bench-kill bench-load bench-limits bench-orders bench-order-throughput bench-recovery bench-workers bench-image bench-stream bench-sustained bench-votes bench-ablation bench-policy bench-controls bench-metrics bench-environment bench-training bench-walk-forward bench-regimes bench-set-policy train train-quant schemas dashboards dashboards-shown metrics-page influx-page lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -79,16 +79,20 @@ train: setup-train ## make the champion that ships again, on simulated regimes o
 train-quant: setup-train ## grow the trees of the expert quant again, on the simulator only: the same bytes on the same machine
 	@nice -n 10 .venv-train/bin/python -m streams.training.quant
 
-# The integration tests mostly wait for servers, so what needs none runs beside them.
-test: setup-dev ## run the whole suite
-	@$(MAKE) --no-print-directory test-fast ELSEWHERE="$(COUNTED)"
-	@$(MAKE) --no-print-directory -j 3 JOBS=1 test-beside test-embedded test-kafka test-kube
+# The integration tests mostly wait for servers, so what needs none runs beside them; more than two at once makes them wait.
+test: setup-dev test-fast-alone ## run the whole suite
+	@$(MAKE) --no-print-directory -j 2 JOBS=1 test-one-half test-other-half
 	@echo "not run here: the campaigns (kill every worker of the platform; a foreign expert over 500 ballots): make test-campaign"
 
-test-beside: setup-dev
-	@$(MAKE) --no-print-directory test-coverage
-	@$(MAKE) --no-print-directory test-slow
-	@$(MAKE) --no-print-directory test-train
+test-fast-alone: setup-dev
+	@$(MAKE) --no-print-directory test-fast ELSEWHERE="$(COUNTED)"
+
+# One part that fails must not hide what the others would have told.
+test-one-half: setup-dev
+	@$(MAKE) --no-print-directory -k -j 1 test-embedded test-coverage test-train
+
+test-other-half: setup-dev
+	@$(MAKE) --no-print-directory -k -j 1 test-kafka test-kube test-slow
 
 test-fast: setup-dev ## unit, contract, property, simulation and architecture tests
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not embedded and not kafka and not kube and not slow and not campaign and not train" $(ELSEWHERE:%=--ignore=%)
