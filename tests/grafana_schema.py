@@ -6,14 +6,13 @@ data source defines by itself, and transformations) is not checked by them; the 
 """
 
 import json
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from infra.servers.fetching import cache_directory, fetch_once
+from npm_packages import npm_folder
 
 VERSION = "13.2.3"
 _PACKAGES = (f"@grafana/schema@{VERSION}", "typescript@5.9.3")
@@ -36,30 +35,9 @@ type Plain<T> = T extends string ? `${T}` : T extends number | boolean | null | 
 """
 
 
-class SchemaMissing(Exception):
-    """The types cannot be had here, and why, in one clear sentence."""
-
-
 def schema_folder() -> Path:
-    """Return the folder with the types and the compiler. Raises SchemaMissing."""
-    for tool in ("node", "npm"):
-        if shutil.which(tool) is None:
-            raise SchemaMissing(f"Grafana's schema types need {tool}, which is not on this machine.")
-    folder = cache_directory() / f"grafana-schema-{VERSION}"
-    fetch_once(folder, folder.is_dir, lambda: _fetch(folder))
-    return folder
-
-
-def _fetch(folder: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
-        place = Path(partial) / "schema"
-        place.mkdir()
-        (place / "package.json").write_text('{"private": true}')
-        command = ["npm", "install", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", *_PACKAGES]
-        done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300, check=False)
-        if done.returncode != 0:
-            raise SchemaMissing(f"npm could not fetch Grafana's schema types: {(done.stderr or done.stdout)[-300:]}")
-        place.rename(folder)
+    """Return the folder with the types and the compiler. Raises NpmMissing."""
+    return npm_folder(f"grafana-schema-{VERSION}", "The compiler of Grafana's schema types", _PACKAGES)
 
 
 def errors_of(folder: Path, boards: Mapping[str, Any]) -> list[str]:

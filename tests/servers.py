@@ -13,11 +13,12 @@ from typing import Any
 import psycopg
 import pytest
 from asyncapi_parser import VERSION as PARSER_VERSION
-from asyncapi_parser import ParserMissing, parser_folder
+from asyncapi_parser import parser_folder
 from compose_schema import CHECKER, ComposeMissing, checked_schema
 from grafana_schema import VERSION as SCHEMA_VERSION
-from grafana_schema import SchemaMissing, schema_folder
+from grafana_schema import schema_folder
 from kube_rendered import KubectlMissing, kubectl
+from npm_packages import NpmMissing
 from other_clients import OtherSystemMissing, java_libraries, kcat
 from secured_kafka import SecuredKafka, secured_kafka
 
@@ -255,7 +256,7 @@ def asyncapi_parser() -> Path:
     """A folder with AsyncAPI's own parser, kept between runs. Without node or npm the test is skipped, and loudly."""
     try:
         folder = parser_folder()
-    except ParserMissing as error:
+    except NpmMissing as error:
         _NOT_MET["AsyncAPI parser"] = str(error)
         pytest.skip(str(error))
     _MET["AsyncAPI parser"] = PARSER_VERSION
@@ -267,7 +268,7 @@ def grafana_schema() -> Path:
     """A folder with Grafana's schema types and a compiler. Without node or npm the test is skipped, and loudly."""
     try:
         folder = schema_folder()
-    except SchemaMissing as error:
+    except NpmMissing as error:
         _NOT_MET["Grafana's schema types"] = str(error)
         pytest.skip(str(error))
     _MET["Grafana's schema types (no Grafana)"] = SCHEMA_VERSION

@@ -5,29 +5,21 @@ from typing import Final
 
 from infra.dashboards.board import Board
 from infra.dashboards.every_board import BOARDS, ROOT
+from infra.made_tables import MadeTables
 
-PAGE: Final = ROOT / "docs" / "dashboards.md"
-BEGIN: Final = "<!-- made by python -m infra.dashboards: begin -->"
-END: Final = "<!-- made by python -m infra.dashboards: end -->"
-
-
-def with_tables(page: str) -> str:
-    """Return the page with the tables as they must be."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{_tables()}{END}{after}"
+MADE: Final = MadeTables(ROOT / "docs" / "dashboards.md", "infra.dashboards", "dashboards")
 
 
 def fresh_page() -> tuple[Path, str]:
     """Return the page and what it must hold."""
-    return PAGE, with_tables(PAGE.read_text())
+    return MADE.page, MADE.put_into(MADE.page.read_text(), _tables())
 
 
 def _tables() -> str:
     panels = sum(len(board.panels) for board in BOARDS)
     queries = sum(len(panel.queries) for board in BOARDS for panel in board.panels)
     head = f"{len(BOARDS)} boards, {panels} panels, {queries} queries of panels.\n\n"
-    return head + "\n".join(map(_table, BOARDS))
+    return head + "\n".join(map(_table, BOARDS)).removesuffix("\n")
 
 
 def _table(board: Board) -> str:

@@ -7,11 +7,10 @@ from typing import Final
 
 from infra.influx.rebuild import sources
 from infra.influx.schema import ENTRY_FIELDS, MEASUREMENTS, OF_AN_ENTRY, WITHOUT_POINTS, Form, field_forms_of, tags_of
+from infra.made_tables import MadeTables
 from schemas.opinions import VoteTally
 
-PAGE: Final = Path(__file__).parents[2] / "docs" / "influx.md"
-_BEGIN: Final = "<!-- made by python -m infra.influx.document: begin -->"
-_END: Final = "<!-- made by python -m infra.influx.document: end -->"
+MADE: Final = MadeTables(Path(__file__).parents[2] / "docs" / "influx.md", "infra.influx.document", "influx-page")
 _PRICE: Final = "price"
 _QUANTITY: Final = "quantity"
 _MONEY: Final = "money"
@@ -65,25 +64,5 @@ def _unit(field: str, form: Form) -> str:
     return _WORDS[form] if form in _WORDS else UNITS[field]
 
 
-def with_tables(page: str) -> str:
-    """Return the page with the table as it should be."""
-    before, _, rest = page.partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    return f"{before}{_BEGIN}\n{tables()}\n{_END}{after}"
-
-
-def main() -> int:
-    """Write the page, or with ``--check`` say whether it is fresh."""
-    page = PAGE.read_text()
-    fresh = with_tables(page)
-    if "--check" in sys.argv[1:]:
-        if page != fresh:
-            sys.stderr.write("docs/influx.md is stale: run `make influx-page`.\n")
-            return 1
-        return 0
-    PAGE.write_text(fresh)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(MADE.command(tables(), sys.argv[1:]))

@@ -4,12 +4,11 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from infra.made_tables import MadeTables
 from infra.metrics import of_engine, of_stages
 from infra.metrics.metric import EVERY, Kind, Metric
 
-PAGE: Final = Path(__file__).parents[2] / "docs" / "metrics.md"
-_BEGIN: Final = "<!-- made by python -m infra.metrics.document: begin -->"
-_END: Final = "<!-- made by python -m infra.metrics.document: end -->"
+MADE: Final = MadeTables(Path(__file__).parents[2] / "docs" / "metrics.md", "infra.metrics.document", "metrics-page")
 _PARTS: Final = (("Of every worker", of_engine), ("Of the stages", of_stages))
 
 
@@ -32,25 +31,5 @@ def _row(metric: Metric) -> str:
     return f"| `{metric.name}` | {metric.kind.value} | {labels} | {stages} | {text} |"
 
 
-def with_tables(page: str) -> str:
-    """Return the page with the tables as they should be."""
-    before, _, rest = page.partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    return f"{before}{_BEGIN}\n{tables()}\n{_END}{after}"
-
-
-def main() -> int:
-    """Write the page, or with ``--check`` say whether it is fresh."""
-    page = PAGE.read_text()
-    fresh = with_tables(page)
-    if "--check" in sys.argv[1:]:
-        if page != fresh:
-            sys.stderr.write("docs/metrics.md is stale: run `make metrics-page`.\n")
-            return 1
-        return 0
-    PAGE.write_text(fresh)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(MADE.command(tables(), sys.argv[1:]))

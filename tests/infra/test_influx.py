@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from money_events import ONE, T0, account_mark, decision, fill, tally
 
 from infra.influx import InfluxServer, InfluxWriter, LineFiles, Unwritten
-from infra.influx.document import PAGE, UNITS, with_tables
+from infra.influx.document import MADE, UNITS, tables
 from infra.influx.points import PointMaker, lines_of
 from infra.influx.rebuild import sources
 from infra.influx.schema import MEASUREMENTS, WITHOUT_POINTS, Form, field_forms_of, tags_of
@@ -104,8 +104,8 @@ def test_every_event_type_has_points_or_is_listed_as_having_none(record: type[Ev
 
 
 def test_the_page_says_what_the_points_hold() -> None:
-    page = PAGE.read_text()
-    assert page == with_tables(page), "docs/influx.md is stale: run `make influx-page`"
+    page = MADE.page.read_text()
+    assert page == MADE.put_into(page, tables()), "docs/influx.md is stale: run `make influx-page`"
 
 
 def test_every_number_of_a_point_comes_from_the_record_and_has_a_unit() -> None:

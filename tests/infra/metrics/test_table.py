@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from infra.metrics.document import PAGE, with_tables
+from infra.metrics.document import MADE, tables
 from infra.metrics.metric import Kind, Metric
 from infra.metrics.registry import Metrics, told_by
 from infra.metrics.table import METRICS, SERIES, TABLE
@@ -15,8 +15,8 @@ _FIXED_BY_USE = {"tradermind_fees_total"}
 
 
 def test_the_page_is_fresh() -> None:
-    page = PAGE.read_text()
-    assert page == with_tables(page), "docs/metrics.md is stale: run `make metrics-page`"
+    page = MADE.page.read_text()
+    assert page == MADE.put_into(page, tables()), "docs/metrics.md is stale: run `make metrics-page`"
     assert all(f"`{metric.name}`" in page for metric in TABLE)
 
 
