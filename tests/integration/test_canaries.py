@@ -121,8 +121,7 @@ def test_no_secret_is_anywhere_but_in_its_file(
     with psycopg.connect(owner, autocommit=True) as connection:
         password = canaries.planted["postgres_password"]
         connection.execute(f"ALTER ROLE {APP_USER} PASSWORD '{password}'".encode())
-    _grant(secured)
-    with _echo() as echo, registry_server(SchemaTable.committed()) as registry:
+    with _granted(secured), _echo() as echo, registry_server(SchemaTable.committed()) as registry:
         changes = {
             **SIMULATED,
             **settings,
@@ -158,8 +157,9 @@ def test_no_secret_is_anywhere_but_in_its_file(
     assert "401" in said, "the echo has been heard of, without what it echoed"
 
 
-def _grant(secured: SecuredKafka) -> None:
-    """Let the user do on our topics and groups what workers do, and nothing else."""
+@contextmanager
+def _granted(secured: SecuredKafka) -> Iterator[None]:
+    """Let the user do on our topics and groups what workers do, and nothing else; others test rights after us."""
     bindings = [
         AclBinding(
             kind, "tradermind.", ResourcePatternType.PREFIXED, SCRAM_USER, "*", operation, AclPermissionType.ALLOW
@@ -173,6 +173,10 @@ def _grant(secured: SecuredKafka) -> None:
     admin = AdminClient(client_settings(secured.server.bootstrap))  # Its answers die with it.
     for future in admin.create_acls(bindings).values():
         future.result(10)
+    try:
+        yield
+    finally:
+        secured.revoke(SCRAM_USER)
 
 
 def _scraped(ports: dict[str, int]) -> Iterator[tuple[str, bytes]]:
