@@ -32,6 +32,8 @@ from streams.engine.rewind import output_slots
 from streams.engine.shard import Progress
 from streams.standstill import DEPARTURE_S, QUIET_S, refuse_life
 
+_SEQ_MAX: Final = 2**63 - 1
+_FEED_SOURCES: Final = "feed/"
 FEED: Final = "ingestion"
 Shards = dict[tuple[str, str], ShardRow]
 Ranges = Mapping[Slot, tuple[int, int]]
@@ -198,6 +200,11 @@ def at_the_end(
     outputs = output_slots(hosting, partitions)
     progress.output_ends = {lane_of(*slot): ranges[slot][1] for slot in outputs if slot in ranges}
     progress.silent, progress.topic_ids = {}, {}
+    for sources in progress.seen.positions.values():
+        # What an outbox of the backup had not sent goes out again, behind the ends: it was sent by the life that nobody
+        # remembers, and whoever took it a second time would decide a second time. A feed has no outbox.
+        again = (source for source in sources if not source.startswith(_FEED_SOURCES))
+        sources.update(dict.fromkeys(list(again), (begun.era - 1, _SEQ_MAX)))
     stands = replace(
         row,
         epoch=begun.era,

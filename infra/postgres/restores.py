@@ -84,14 +84,6 @@ def newest_known(connection: Connection[Any]) -> int:
     return int(row[0])
 
 
-def read_unsent(connection: Connection[Any], stage: str) -> list[bytes]:
-    """Return what the batches of a stage want sent that are not known to be sent, in order."""
-    rows = connection.execute(
-        "SELECT messages FROM shard_outbox WHERE stage = %s ORDER BY shard, batch", (stage,)
-    ).fetchall()
-    return [bytes(row[0]) for row in rows]
-
-
 def write_standing(connection: Connection[Any], restore: Restore, rows: Iterable[ShardRow]) -> None:
     """Put every shard where ``rows`` say. To be called inside the transaction that has read them.
 

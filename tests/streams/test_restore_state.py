@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import msgspec
-from engine_toys import HOSTINGS
+from engine_toys import HOSTINGS, mark
+from msgspec.structs import force_setattr
 
 from agents.risk.levels import latched
 from agents.stage import ShardState
@@ -43,8 +44,22 @@ def test_a_shard_goes_on_at_the_end_of_its_logs_and_its_numbers_go_on() -> None:
     assert after.next_offsets == {marks: 90, alerts: 6}
     assert passed == {marks: [40, 90], alerts: [5, 6]}
     assert (after.numbers, after.output_ends, after.silent) == ({decisions: 40}, {decisions: 88}, {})
-    assert (after.seen, after.reached_ns) == (before.seen, 9)
+    assert after.reached_ns == 9
     assert (row.epoch, row.generation, row.batch) == (ERA, ERA, 71)
+
+
+def test_what_an_outbox_of_the_backup_sends_again_is_not_taken_and_what_follows_the_restore_is() -> None:
+    marks = f"{MARKET_MARK.name}/0"
+    before = Progress(next_offsets={marks: 40})
+    before.seen.positions[marks] = {"experts/0": (1, 39)}
+    row, _ = at_the_end(_row("decider", "0", before), HOSTINGS["decider"], {(MARKET_MARK.name, 0): (10, 90)}, BEGUN, 2)
+    seen = progress_of(row).seen
+    sent_again, newer = mark("A", 1, 1, 1), mark("A", 1, 1, 1)
+    for event, generation, seq in ((sent_again, 1, 40), (newer, ERA, 1)):
+        for name, value in (("source", "experts/0"), ("generation", generation), ("seq", seq)):
+            force_setattr(event, name, value)
+    assert not seen.is_new(marks, sent_again)
+    assert seen.is_new(marks, newer)
 
 
 def test_a_shard_that_nobody_remembers_has_a_place_too() -> None:
