@@ -33,7 +33,6 @@ from streams.engine.shard import Progress
 from streams.standstill import DEPARTURE_S, QUIET_S, refuse_life
 
 _SEQ_MAX: Final = 2**63 - 1
-_FEED_SOURCES: Final = "feed/"
 FEED: Final = "ingestion"
 Shards = dict[tuple[str, str], ShardRow]
 Ranges = Mapping[Slot, tuple[int, int]]
@@ -159,7 +158,7 @@ class Restoring:
         passed: dict[str, dict[str, list[int]]] = {}
         rows: list[ShardRow] = []
         for place, row in sorted(mended.items()):
-            stands, over = at_the_end(row, self._hostings[row.stage], ranges, begun, engine.instrument_partitions)
+            stands, over = at_the_end(row, self._hostings, ranges, begun, engine.instrument_partitions)
             rows.append(stands)
             if over:
                 passed["/".join(place)] = over
@@ -184,10 +183,11 @@ class Restoring:
 
 
 def at_the_end(
-    row: ShardRow, hosting: StageHosting, ranges: Ranges, begun: Restore, partitions: int
+    row: ShardRow, hostings: Mapping[str, StageHosting], ranges: Ranges, begun: Restore, partitions: int
 ) -> tuple[ShardRow, dict[str, list[int]]]:
     """Return a shard that goes on at the ends of its logs, and lane -> [from, to] of what it passes over."""
     progress = msgspec.msgpack.decode(row.progress, type=Progress) if row.progress else Progress()
+    hosting = hostings[row.stage]
     passed: dict[str, list[int]] = {}
     for slot in input_slots(hosting, row.shard):
         if slot not in ranges:
@@ -200,11 +200,12 @@ def at_the_end(
     outputs = output_slots(hosting, partitions)
     progress.output_ends = {lane_of(*slot): ranges[slot][1] for slot in outputs if slot in ranges}
     progress.silent, progress.topic_ids = {}, {}
+    # What an outbox of the backup had not sent goes out again, behind the ends: it was sent by the life that nobody
+    # remembers, and whoever took it a second time would decide a second time.
+    outboxes = {name for name, one in hostings.items() if one.kind is StageKind.OUTBOX}
     for sources in progress.seen.positions.values():
-        # What an outbox of the backup had not sent goes out again, behind the ends: it was sent by the life that nobody
-        # remembers, and whoever took it a second time would decide a second time. A feed has no outbox.
-        again = (source for source in sources if not source.startswith(_FEED_SOURCES))
-        sources.update(dict.fromkeys(list(again), (begun.era - 1, _SEQ_MAX)))
+        again = [source for source in sources if source.partition("/")[0] in outboxes]
+        sources.update(dict.fromkeys(again, (begun.era - 1, _SEQ_MAX)))
     stands = replace(
         row,
         epoch=begun.era,

@@ -14,6 +14,7 @@ from infra.postgres.rescales import ShardRow
 from infra.postgres.restores import Restore
 from infra.settings import load_settings
 from schemas.control import ControlAction, ControlCommand, ScopeKind
+from schemas.event import Event
 from schemas.topics import DECISION, EXPERT_ALERT, INGEST_TRADE, MARKET_EVENT, MARKET_MARK
 from schemas.values import Level
 from streams.composition import build_stage, compose
@@ -39,31 +40,36 @@ def test_a_shard_goes_on_at_the_end_of_its_logs_and_its_numbers_go_on() -> None:
     before.seen.positions[marks] = {"experts/0": (1, 39)}
     before.silent = {decisions: 7}
     ranges = {(MARKET_MARK.name, 0): (10, 90), (EXPERT_ALERT.name, 0): (5, 6), (DECISION.name, 0): (0, 88)}
-    row, passed = at_the_end(_row("decider", "0", before), HOSTINGS["decider"], ranges, BEGUN, 2)
+    row, passed = at_the_end(_row("decider", "0", before), HOSTINGS, ranges, BEGUN, 2)
     after = progress_of(row)
     assert after.next_offsets == {marks: 90, alerts: 6}
     assert passed == {marks: [40, 90], alerts: [5, 6]}
     assert (after.numbers, after.output_ends, after.silent) == ({decisions: 40}, {decisions: 88}, {})
-    assert after.reached_ns == 9
+    assert (after.seen, after.reached_ns) == (before.seen, 9)
     assert (row.epoch, row.generation, row.batch) == (ERA, ERA, 71)
 
 
 def test_what_an_outbox_of_the_backup_sends_again_is_not_taken_and_what_follows_the_restore_is() -> None:
-    marks = f"{MARKET_MARK.name}/0"
-    before = Progress(next_offsets={marks: 40})
-    before.seen.positions[marks] = {"experts/0": (1, 39)}
-    row, _ = at_the_end(_row("decider", "0", before), HOSTINGS["decider"], {(MARKET_MARK.name, 0): (10, 90)}, BEGUN, 2)
+    decisions, marks = f"{DECISION.name}/0", f"{MARKET_MARK.name}/0"
+    before = Progress(next_offsets={decisions: 40, marks: 40})
+    before.seen.positions = {decisions: {"decider/0": (1, 39)}, marks: {"experts/0": (1, 39)}}
+    ranges = {(DECISION.name, 0): (10, 90), (MARKET_MARK.name, 0): (10, 90)}
+    row, _ = at_the_end(_row("feedback", "0", before), HOSTINGS, ranges, BEGUN, 2)
     seen = progress_of(row).seen
-    sent_again, newer = mark("A", 1, 1, 1), mark("A", 1, 1, 1)
-    for event, generation, seq in ((sent_again, 1, 40), (newer, ERA, 1)):
-        for name, value in (("source", "experts/0"), ("generation", generation), ("seq", seq)):
-            force_setattr(event, name, value)
-    assert not seen.is_new(marks, sent_again)
-    assert seen.is_new(marks, newer)
+    assert not seen.is_new(decisions, _numbered("decider/0", 1, 40)), "out of an outbox, once more"
+    assert seen.is_new(decisions, _numbered("decider/0", ERA, 1))
+    assert seen.is_new(marks, _numbered("experts/0", 1, 40)), "who has no outbox sends nothing once more"
+
+
+def _numbered(source: str, generation: int, seq: int) -> Event:
+    event = mark("A", 1, 1, 1)
+    for name, value in (("source", source), ("generation", generation), ("seq", seq)):
+        force_setattr(event, name, value)
+    return event
 
 
 def test_a_shard_that_nobody_remembers_has_a_place_too() -> None:
-    row, passed = at_the_end(_row("decider", "0"), HOSTINGS["decider"], {(MARKET_MARK.name, 0): (3, 3)}, BEGUN, 2)
+    row, passed = at_the_end(_row("decider", "0"), HOSTINGS, {(MARKET_MARK.name, 0): (3, 3)}, BEGUN, 2)
     assert row.progress, "it is not a shard that begins with the log"
     assert passed == {}
     assert progress_of(row).next_offsets == {f"{MARKET_MARK.name}/0": 3}
