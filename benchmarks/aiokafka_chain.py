@@ -73,7 +73,8 @@ async def run_chain(bootstrap: str, topics: Sequence[str], count: int, per_secon
             await asyncio.sleep(max(0.0, began_s + number / per_second - time.monotonic()))
             await producer.send(topics[0], str(time.time_ns()).encode())
         reached_per_s = (count - 1) / (time.monotonic() - began_s)
-        return ChainRun(await asyncio.wait_for(collecting, timeout=_ARRIVAL_S), reached_per_s)
+        async with asyncio.timeout(_ARRIVAL_S):
+            return ChainRun(await collecting, reached_per_s)
     finally:
         await producer.stop()
         for hop in hops:

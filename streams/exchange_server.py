@@ -123,7 +123,8 @@ class ExchangeServer:
             if due_ns is not None and self._core.config.mode == "full":
                 wait_s = min(max((due_ns - time.time_ns()) / NS_PER_S, 0.0005), _LONGEST_SLEEP_S)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
             self._wake.clear()
 
     def _catch_up(self) -> None:

@@ -199,7 +199,8 @@ class FeedResident:
 
     async def _next_batch(self, pump: "asyncio.Future[None]") -> list[FeedRecord | None]:
         try:
-            batch = [await asyncio.wait_for(self._pending.get(), _HEARTBEAT_S)]
+            async with asyncio.timeout(_HEARTBEAT_S):
+                batch = [await self._pending.get()]
         except TimeoutError:
             if pump.done():
                 pump.result()

@@ -66,7 +66,8 @@ class SimulatedExchangeClient:
         self._task = asyncio.create_task(self._follow_reports())
         self._task.add_done_callback(self._end_reports)
         try:
-            await asyncio.wait_for(self._streaming.wait(), limit_s)
+            async with asyncio.timeout(limit_s):
+                await self._streaming.wait()
         except TimeoutError:
             await self.close()
             raise VenueUnreachable(f"The exchange at {self._url} did not answer within {limit_s:g} s.") from None
@@ -197,7 +198,8 @@ class SimulatedExchangeClient:
         headers = self._rest.headers("GET", path)
         # A heartbeat of its own notices a peer that vanished without a word.
         async with self._session.ws_connect(self._url + path, heartbeat=2.0, max_msg_size=0, headers=headers) as stream:
-            hello = await asyncio.wait_for(stream.receive_json(), self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                hello = await stream.receive_json()
             self._last_sequence = int(hello["after"])
             self._streaming.set()
             async for message in stream:

@@ -133,7 +133,8 @@ class Shards:
         await asyncio.gather(task, return_exceptions=True)
         if isinstance(shard, OneTopicShard):
             try:
-                await asyncio.wait_for(shard.close(), _CLOSE_S)
+                async with asyncio.timeout(_CLOSE_S):
+                    await shard.close()
             except TimeoutError:
                 return
 

@@ -123,7 +123,8 @@ class ChunkConsumer(driver.Consumer):
         if self.flow_active and not self.app.client_only and not self._get_active_partitions():
             self._buffer_dropped.clear()
             try:
-                await asyncio.wait_for(self._buffer_dropped.wait(), 0.05)
+                async with asyncio.timeout(0.05):
+                    await self._buffer_dropped.wait()
             except TimeoutError:
                 return {}, set()
         return await super()._wait_next_records(timeout)

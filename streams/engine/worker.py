@@ -155,8 +155,8 @@ class Worker:
         """Claim the shards of a new assignment and return where to read on; bounded, since Faust would hang."""
         try:
             # One at a time: Faust gives an assignment up for the next while this one is still being claimed.
-            async with self._dealing:
-                return await asyncio.wait_for(self._claim(assignment), _SEEK_BOUND_S)
+            async with self._dealing, asyncio.timeout(_SEEK_BOUND_S):
+                return await self._claim(assignment)
         except TimeoutError:
             self.fail(WorkerFailed(f"The checkpoints could not be read within {_SEEK_BOUND_S:g} s."))
         except Exception as error:

@@ -104,7 +104,11 @@ class Member:
         """Claim the shards of an assignment and read on from their checkpoints."""
         await self.process.gate()
         async with self._assigning:
-            await self.guard(asyncio.wait_for(self._claim(assignment), _SEEK_BOUND_S))
+            await self.guard(self._claim_in_time(assignment))
+
+    async def _claim_in_time(self, assignment: frozenset[TP]) -> None:
+        async with asyncio.timeout(_SEEK_BOUND_S):
+            await self._claim(assignment)
 
     async def _claim(self, assignment: frozenset[TP]) -> None:
         self._number += 1

@@ -155,7 +155,8 @@ class BinanceFeed:
             max_msg_size=policy.message_bytes_max,
             timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
         )
-        socket = await asyncio.wait_for(opening, policy.connect_timeout_s)
+        async with asyncio.timeout(policy.connect_timeout_s):
+            socket = await opening
         async with socket:
             self._connection += 1
             told = self._mailbox.offer(_Received(self._connection, self._resync(why)))

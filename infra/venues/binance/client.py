@@ -90,7 +90,8 @@ class BinanceVenue:
         self._upkeep = Upkeep(settings, self._instruments.values(), self._rest, self._clock, self._now)
         self._stream = UserStream(self._addresses.socket_url, *shared, recv_window_ms=window_ms, timeout_s=timeout_s)
         try:
-            await asyncio.wait_for(self._begin(), limit_s)
+            async with asyncio.timeout(limit_s):
+                await self._begin()
         except TimeoutError:
             await self.close()
             where = f"Binance ({self._addresses.profile})"

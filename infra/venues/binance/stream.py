@@ -94,9 +94,11 @@ class UserStream:
         """Live through one connection; return why it ended."""
         timeout = aiohttp.ClientWSTimeout(ws_close=1.0)
         opening = session.ws_connect(self._url, heartbeat=_PING_S, max_msg_size=1 << 20, timeout=timeout)
-        socket = await asyncio.wait_for(opening, self._timeout_s)
+        async with asyncio.timeout(self._timeout_s):
+            socket = await opening
         async with socket:
-            early = await asyncio.wait_for(self._subscribe(socket), self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                early = await self._subscribe(socket)
             self.connections += 1
             for event in early:
                 await hear(event)
