@@ -2,13 +2,13 @@
 
 import http.client
 import shutil
-import signal
 import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from infra.servers.child_server import ChildServer
 from infra.servers.fetching import DEPENDENCY_PLUGIN, cache_directory, fetch_once, run_maven
 from infra.servers.ports import LOOPBACK, free_port
 from infra.servers.process import ChildProcess, Launch, ServerFailed, start_process, wait_until_ready
@@ -17,7 +17,6 @@ VERSION: Final = "2.6.13.Final"
 _API: Final = "/apis/ccompat/v7"
 _ARTIFACT: Final = f"io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all"
 _START_S: Final = 60.0
-_STOP_S: Final = 10.0
 _JAVA: Final = ("-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
 
 
@@ -26,29 +25,13 @@ class RegistryMissing(ServerFailed):
 
 
 @dataclass(slots=True)
-class RealRegistry:
+class RealRegistry(ChildServer):
     """A running registry. It keeps its schemas in memory: a restart on the same port begins with none."""
 
     url: str
     directory: Path
     process: ChildProcess
     port: int
-
-    def stop(self) -> None:
-        """Shut it down in order."""
-        self.process.terminate(_STOP_S)
-
-    def kill(self) -> None:
-        """Kill it in the middle of whatever it does."""
-        self.process.kill()
-
-    def pause(self) -> None:
-        """Let it take connections and answer none."""
-        self.process.send(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on answering."""
-        self.process.send(signal.SIGCONT)
 
 
 def start_registry(directory: Path) -> RealRegistry:

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
+from infra.servers.child_server import ChildServer
 from infra.servers.process import ChildProcess, Launch, start_process, wait_until_ready
 
 _START_S: Final = 20.0
@@ -15,7 +16,7 @@ _CREATE_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddedBroker:
+class EmbeddedBroker(ChildServer):
     """A running embedded broker. What it holds is gone when it ends, so there is no restart.
 
     ``bootstrap`` is host:port. ``cluster_id`` is what its metadata tells any client; no two brokers share one.
@@ -25,6 +26,7 @@ class EmbeddedBroker:
     cluster_id: str
     process: ChildProcess
     port_file: Path
+    STOP_S: ClassVar[float] = 5.0
 
     @property
     def port(self) -> int:
@@ -43,14 +45,6 @@ class EmbeddedBroker:
     def _has(self, topics: Mapping[str, int]) -> bool:
         present = json.loads(self.port_file.read_text())["topics"]
         return all(present.get(name) == partitions for name, partitions in topics.items())
-
-    def stop(self) -> None:
-        """End it; what it held is gone."""
-        self.process.terminate(5)
-
-    def kill(self) -> None:
-        """``kill -9`` it."""
-        self.process.kill()
 
 
 def start_embedded_broker(directory: Path, topics: Mapping[str, int]) -> EmbeddedBroker:

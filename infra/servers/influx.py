@@ -9,14 +9,14 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
+from infra.servers.child_server import ChildServer
 from infra.servers.fetching import cache_directory, fetch_once
 from infra.servers.ports import LOOPBACK, free_port
 from infra.servers.process import ChildProcess, Launch, ServerFailed, run_to_end, start_process, wait_until_ready
@@ -29,7 +29,6 @@ _PKG_CONFIG: Final = "github.com/influxdata/pkg-config@v0.2.14"
 _TOOLS: Final = {"go": "Go 1.23 or newer", "cargo": "Rust's cargo", "cc": "a C compiler", "pkg-config": "pkg-config"}
 _BUILD_S: Final = 3_600.0
 _START_S: Final = 60.0
-_STOP_S: Final = 20.0
 _REQUEST_S: Final = 10.0
 # The Rust part denies warnings, and each new compiler has new ones.
 _RUSTC_WRAPPER: Final = '#!/bin/sh\nexec "$@" --cap-lints=warn\n'
@@ -40,7 +39,7 @@ class InfluxMissing(ServerFailed):
 
 
 @dataclass(slots=True)
-class RealInflux:
+class RealInflux(ChildServer):
     """A running InfluxDB; its data stays in ``directory`` over a stop, a kill and a restart.
 
     ``token`` may do everything; ``token_file`` holds the same for settings, which take secrets from files only.
@@ -54,22 +53,7 @@ class RealInflux:
     directory: Path
     process: ChildProcess
     port: int
-
-    def stop(self) -> None:
-        """Shut it down in order."""
-        self.process.terminate(_STOP_S)
-
-    def kill(self) -> None:
-        """Kill it in the middle of whatever it does."""
-        self.process.kill()
-
-    def pause(self) -> None:
-        """Let it take connections and answer none."""
-        self.process.send(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on answering."""
-        self.process.send(signal.SIGCONT)
+    STOP_S: ClassVar[float] = 20.0
 
     def restart(self) -> None:
         """Start it again on the same port with the same data."""

@@ -9,9 +9,10 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from infra.kafka import BrokerUnreachable, cluster_id
+from infra.servers.child_server import ChildServer
 from infra.servers.fetching import DEPENDENCY_PLUGIN, cache_directory, fetch_once, run_maven
 from infra.servers.ports import LOOPBACK, free_port, port_is_open
 from infra.servers.process import ChildProcess, Launch, ServerFailed, run_to_end, start_process, wait_until_ready
@@ -20,7 +21,6 @@ VERSION: Final = "4.1.1"
 _FETCH: Final = f"{DEPENDENCY_PLUGIN}:copy-dependencies"
 _FORMAT_S: Final = 60.0
 _START_S: Final = 60.0
-_STOP_S: Final = 20.0
 _POM: Final = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
 <groupId>tradermind</groupId><artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>
 <dependencies>
@@ -67,21 +67,14 @@ class KafkaMissing(ServerFailed):
 
 
 @dataclass(slots=True)
-class RealKafka:
+class RealKafka(ChildServer):
     """A running broker; its data stays in ``directory`` over a stop, a kill and a restart."""
 
     bootstrap: str
     directory: Path
     process: ChildProcess
     port: int
-
-    def stop(self) -> None:
-        """Shut it down in order."""
-        self.process.terminate(_STOP_S)
-
-    def kill(self) -> None:
-        """Kill it in the middle of whatever it does."""
-        self.process.kill()
+    STOP_S: ClassVar[float] = 20.0
 
     def restart(self) -> None:
         """Start it again on the same port and data; it is stopped first if it runs. Raises ServerFailed."""

@@ -14,11 +14,12 @@ import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from infra.servers.child_server import ChildServer
 from infra.servers.ports import LOOPBACK, free_port
 from infra.servers.process import ChildProcess, Launch, ServerFailed, run_to_end, start_process, wait_until_ready
 
@@ -26,11 +27,11 @@ _OWNER: Final = "postgres"
 _UNPRIVILEGED: Final = "nobody"
 _START_S: Final = 60.0
 _INITIALISE_S: Final = 120.0
-_STOP_S: Final = 15.0
 _SETTINGS: Final = {
     "fsync": "on",
     "shared_buffers": "128MB",
-    "max_connections": "100",
+    # A connection for each shard, and every partition of a public topic is one: enough for sixteen partitions.
+    "max_connections": "200",
     "max_wal_size": "1GB",
     # Three worker processes for reading ahead would serve nobody here.
     "io_method": "sync",
@@ -46,7 +47,7 @@ _SETTINGS: Final = {
 
 
 @dataclass(slots=True)
-class EmbeddedPostgres:
+class EmbeddedPostgres(ChildServer):
     """A running server; its data stays in ``directory`` over a stop, a kill and a restart.
 
     ``dsn`` names the password's file, never the password, so it may be printed, and given to other processes of
@@ -57,18 +58,13 @@ class EmbeddedPostgres:
     directory: Path
     port: int
     process: ChildProcess
+    STOP_S: ClassVar[float] = 15.0
+    STOP_SIGNAL: ClassVar[int] = signal.SIGINT
+    """Its fast shutdown: sessions are ended, and the data is consistent on disk."""
 
     def dsn_of(self, database: str) -> str:
         """Return the DSN of another database of this server."""
         return make_conninfo(self.dsn, dbname=database)
-
-    def stop(self) -> None:
-        """Shut it down at once but in order: sessions are ended, the data is consistent on disk."""
-        self.process.terminate(_STOP_S, number=signal.SIGINT)
-
-    def kill(self) -> None:
-        """``kill -9`` every process of it, as a power cut would, and return when all are gone."""
-        self.process.kill()
 
     def restart(self) -> None:
         """Start it again on the same port and data; it is stopped first if it runs. Raises ServerFailed."""

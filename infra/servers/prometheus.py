@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from infra.servers.child_server import ChildServer
 from infra.servers.debian import debian_packages, unpacked_folder
 from infra.servers.ports import LOOPBACK, free_port
 from infra.servers.process import ChildProcess, Launch, ServerFailed, start_process, wait_until_ready
@@ -25,7 +26,6 @@ _ALERTMANAGER: Final = ("alertmanager", "prometheus-alertmanager")
 _TEMPLATES: Final = b"/usr/share/prometheus/alertmanager"
 _TEMPLATES_HERE: Final = b"./././././././././././alertmanager"
 _START_S: Final = 30.0
-_STOP_S: Final = 10.0
 _ANSWER_S: Final = 5.0
 _RETENTION: Final = "15d"
 # What fires before Alertmanager is known, or while it is away, is told this much later; by default after a minute.
@@ -37,17 +37,13 @@ class PrometheusMissing(ServerFailed):
 
 
 @dataclass(slots=True)
-class RealPrometheus:
+class RealPrometheus(ChildServer):
     """A running Prometheus; its data stays in ``directory`` over a stop."""
 
     url: str
     directory: Path
     process: ChildProcess
     port: int
-
-    def stop(self) -> None:
-        """Shut it down in order."""
-        self.process.terminate(_STOP_S)
 
     def reload(self) -> None:
         """Have it read its configuration and rules again. Raises ServerFailed when it refuses them."""
@@ -57,17 +53,13 @@ class RealPrometheus:
 
 
 @dataclass(slots=True)
-class RealAlertmanager:
+class RealAlertmanager(ChildServer):
     """A running Alertmanager; its silences and what it has told stay in ``directory`` over a stop."""
 
     url: str
     directory: Path
     process: ChildProcess
     port: int
-
-    def stop(self) -> None:
-        """Shut it down in order."""
-        self.process.terminate(_STOP_S)
 
 
 def start_prometheus(
