@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from infra.venues.binance.credentials import Credentials
 from infra.venues.once import send_once
+from infra.venues.own_reports import VenueRequest, own_report
 from infra.venues.simulated_rest import TROUBLE, Answer, ExchangeRest
 from infra.venues.wire import AmendBody, BooksBody, CancelBody, ClockBody, QueryBody, ReportLine, SubmitBody
-from schemas.event import derive_id
 from schemas.orders import AmendRequested, CancelRequested, QueryRequested, ReportKind, SubmitRequested, VenueReport
 from schemas.reconciliation import BooksRequested, VenueBooks
 
@@ -155,27 +155,9 @@ class SimulatedExchangeClient:
         assert self._rest is not None, "start comes first"
         return await self._rest.ask(method, path, body)
 
-    async def _report(
-        self,
-        request: SubmitRequested | CancelRequested | AmendRequested,
-        kind: ReportKind,
-        now_ns: int,
-        reason: str,
-    ) -> None:
-        """Queue what we know ourselves; its id is a function of the request, since each is sent once."""
-        report = VenueReport(
-            key=request.key,
-            event_time_ns=now_ns,
-            available_at_ns=now_ns,
-            event_id=derive_id(request.event_id, f"venue-client/{kind}", 0),
-            cause_id=request.event_id,
-            order_id=request.order_id,
-            instrument=request.instrument,
-            kind=kind,
-            reason=reason,
-            amend_id=request.amend_id if isinstance(request, AmendRequested) else None,
-        )
-        await self._queue.put(self._stamped(report))
+    async def _report(self, request: VenueRequest, kind: ReportKind, now_ns: int, reason: str) -> None:
+        """Queue what we know ourselves."""
+        await self._queue.put(self._stamped(own_report(request, kind, now_ns, reason)))
 
     def _stamped(self, report: VenueReport) -> VenueReport:
         return report if self._clock is None else replace(report, available_at_ns=self._clock())

@@ -17,7 +17,8 @@ from agents.sim.population_engine import PopulationEngine
 from agents.sim.venue import SimulatedVenue
 from agents.sim.venue_books import books_of
 from agents.sim.venue_state import VenueTerms
-from schemas.event import Event, derive_id
+from infra.venues.own_reports import VenueRequest, own_report
+from schemas.event import Event
 from schemas.orders import AmendRequested, CancelRequested, QueryRequested, ReportKind, SubmitRequested, VenueReport
 from schemas.reconciliation import BooksRequested, VenueBooks
 from streams.simulation.faults import Dice
@@ -213,22 +214,8 @@ class VenueClient:
         await self.process.gate()
         return True
 
-    def _tell(
-        self, request: SubmitRequested | CancelRequested | AmendRequested, kind: ReportKind, now_ns: int, reason: str
-    ) -> None:
-        report = VenueReport(
-            key=request.key,
-            event_time_ns=now_ns,
-            available_at_ns=now_ns,
-            event_id=derive_id(request.event_id, f"venue-client/{kind}", 0),
-            cause_id=request.event_id,
-            order_id=request.order_id,
-            instrument=request.instrument,
-            kind=kind,
-            reason=reason,
-            amend_id=request.amend_id if isinstance(request, AmendRequested) else None,
-        )
-        self._put(report)
+    def _tell(self, request: VenueRequest, kind: ReportKind, now_ns: int, reason: str) -> None:
+        self._put(own_report(request, kind, now_ns, reason))
 
     def _put(self, report: VenueReport) -> None:
         if not self.process.dead:

@@ -13,7 +13,8 @@ from infra.venues.binance.orders import KnownOrders, plain
 from infra.venues.binance.reports import KnownOrder, report_of
 from infra.venues.binance.rest import Answer, BinanceRest, Outcome
 from infra.venues.binance.wire import Amended, decode
-from schemas.event import derive_id, stamp_identity
+from infra.venues.own_reports import stamp_own
+from schemas.event import derive_id
 from schemas.orders import AmendRequested, ReportKind, VenueReport
 from schemas.values import NS_PER_MS
 
@@ -74,7 +75,7 @@ class BinanceAmends:
             await self._tell(request, ReportKind.TIMED_OUT, now_ns, reason=answer.why)
 
     async def _tell(self, request: AmendRequested, kind: ReportKind, time_ns: int, **fields: Any) -> None:
-        """Tell what is known of a request; its id is a function of the request, since each is sent once."""
+        """Tell what is known of a request."""
         report = report_of(self._orders.know(request), kind, time_ns, "", amend_id=request.amend_id, **fields)
-        stamp_identity(report, request.event_id, f"venue-client/{kind}", 0)
+        stamp_own(report, request, kind)
         await self._put(report)

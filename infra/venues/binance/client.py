@@ -29,6 +29,7 @@ from infra.venues.binance.stream import UserStream
 from infra.venues.binance.upkeep import Upkeep
 from infra.venues.binance.wire import AccountFound, Canceled, OrderFound, Placed, UserEvent, decode
 from infra.venues.once import send_once
+from infra.venues.own_reports import stamp_own
 from infra.venues.simulated import VenueUnreachable
 from schemas.decisions import DenyReason
 from schemas.event import derive_id, stamp_identity
@@ -102,8 +103,7 @@ class BinanceVenue:
 
     async def _begin(self) -> None:
         await self._upkeep.begin()
-        works = (self._stream.follow(self._session, self._hear, self._catch_up), self._upkeep.run())
-        for work in works:
+        for work in (self._stream.follow(self._session, self._hear, self._catch_up), self._upkeep.run()):
             task = asyncio.create_task(work)
             task.add_done_callback(self._end_reports)
             self._tasks.append(task)
@@ -291,9 +291,9 @@ class BinanceVenue:
     async def _say(
         self, request: _Asked, kind: ReportKind, now_ns: int, reason: str | None, denied: DenyReason | None = None
     ) -> None:
-        """Queue what we know ourselves; its id is a function of the request, since each is sent once."""
+        """Queue what we know ourselves."""
         report = replace(report_of(self._orders.know(request), kind, now_ns, "", reason=reason), deny_reason=denied)
-        stamp_identity(report, request.event_id, f"venue-client/{kind}", 0)
+        stamp_own(report, request, kind)
         await self._put(report)
 
     async def _put(self, report: VenueReport) -> None:
