@@ -12,17 +12,16 @@ import psycopg
 from infra.postgres.migrate import HEAD, current_revision, is_newer
 from infra.postgres.restores import why_no_worker_may_start
 from infra.registry_client import RegistryClient, RegistryFailed
-from infra.settings import Settings
+from infra.settings import Settings, SettingsError
 from infra.settings_sections import read_secret
 from schemas.schema_table import schema_fingerprint
 from streams.cli_schemas import registry_subjects
+from streams.doctor.connections import connections_wanted
 from streams.doctor.examination import Finding, State, failed, ok, warning
 
 _ANSWER_S: Final = 4
 _POSTGRES_LEAST: Final = 15
 _SHOWN: Final = 3
-_CONNECTIONS_ENOUGH: Final = 60
-"""What twelve workers hold, with what people ask beside them."""
 _LACKING: Final = """
 SELECT relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
 WHERE nspname = 'public' AND relkind IN ('r', 'p') AND NOT has_table_privilege(pg_class.oid, 'SELECT')
@@ -45,7 +44,8 @@ def postgres(settings: Settings) -> Iterator[Finding]:
     try:
         with psycopg.connect(dsn, connect_timeout=_ANSWER_S, autocommit=True) as connection:
             yield _server(connection)
-            yield from _settings(connection)
+            yield from _configuration(connection)
+            yield from _connections(connection, settings)
             privileges = _privileges(connection)
             yield privileges
             # Without rights nothing more can be asked.
@@ -65,20 +65,27 @@ def _server(connection: psycopg.Connection[Any]) -> Finding:
     return ok("postgres", f"{said}.")
 
 
-def _settings(connection: psycopg.Connection[Any]) -> Iterator[Finding]:
+def _configuration(connection: psycopg.Connection[Any]) -> Iterator[Finding]:
     name = "postgres settings"
-    rows = connection.execute(
-        "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'max_connections')"
-    ).fetchall()
-    told = dict(rows)
-    lazy = [setting for setting in ("fsync", "full_page_writes") if told.get(setting) != "on"]
+    rows = connection.execute("SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes')")
+    lazy = sorted(setting for setting, value in rows.fetchall() if value != "on")
     if lazy:
         yield failed(name, f"{' and '.join(lazy)} off: a power cut loses what was committed.", "Set it on.")
-    if int(told["max_connections"]) < _CONNECTIONS_ENOUGH:
-        said = f"max_connections is {told['max_connections']}"
-        yield warning(name, f"{said}, and workers and people want {_CONNECTIONS_ENOUGH}.", "Raise it.")
-    if not lazy and int(told["max_connections"]) >= _CONNECTIONS_ENOUGH:
-        yield ok(name, "What is committed is on disk, and there are connections for all.")
+    else:
+        yield ok(name, "What is committed is on disk.")
+
+
+def _connections(connection: psycopg.Connection[Any], settings: Settings) -> Iterator[Finding]:
+    row = connection.execute("SELECT setting::int FROM pg_settings WHERE name = 'max_connections'").fetchone()
+    try:
+        offered, wanted = int(row[0]) if row else 0, connections_wanted(settings)
+    except SettingsError:
+        return  # Another check tells it.
+    said = f"max_connections is {offered}, and the workers of {settings.kafka.instrument_partitions} partitions"
+    if offered < wanted:
+        yield failed("postgres connections", f"{said} want {wanted}: some would not start.", "Raise it.")
+    else:
+        yield ok("postgres connections", f"{said} want at most {wanted}.")
 
 
 def _migrations(dsn: str) -> Generator[Finding, None, bool]:

@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 from full_disk import NotHere, fill, small_disk
+from patience import PATIENCE
 from psycopg.conninfo import make_conninfo
 from typer.testing import CliRunner
 
@@ -66,7 +67,7 @@ def test_all_checks_answer_though_one_breaks_and_one_hangs() -> None:
     ]
     began = time.monotonic()
     found = examine(checks, limit_s=0.3)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 2 * PATIENCE
     assert [(one.check, one.state.value) for one in found] == [
         ("hangs", "failed"),
         ("breaks", "failed"),
@@ -237,7 +238,7 @@ def test_servers_that_are_away_are_found_at_once_and_all_of_them(tmp_path: Path)
     )
     began = time.monotonic()
     found = examine(checks_of(Patient(settings, "", tmp_path)))
-    assert time.monotonic() - began < 13
+    assert time.monotonic() - began < 13 * PATIENCE
     states = {one.check: one.state for one in found}
     for name in ("kafka", "postgres", "influx", "schemas", "clock of the exchange"):
         assert states[name] is State.FAILED, name
@@ -245,9 +246,9 @@ def test_servers_that_are_away_are_found_at_once_and_all_of_them(tmp_path: Path)
     assert exit_code(found) == 2
 
 
-def of_postgres(dsn: str) -> dict[str, Finding]:
+def of_postgres(dsn: str, **changed: Any) -> dict[str, Finding]:
     """Return check -> finding for a database."""
-    return {one.check: one for one in stores.postgres(settings_with(postgres__dsn=dsn))}
+    return {one.check: one for one in stores.postgres(settings_with(postgres__dsn=dsn, **changed))}
 
 
 def test_a_database_behind_this_version_is_found(empty_database: str) -> None:
@@ -256,6 +257,12 @@ def test_a_database_behind_this_version_is_found(empty_database: str) -> None:
     behind = of_postgres(empty_database)["migrations"]
     assert behind.said == f"At 0012, and this version needs {HEAD}."
     assert "tradermind migrate" in str(behind.mend)
+
+
+def test_a_database_without_a_connection_for_each_shard_is_found(database: str) -> None:
+    assert of_postgres(database)["postgres connections"].state is State.OK
+    few = of_postgres(database, kafka__instrument_partitions=32)["postgres connections"]
+    assert few.state is State.FAILED and few.mend == "Raise it."
 
 
 def test_a_role_that_lacks_rights_or_has_too_many_is_found(database: str, tmp_path: Path) -> None:
