@@ -4,8 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from demo_process import running_demo
-from other_systems import check, load, told
+from other_systems import check, load, told, watched_demo
 
 RATE = 2_000
 SECONDS = 8
@@ -13,10 +12,10 @@ SECONDS = 8
 
 @pytest.mark.kafka
 @pytest.mark.slow(seconds=45)
-@pytest.mark.usefixtures("other_clients")
+@pytest.mark.usefixtures("other_clients", "prometheus_programs")
 def test_two_thousand_records_a_second_by_kcat_and_java(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with running_demo(tmp_path, ("--broker", "kafka")) as demo:
-        found = load(demo, RATE, SECONDS)
+    with watched_demo(tmp_path) as (demo, prometheus):
+        found = load(demo, prometheus, RATE, SECONDS)
     check(found)
     assert found.lag_max < 2 * RATE * SECONDS / 3
     with capsys.disabled():
