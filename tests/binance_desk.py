@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from binance_venue_server import BinanceVenueServer, Script, client_for, running_binance
+from patience import PATIENCE
 from trading_desk import Desk, wide_limits
 
 from agents.execution.state import AccountTerms, ExecutionConfig, StrategyTerms
@@ -90,7 +91,7 @@ class BinanceDesk:
 
     async def until(self, holds: Callable[[], bool], limit_s: float = 8.0) -> None:
         """Wait until something holds."""
-        limit = time.monotonic() + limit_s
+        limit = time.monotonic() + limit_s * PATIENCE
         while not holds():
             assert time.monotonic() < limit, [(report.order_id, report.kind, report.reason) for report in self.reports]
             for task in self._tasks:

@@ -14,6 +14,7 @@ import msgspec
 import psycopg
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
+from patience import PATIENCE
 
 from infra.kafka import TopicSpec, apply_topics, client_settings, topic_partitions
 from infra.servers import ChildProcess, Launch, start_process
@@ -129,7 +130,7 @@ def eventually(what: str, holds: Callable[[], bool], run: ToyRun, timeout_s: flo
     started = time.monotonic()
     while not holds():
         run.look_after()
-        assert time.monotonic() - started < timeout_s, f"no {what} after {timeout_s:g} s\n{run.logs()}"
+        assert time.monotonic() - started < timeout_s * PATIENCE, f"no {what} after {timeout_s:g} s\n{run.logs()}"
         time.sleep(0.1)
     return time.monotonic() - started
 

@@ -5,7 +5,6 @@ decisions refused. It is therefore held at most ``lead_ns`` of capture time ahea
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
@@ -52,10 +51,11 @@ class Hold:
         needed_ns = min(capture_time_ns - self._lead_ns, self._sent_ns)
         if self._reached_ns >= needed_ns:
             return
-        pause_s, began_s = _ASK_FIRST_S, time.monotonic()
+        now = asyncio.get_running_loop().time
+        pause_s, began_s = _ASK_FIRST_S, now()
         moved_s = began_s
         while (reached_ns := await self._progress()) < needed_ns:
-            now_s = time.monotonic()
+            now_s = now()
             if reached_ns > self._reached_ns:
                 self._reached_ns, moved_s, pause_s = reached_ns, now_s, _ASK_FIRST_S
             elif now_s - moved_s > self._stalled_after_s:
@@ -66,7 +66,7 @@ class Hold:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _ASK_LAST_S)
         self._reached_ns = reached_ns
-        self.waited_s += time.monotonic() - began_s
+        self.waited_s += now() - began_s
 
 
 class PacedCapture:
@@ -120,7 +120,7 @@ class _Pacer:
 
     def delay_s(self, at_ns: int) -> float:
         """Return how long a record of this capture time has to wait, 0 or less for not at all."""
-        now_s = time.monotonic()
+        now_s = asyncio.get_running_loop().time()
         if self._newest_ns is None:
             self._newest_ns, self._newest_due_s = at_ns, now_s
             return 0.0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+from patience import PATIENCE
 from servers import AnyBroker
 
 from infra.kafka import (
@@ -107,7 +108,7 @@ def test_an_unreachable_broker_is_one_sentence_at_once_and_no_noise(capfd: pytes
             BrokerUnreachable, match=rf"^No Kafka broker answers at {address} \(Connection refused\)\.$"
         ):
             ask(address)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 5 * PATIENCE
     assert capfd.readouterr() == ("", "")
 
 
@@ -120,7 +121,7 @@ def test_a_listener_that_is_no_broker_is_told_within_seconds(capfd: pytest.Captu
         began = time.monotonic()
         with pytest.raises(BrokerUnreachable, match=f"No Kafka broker answers at {address}"):
             cluster_id(address)
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 8 * PATIENCE
     assert capfd.readouterr() == ("", "")
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,14 +119,12 @@ def test_garbage_on_a_public_topic_is_mended_sent_again_discarded_and_audited(ru
     dlq(run, "replay", INGEST_TRADE.name, "0", "0", "--with", str(mended), *WHY)
     eventually("the mended trade", lambda: passed_on(run) == ["opens"], run, 30)
 
-    began = time.monotonic()
     dlq(run, "replay", "--refused", "INSTRUMENT_REFUSED", "--rate", "2", *WHY)
     dlq(run, "replay", "--topic", INGEST_TRADE.name, "--refused", "INSTRUMENT_REFUSED", "--again", *WHY)
     eventually("the early trade", lambda: sorted(passed_on(run)) == ["early", "opens"], run, 30)
     feed.raw(INGEST_TRADE.name, ingested("last", "TOY:OPEN"), 0)
     feed.flush()
     eventually("a trade after it", lambda: sorted(passed_on(run)) == ["early", "last", "opens"], run, 30)
-    assert time.monotonic() - began < 60
     first, again = log(run, INGEST_TRADE.name)[4:6]
     assert (first.key, first.value, list(first.headers)[:2]) == (b"k", ingested("early", "TOY:CLOSED"), headers)
     facts = {name.removeprefix("__tradermind.replay."): value for name, value in list(first.headers)[2:]}

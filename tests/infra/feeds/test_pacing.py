@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import time
 from collections.abc import Sequence
 
 import pytest
@@ -15,6 +14,7 @@ from infra.feeds.row import Row
 from schemas.feed import FeedRecord
 from schemas.market import Trade
 from schemas.values import NS_PER_MS, NS_PER_S
+from streams.simulation.virtual_time import VirtualLoop, run_virtually
 
 START_NS = 1_700_000_000 * NS_PER_S
 LEAD_NS = NS_PER_S
@@ -65,18 +65,17 @@ def test_at_full_speed_all_records_come_as_they_are() -> None:
 @pytest.mark.parametrize("speed", [1.0, 4.0])
 def test_a_capture_takes_its_own_time_over_the_speed(speed: float) -> None:
     feed = PacedCapture(Capture([Tape(range(0, 601, 20))]), speed)
-    began = time.monotonic()
-    taken = asyncio.run(_take(feed, 31))
-    taken_s = time.monotonic() - began
+    loop = VirtualLoop()
+    taken = run_virtually(loop, _take(feed, 31))
     assert len(taken) == 31
-    assert 0.59 / speed <= taken_s < 0.6 / speed + 0.5
+    assert 0.59 / speed <= loop.time() <= 0.6 / speed + 1e-6
 
 
 def test_closed_hours_are_cut_to_a_minute_of_capture_time() -> None:
     feed = PacedCapture(Capture([Tape([0, 24 * 3_600_000])]), speed=200.0)
-    began = time.monotonic()
-    asyncio.run(_take(feed, 2))
-    assert 0.29 <= time.monotonic() - began < 2
+    loop = VirtualLoop()
+    run_virtually(loop, _take(feed, 2))
+    assert loop.time() == pytest.approx(60 / 200, abs=0.01)
 
 
 @pytest.mark.parametrize("speed", [0.0, -1.0, float("inf"), float("nan")])

@@ -207,12 +207,11 @@ def test_a_sender_that_was_stalled_after_taking_the_time_is_refused_by_the_venue
 
 def test_a_clock_that_runs_away_stops_orders_until_it_is_right_again() -> None:
     async def test() -> None:
-        async with trading() as desk:
+        # Its next look of itself at the clock is in an hour: what it knows it knows because it was refused.
+        async with trading(clock_interval_ms=3_600_000) as desk:
             desk.server.script.skew_ms = 2_000
             desk.approve("o1")
-            began = time.monotonic()
             await desk.final("o1")
-            assert time.monotonic() - began < 3.5, "it has waited for its next look at the clock, in 5 s"
             assert desk.status("o1") is OrderStatus.NOT_SENT
             # The refusal has made the adapter look at the clock: it is too far off, and nothing more is sent.
             desk.approve("o2")
