@@ -67,7 +67,12 @@ class RealKubernetes:
         """Teach it the operators' resources, and wait until it knows them."""
         files = [argument for path in sorted(custom_resources().iterdir()) for argument in ("-f", str(path))]
         self.kubectl("apply", "--server-side", *files)
-        self.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+        deadline = time.monotonic() + _START_S
+        # `kubectl wait` ends with an error where one has no conditions yet.
+        while unknown := [one["metadata"]["name"] for one in self.get("crd") if not _is_established(one)]:
+            if time.monotonic() > deadline:
+                raise ServerFailed(f"Kubernetes does not take up these resources: {', '.join(unknown)}.")
+            time.sleep(_POLL_S)
 
     def add_nodes(self, zones: Sequence[str] = ZONES) -> None:
         """Add a node in each zone, which kwok keeps ready and on which every pod runs at once."""
@@ -197,6 +202,11 @@ def _wait_for_account(server: RealKubernetes) -> None:
         if time.monotonic() > deadline:
             raise ServerFailed(f"Kubernetes' controllers do nothing: {server.children[2].last_lines()}")
         time.sleep(_POLL_S)
+
+
+def _is_established(definition: dict[str, Any]) -> bool:
+    conditions = definition.get("status", {}).get("conditions") or []
+    return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
 
 
 def _node(zone: str) -> str:

@@ -6,6 +6,7 @@ What no test here shows, since no container runs and no network is enforced: Net
 import json
 import re
 import time
+from collections.abc import Iterator
 
 import pytest
 from kube_rendered import OVERLAYS, Resource, name_of, of_kind, rendered_text, resources
@@ -17,12 +18,26 @@ _STRICT = ("apply", "--server-side", "--force-conflicts", "--validate=strict", "
 _READY_S = 180.0
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def with_namespace(real_kubernetes: RealKubernetes) -> RealKubernetes:
     """The cluster with our namespace as an overlay makes it."""
     namespace = of_kind(resources("dev"), "Namespace")
     real_kubernetes.kubectl(*_STRICT, "-f", "-", text=json.dumps(namespace[0]))
     return real_kubernetes
+
+
+@pytest.fixture(params=OVERLAYS)
+def deployed(real_kubernetes: RealKubernetes, request: pytest.FixtureRequest) -> Iterator[tuple[RealKubernetes, str]]:
+    """The cluster with an overlay in it and the volumes that it claims; the namespace goes when the test has ended."""
+    cluster, overlay = real_kubernetes, str(request.param)
+    items = resources(overlay)
+    claims = [*of_kind(items, "PersistentVolumeClaim"), *_claims_of_sets(items)]
+    volumes = [json.dumps(_volume(f"{overlay}-{number}")) for number in range(len(claims))]
+    cluster.kubectl("delete", "namespace", "tradermind", "--ignore-not-found", "--timeout=120s")
+    _apply(cluster, "\n---\n".join(volumes))
+    _apply(cluster, rendered_text(overlay))
+    yield cluster, overlay
+    cluster.kubectl("delete", "namespace", "tradermind", "--timeout=120s")
 
 
 def _apply(cluster: RealKubernetes, text: str, *more: str) -> str:
@@ -54,29 +69,38 @@ def test_it_refuses_what_is_wrong(with_namespace: RealKubernetes, was: str, beco
         _apply(with_namespace, text.replace(was, becomes), "--dry-run=server")
 
 
-def test_dev_becomes_ready_and_a_budget_refuses_the_last_pod(with_namespace: RealKubernetes) -> None:
-    cluster, items = with_namespace, resources("dev")
-    claims = [*of_kind(items, "PersistentVolumeClaim"), *_claims_of_sets(items)]
-    _apply(cluster, "\n---\n".join(json.dumps(_volume(number)) for number in range(len(claims))))
-    _apply(cluster, rendered_text("dev"))
-    _wait_until_ready(cluster, items)
-    # A Job is never changed, and other tests ask about one of another image.
+def test_it_becomes_ready_also_at_its_largest_and_a_budget_refuses_the_last_pod(
+    deployed: tuple[RealKubernetes, str],
+) -> None:
+    cluster, overlay = deployed
+    items = resources(overlay)
+    _wait_until_ready(cluster, _replicas(items, "minReplicaCount"))
     cluster.kubectl("wait", "--namespace=tradermind", "--for=condition=Complete", "--timeout=60s", "job/migrate")
-    cluster.kubectl("delete", "--namespace=tradermind", "job/migrate")
     names = {pod["spec"]["nodeName"] for pod in _pods_of(cluster, "execution")}
     assert len(names) == 2, "the stand-by is on the owner's node"
+    # What KEDA may ask for at the most has room in the namespace's quota.
+    _wait_until_ready(cluster, _replicas(items, "maxReplicaCount"))
     _evict(cluster, _pods_of(cluster, "execution")[0])
     cluster.kubectl("scale", "--namespace=tradermind", "deployment/execution", "--replicas=1")
-    _wait_for_count(cluster, "execution", 1)
+    _wait_until_nobody_may_be_spared(cluster, "execution")
     with pytest.raises(KubectlRefused, match="disruption budget"):
         _evict(cluster, _pods_of(cluster, "execution")[0])
 
 
-def _wait_until_ready(cluster: RealKubernetes, items: list[Resource]) -> None:
-    wanted = {
-        f"{item['kind']}/{name_of(item)}": item["spec"]["replicas"]
+def _replicas(items: list[Resource], bound: str) -> dict[str, int]:
+    """Return how many pods each workload is to have; no KEDA runs here, so what it scales has one of its bounds."""
+    scaled = {one["spec"]["scaleTargetRef"]["name"]: one["spec"][bound] for one in of_kind(items, "ScaledObject")}
+    return {
+        f"{item['kind']}/{name_of(item)}": item["spec"].get("replicas") or scaled[name_of(item)]
         for item in of_kind(items, "Deployment", "StatefulSet")
     }
+
+
+def _wait_until_ready(cluster: RealKubernetes, wanted: dict[str, int]) -> None:
+    """Scale what KEDA scales, and wait until all are ready."""
+    for name, count in wanted.items():
+        if name.startswith("StatefulSet/"):
+            cluster.kubectl("scale", "--namespace=tradermind", name.lower(), f"--replicas={count}")
     limit = time.monotonic() + _READY_S
     while True:
         listed = cluster.get("deployments,statefulsets", "--namespace=tradermind")
@@ -92,12 +116,19 @@ def _pods_of(cluster: RealKubernetes, name: str) -> list[Resource]:
     return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
 
-def _wait_for_count(cluster: RealKubernetes, name: str, count: int) -> None:
-    limit = time.monotonic() + 60
-    while len(_pods_of(cluster, name)) != count:
-        assert time.monotonic() < limit
+def _wait_until_nobody_may_be_spared(cluster: RealKubernetes, name: str) -> None:
+    """Wait until one pod is left, and the budget's controller has counted it."""
+    limit = time.monotonic() + _READY_S
+    while len(_pods_of(cluster, name)) != 1 or _spared(cluster, name) != (1, 0):
+        assert time.monotonic() < limit, f"{len(_pods_of(cluster, name))} pods, {_spared(cluster, name)}"
         time.sleep(0.2)
-    time.sleep(1)  # The budget's controller counts a moment later.
+
+
+def _spared(cluster: RealKubernetes, name: str) -> tuple[int, int]:
+    """Return how many pods a budget counts as healthy, and how many of them may be evicted."""
+    budgets = cluster.get("poddisruptionbudgets", "--namespace=tradermind")
+    [status] = [one["status"] for one in budgets if name_of(one) == name]
+    return int(status["currentHealthy"]), int(status["disruptionsAllowed"])
 
 
 def _evict(cluster: RealKubernetes, pod: Resource) -> None:
@@ -113,15 +144,15 @@ def _claims_of_sets(items: list[Resource]) -> list[Resource]:
         claim
         for item in of_kind(items, "StatefulSet")
         for claim in item["spec"].get("volumeClaimTemplates", ())
-        for _ in range(item["spec"]["replicas"])
+        for _ in range(_replicas(items, "maxReplicaCount")[f"StatefulSet/{name_of(item)}"])
     ]
 
 
-def _volume(number: int) -> Resource:
+def _volume(name: str) -> Resource:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
-        "metadata": {"name": f"volume-{number}"},
+        "metadata": {"name": f"volume-{name}"},
         "spec": {
             "capacity": {"storage": "200Gi"},
             "accessModes": ["ReadWriteOnce", "ReadWriteMany"],
