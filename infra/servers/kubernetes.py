@@ -145,8 +145,10 @@ def _start_controllers(place: Path, programs: Path, kwok: Path, kubeconfig: Path
     known = [f"--kubeconfig={kubeconfig}"]
     alone = ["--leader-elect=false", "--secure-port=0"]
     keys = [f"--service-account-private-key-file={place / 'accounts.key'}"]
+    # Played nodes send no heartbeats: after the usual 50 s they and their pods would count as lost.
+    patient = ["--node-monitor-grace-period=24h"]
     commands = {
-        "kube-controller-manager": [str(programs / "kube-controller-manager"), *known, *alone, *keys],
+        "kube-controller-manager": [str(programs / "kube-controller-manager"), *known, *alone, *keys, *patient],
         "kube-scheduler": [str(programs / "kube-scheduler"), *known, *alone],
         "kwok": [str(kwok), *known, "--manage-all-nodes=true", f"--server-address={LOOPBACK}:{free_port()}"],
     }
