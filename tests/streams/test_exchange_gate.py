@@ -169,16 +169,16 @@ def test_above_its_rate_the_exchange_says_when_to_come_again() -> None:
                 async with session.get(url + "/v1/account") as response:
                     answers.append((response.status, response.headers.get("Retry-After")))
             statuses = [status for status, _ in answers]
-            assert statuses[:20] == [200] * 20
-            assert 429 in statuses[20:]
+            assert statuses[:5] == [200] * 5
+            assert 429 in statuses[5:]
             waits = [float(text) for _, text in answers if text is not None]
-            assert all(0 < wait_s <= 0.06 for wait_s in waits)
-            await asyncio.sleep(0.2)
+            assert all(0 < wait_s <= 0.21 for wait_s in waits)
+            await asyncio.sleep(0.5)
             async with session.get(url + "/v1/account") as response:
                 assert response.status == 200
-        assert core.config.requests_per_s == 20
+        assert core.config.requests_per_s == 5
 
-    _served(scenario, requests_per_s=20)
+    _served(scenario, requests_per_s=5)
 
 
 def test_while_the_exchange_is_away_nothing_is_answered_and_afterwards_it_is_as_before() -> None:
