@@ -157,8 +157,10 @@ class Restoring:
             mended, report = self._mending.states(connection, shards, ranges)
         passed: dict[str, dict[str, list[int]]] = {}
         rows: list[ShardRow] = []
+        outboxes = outboxes_of(self._hostings, mended, engine.instrument_partitions)
         for place, row in sorted(mended.items()):
-            stands, over = at_the_end(row, self._hostings, ranges, begun, engine.instrument_partitions)
+            hosting = self._hostings[row.stage]
+            stands, over = at_the_end(row, hosting, ranges, begun, engine.instrument_partitions, outboxes=outboxes)
             rows.append(stands)
             if over:
                 passed["/".join(place)] = over
@@ -182,12 +184,33 @@ class Restoring:
         return ShardRow(*place, 0, 0, 0, 0, b"", begun.cluster_id, *versions, {})
 
 
+def outboxes_of(
+    hostings: Mapping[str, StageHosting], places: Iterable[tuple[str, str]], partitions: int
+) -> dict[str, list[str]]:
+    """Return lane -> the sources that may write to it out of an outbox, of all the shards at these places."""
+    found: dict[str, list[str]] = {}
+    for stage, shard in places:
+        if hostings[stage].kind is StageKind.OUTBOX:
+            for slot in output_slots(hostings[stage], partitions):
+                found.setdefault(lane_of(*slot), []).append(f"{stage}/{shard}")
+    return found
+
+
 def at_the_end(
-    row: ShardRow, hostings: Mapping[str, StageHosting], ranges: Ranges, begun: Restore, partitions: int
+    row: ShardRow,
+    hosting: StageHosting,
+    ranges: Ranges,
+    begun: Restore,
+    partitions: int,
+    *,
+    outboxes: Mapping[str, Sequence[str]],
 ) -> tuple[ShardRow, dict[str, list[int]]]:
-    """Return a shard that goes on at the ends of its logs, and lane -> [from, to] of what it passes over."""
+    """Return a shard that goes on at the ends of its logs, and lane -> [from, to] of what it passes over.
+
+    What an outbox of the backup had not sent goes out again, behind the ends: it was sent by the life that nobody
+    remembers, and whoever took it a second time would decide a second time. So ``outboxes`` are heard from this era on.
+    """
     progress = msgspec.msgpack.decode(row.progress, type=Progress) if row.progress else Progress()
-    hosting = hostings[row.stage]
     passed: dict[str, list[int]] = {}
     for slot in input_slots(hosting, row.shard):
         if slot not in ranges:
@@ -197,15 +220,11 @@ def at_the_end(
         if stood != end:
             passed[lane] = [stood, end]
         progress.next_offsets[lane] = end
+        if again := outboxes.get(lane):
+            progress.seen.positions.setdefault(lane, {}).update(dict.fromkeys(again, (begun.era - 1, _SEQ_MAX)))
     outputs = output_slots(hosting, partitions)
     progress.output_ends = {lane_of(*slot): ranges[slot][1] for slot in outputs if slot in ranges}
     progress.silent, progress.topic_ids = {}, {}
-    # What an outbox of the backup had not sent goes out again, behind the ends: it was sent by the life that nobody
-    # remembers, and whoever took it a second time would decide a second time.
-    outboxes = {name for name, one in hostings.items() if one.kind is StageKind.OUTBOX}
-    for sources in progress.seen.positions.values():
-        again = [source for source in sources if source.partition("/")[0] in outboxes]
-        sources.update(dict.fromkeys(again, (begun.era - 1, _SEQ_MAX)))
     stands = replace(
         row,
         epoch=begun.era,

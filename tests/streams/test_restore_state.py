@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import msgspec
+import pytest
 from engine_toys import HOSTINGS, mark
 from msgspec.structs import force_setattr
 
@@ -19,7 +20,7 @@ from schemas.topics import DECISION, EXPERT_ALERT, INGEST_TRADE, MARKET_EVENT, M
 from schemas.values import Level
 from streams.composition import build_stage, compose
 from streams.engine.shard import Progress
-from streams.restore import RestoreOrder, Shards, at_the_end, input_slots
+from streams.restore import RestoreOrder, Shards, at_the_end, input_slots, outboxes_of
 from streams.restore_money import MoneyMending, progress_of, state_of, with_state
 
 SETTINGS = Path(__file__).parents[2] / "tradermind.toml"
@@ -40,7 +41,7 @@ def test_a_shard_goes_on_at_the_end_of_its_logs_and_its_numbers_go_on() -> None:
     before.seen.positions[marks] = {"experts/0": (1, 39)}
     before.silent = {decisions: 7}
     ranges = {(MARKET_MARK.name, 0): (10, 90), (EXPERT_ALERT.name, 0): (5, 6), (DECISION.name, 0): (0, 88)}
-    row, passed = at_the_end(_row("decider", "0", before), HOSTINGS, ranges, BEGUN, 2)
+    row, passed = at_the_end(_row("decider", "0", before), HOSTINGS["decider"], ranges, BEGUN, 2, outboxes={})
     after = progress_of(row)
     assert after.next_offsets == {marks: 90, alerts: 6}
     assert passed == {marks: [40, 90], alerts: [5, 6]}
@@ -49,12 +50,21 @@ def test_a_shard_goes_on_at_the_end_of_its_logs_and_its_numbers_go_on() -> None:
     assert (row.epoch, row.generation, row.batch) == (ERA, ERA, 71)
 
 
-def test_what_an_outbox_of_the_backup_sends_again_is_not_taken_and_what_follows_the_restore_is() -> None:
+@pytest.mark.parametrize(
+    "positions",
+    [{f"{DECISION.name}/0": {"decider/0": (1, 39)}, f"{MARKET_MARK.name}/0": {"experts/0": (1, 39)}}, {}],
+    ids=["that it was heard", "that it was not heard yet"],
+)
+def test_what_an_outbox_of_the_backup_sends_again_is_not_taken_and_what_follows_the_restore_is(
+    positions: dict[str, dict[str, tuple[int, int]]],
+) -> None:
     decisions, marks = f"{DECISION.name}/0", f"{MARKET_MARK.name}/0"
+    outboxes = outboxes_of(HOSTINGS, [("decider", "0"), ("experts", marks)], 2)
+    assert decisions in outboxes and marks not in outboxes
     before = Progress(next_offsets={decisions: 40, marks: 40})
-    before.seen.positions = {decisions: {"decider/0": (1, 39)}, marks: {"experts/0": (1, 39)}}
+    before.seen.positions = positions
     ranges = {(DECISION.name, 0): (10, 90), (MARKET_MARK.name, 0): (10, 90)}
-    row, _ = at_the_end(_row("feedback", "0", before), HOSTINGS, ranges, BEGUN, 2)
+    row, _ = at_the_end(_row("feedback", "0", before), HOSTINGS["feedback"], ranges, BEGUN, 2, outboxes=outboxes)
     seen = progress_of(row).seen
     assert not seen.is_new(decisions, _numbered("decider/0", 1, 40)), "out of an outbox, once more"
     assert seen.is_new(decisions, _numbered("decider/0", ERA, 1))
@@ -69,7 +79,9 @@ def _numbered(source: str, generation: int, seq: int) -> Event:
 
 
 def test_a_shard_that_nobody_remembers_has_a_place_too() -> None:
-    row, passed = at_the_end(_row("decider", "0"), HOSTINGS, {(MARKET_MARK.name, 0): (3, 3)}, BEGUN, 2)
+    row, passed = at_the_end(
+        _row("decider", "0"), HOSTINGS["decider"], {(MARKET_MARK.name, 0): (3, 3)}, BEGUN, 2, outboxes={}
+    )
     assert row.progress, "it is not a shard that begins with the log"
     assert passed == {}
     assert progress_of(row).next_offsets == {f"{MARKET_MARK.name}/0": 3}
