@@ -38,8 +38,8 @@ INGRESS: Final = "ingress"
 HALVES: Final = (FEED, INGRESS)
 """``ingestion`` in two processes: a feed is one connection; what others write is shared among all who host it."""
 TRAINER: Final = "trainer"
-_BROKEN_SEEN_S: Final = 20.0
 """The worker that a run may have beside them; without it nothing is missing but candidates."""
+_BROKEN_SEEN_S: Final = 20.0
 
 
 def code_version() -> str:

@@ -266,7 +266,7 @@ def main() -> None:
 
 
 def told(found: Load) -> str:
-    """Return it in two sentences for people."""
+    """Return it in sentences for people."""
     of_board = ", ".join(f"{topic} {found.shown[f'{SENT}: {topic}']:,.0f}/s" for topic in (TRADES, QUOTES))
     return (
         f"{found.trades:,} trades of the Java client and {found.quotes + found.refused:,} quotes of kcat,"

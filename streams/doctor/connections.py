@@ -17,10 +17,10 @@ _OF_PEOPLE: Final = 10
 
 
 def connections_wanted(settings: Settings) -> int:
-    """Return how many the workers of these settings and the people beside them want at the most.
+    """Return how many the workers of these settings, a process each, and the people beside them want at the most.
 
-    A partition of a public topic is a shard, too, so they grow with ``kafka.instrument_partitions``. Raises
-    SettingsError.
+    A partition of a public topic is a shard, too, so they grow with ``kafka.instrument_partitions``; every further
+    process of a worker wants its own few more. Raises SettingsError.
     """
     run = compose(settings)
     partitions = frozenset(TP(spec.name, number) for spec in topic_specs(settings) for number in range(spec.partitions))
